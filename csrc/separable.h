@@ -1,0 +1,25 @@
+/* Separable linear map of an image: resizing (antialiased or not) and Gaussian smoothing are both of this form.
+ *
+ * out(y, x) = sum_p sum_q wy(y, p) wx(x, q) src(iy(y, p), ix(x, q))
+ */
+#ifndef PF_SEPARABLE_H
+#define PF_SEPARABLE_H
+
+#include "core.h"
+
+/* One axis: `taps` source indices and weights for each of `size` outputs, row-major (size, taps). */
+typedef struct {
+    int size;
+    int taps;
+    const int32_t *index;
+    const float *weight;
+} pf_axis;
+
+typedef struct {
+    /* src (h, w) and out (y->size, x->size), float32, row-major; must not overlap. */
+    int (*map)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads);
+} pf_separable_kernels;
+
+PF_SELECT(pf_separable_kernels, pf_separable)
+
+#endif

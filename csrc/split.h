@@ -1,0 +1,58 @@
+/* Checkerboard layout of the level solver.
+ *
+ * Pixel (y, x) has colour (y + x) & 1. Each row stores its pixels of colour 0 and those of colour 1 apart, so that
+ * a half sweep reads and writes contiguous memory: pixel x is element x / 2 of its colour.
+ * A plane group of P planes is an array (h, 2, P, stride): row, colour, plane, element. Elements run from PF_PAD;
+ * everything before and after a row's pixels is padding that stays zero, wide enough for whole vectors.
+ */
+#ifndef PF_SPLIT_H
+#define PF_SPLIT_H
+
+#include "core.h"
+
+#define PF_PAD 16
+
+static inline size_t pf_split_stride(int w) { return PF_PAD + (size_t)(((w + 1) / 2 + PF_PAD) / PF_PAD) * PF_PAD; }
+
+/* First pixel column of a colour in row y: 0 or 1. */
+static inline int pf_first_column(int y, int colour) { return (y + colour) & 1; }
+
+/* Number of pixels of a colour in row y of a w wide image. */
+static inline int pf_split_count(int y, int colour, int w) { return (w + 1 - pf_first_column(y, colour)) / 2; }
+
+static inline float *pf_split(float *base, int planes, size_t stride, int y, int colour, int plane)
+{
+    return base + (((size_t)y * 2 + (size_t)colour) * (size_t)planes + (size_t)plane) * stride + PF_PAD;
+}
+
+static inline const float *pf_split_const(const float *base, int planes, size_t stride, int y, int colour, int plane)
+{
+    return base + (((size_t)y * 2 + (size_t)colour) * (size_t)planes + (size_t)plane) * stride + PF_PAD;
+}
+
+/* One row of an image into one plane. */
+static inline void pf_split_row(const float *PF_RESTRICT row, int w, int y, float *base, int planes, size_t stride,
+                                int plane)
+{
+    float *PF_RESTRICT even = pf_split(base, planes, stride, y, y & 1, plane);
+    float *PF_RESTRICT odd = pf_split(base, planes, stride, y, 1 - (y & 1), plane);
+    for (int i = 0; i < w / 2; i++) {
+        even[i] = row[2 * i];
+        odd[i] = row[2 * i + 1];
+    }
+    if (w & 1) even[w / 2] = row[w - 1];
+}
+
+static inline void pf_merge_row(const float *base, int planes, size_t stride, int y, int plane, int w,
+                                float *PF_RESTRICT row)
+{
+    const float *PF_RESTRICT even = pf_split_const(base, planes, stride, y, y & 1, plane);
+    const float *PF_RESTRICT odd = pf_split_const(base, planes, stride, y, 1 - (y & 1), plane);
+    for (int i = 0; i < w / 2; i++) {
+        row[2 * i] = even[i];
+        row[2 * i + 1] = odd[i];
+    }
+    if (w & 1) row[w - 1] = even[w / 2];
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* Motion tensor of one channel on one level: per pixel the symmetric 3x3 form J with
+ *   residual(du, dv) = J11 du^2 + J22 dv^2 + 2 J12 du dv + 2 J13 du + 2 J23 dv + J33.
+ */
+#ifndef PF_TENSOR_H
+#define PF_TENSOR_H
+
+#include "core.h"
+
+typedef enum { PF_GC = 0, PF_GRAY = 1 } pf_constancy;
+
+enum { PF_J11, PF_J22, PF_J33, PF_J12, PF_J13, PF_J23, PF_TENSOR_PLANES };
+
+typedef struct {
+    /* f1 reference, f2 moving image already warped by the current flow, both (h, w).
+     * h_row, h_col: grid spacing in full-size pixels.
+     * zeta: constant of the normalised data term (PF_GC only), in units of the squared second derivative.
+     * out: planes J11, J22, J33, J12, J13, J23 in the solver's layout (split.h). */
+    int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
+                         float zeta, float *out, int n_threads);
+} pf_tensor_kernels;
+
+PF_SELECT(pf_tensor_kernels, pf_tensor)
+
+#endif

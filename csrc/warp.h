@@ -1,0 +1,26 @@
+/* Backward warp: out(y, x) = src(y + v(y, x) / h_row, x + u(y, x) / h_col).
+ *
+ * u, v are displacements in pixels of the full-size image, h_row and h_col the spacing of this grid in the same
+ * pixels (1 for a full-size image). A pixel is inside where its source lies in [0, h-1] x [0, w-1], closed.
+ * Arrays are (h, w), row-major.
+ */
+#ifndef PF_WARP_H
+#define PF_WARP_H
+
+#include "core.h"
+
+typedef enum { PF_NEAREST = 0, PF_LINEAR = 1, PF_CUBIC = 2 } pf_interpolation;
+
+typedef struct {
+    /* out = warped src; outside it takes fill(y, x), or 0 where fill is NULL. src and out must not overlap. */
+    int (*image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
+                 float h_row, float h_col, int interpolation, float *out, int n_threads);
+    /* out = nearest neighbour of src (0 or not 0) as 0 or 1; 0 outside. */
+    int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
+    /* out = 1 where the source lies inside, else 0. */
+    int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
+} pf_warp_kernels;
+
+PF_SELECT(pf_warp_kernels, pf_warp)
+
+#endif

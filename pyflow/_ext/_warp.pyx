@@ -1,0 +1,43 @@
+from libc.stdint cimport uint8_t
+
+from pyflow._ext._simd import LEVEL
+from pyflow._ext._status import check
+
+
+cdef extern from "warp.h" nogil:
+    ctypedef struct pf_warp_kernels:
+        int (*image)(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
+                  float h_col, int interpolation, float *out, int n_threads) noexcept nogil
+        int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
+                    int n_threads) noexcept nogil
+        int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil
+    const pf_warp_kernels *pf_warp_select(int level)
+
+cdef const pf_warp_kernels *kernels = pf_warp_select(LEVEL)
+
+INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 2}
+
+
+def warp_image(const float[:, ::1] src, const float[:, ::1] u, const float[:, ::1] v, const float[:, ::1] fill,
+               float h_row, float h_col, int interpolation, float[:, ::1] out, int n_threads):
+    cdef int h = src.shape[0], w = src.shape[1], status
+    cdef const float *outside = NULL if fill is None else &fill[0, 0]
+    with nogil:
+        status = kernels.image(&src[0, 0], &u[0, 0], &v[0, 0], outside, h, w, h_row, h_col, interpolation,
+                               &out[0, 0], n_threads)
+    check(status, "warp_image", shape=(h, w), h_row=h_row, h_col=h_col, interpolation=interpolation)
+
+
+def warp_mask(const uint8_t[:, ::1] src, const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out,
+              int n_threads):
+    cdef int h = src.shape[0], w = src.shape[1], status
+    with nogil:
+        status = kernels.mask(&src[0, 0], &u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
+    check(status, "warp_mask", shape=(h, w))
+
+
+def valid(const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out, int n_threads):
+    cdef int h = u.shape[0], w = u.shape[1], status
+    with nogil:
+        status = kernels.valid(&u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
+    check(status, "valid", shape=(h, w))

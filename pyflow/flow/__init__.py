@@ -1,0 +1,1 @@
+"""The mathematics of registration: arrays in, arrays out."""

@@ -1,0 +1,309 @@
+"""Displacement between two images by variational optical flow, coarse to fine.
+
+The method is Flow-Registration's (Flotho et al., J. Biophotonics 2022, doi 10.1002/jbio.202100330), after Brox et al.
+2004 and Zimmer et al. 2009: for a reference f1 and a moving image f2 find the field that minimises
+
+    sum_c omega_c Psi_data(normalised gradient constancy residual) + alpha Psi_smooth(|grad u|^2 + |grad v|^2)
+
+with Psi(s) = (s + 1e-5)^a.
+"""
+
+import math
+
+import numpy as np
+
+from pyflow._ext import _median
+from pyflow.flow.backends import LevelGeometry, LevelParameters, get_backend
+from pyflow.flow.filters import resize_planes
+from pyflow.flow.planes import flow_components, to_planes
+from pyflow.flow.warp import warp_planes
+from pyflow.threads import resolve_threads
+
+MIN_LEVEL = {"quality": 0, "balanced": 4, "fast": 6}
+"""Finest level solved, by quality preset."""
+
+_SMALLEST_SIDE = 10  # levels with a shorter side are not used
+_MEDIAN_SIDE = 5  # levels whose shorter side is at most this are not median filtered
+
+
+def get_displacement(
+    reference,
+    moving,
+    *,
+    alpha=1.5,
+    update_lag=5,
+    iterations=50,
+    min_level=None,
+    levels=100,
+    eta=0.8,
+    a_smooth=1.0,
+    a_data=0.45,
+    const_assumption="gc",
+    quality="quality",
+    uv=None,
+    weight=None,
+    n_threads=0,
+    backend="flowreg",
+):
+    """Displacement that registers ``moving`` onto ``reference``.
+
+    To register many images onto one reference, use a `FlowEstimator`, which prepares the reference once.
+
+    Parameters
+    ----------
+    reference, moving : array_like, shape (H, W) or (H, W, C)
+        Images of one shape; grey values should be of order 1 (recordings are normalised by their reference).
+    alpha : float or (float, float)
+        Smoothness weight, or one along x and one along y. Larger is smoother.
+    update_lag : int
+        Sweeps between two updates of the robust weights.
+    iterations : int
+        Sweeps per level.
+    min_level : int, optional
+        Finest level solved, 0 is full size; overrides ``quality``.
+    levels : int
+        At most this many scalings.
+    eta : float
+        Scale between neighbouring levels, in (0, 1).
+    a_smooth, a_data : float
+        Exponents of the smoothness and data penalties; 1 is quadratic. ``a_data`` may hold one per channel.
+    const_assumption : {"gc", "gray"}
+        Constancy of the gradient or of the grey value.
+    quality : {"quality", "balanced", "fast"}
+        Finest level 0, 4 or 6.
+    uv : array_like, shape (H, W, 2), optional
+        Field to start from, in pixels.
+    weight : array_like, shape (C,) or (H, W) or (H, W, C), optional
+        Weight omega of each channel's data term, or a map of it. Equal weights that sum to 1 by default.
+    n_threads : int
+        0: all this process may use. The result does not depend on it.
+    backend : str
+        Level solver, see `pyflow.flow.backends`.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 2), float32
+        Backward displacement in pixels: ``registered(y, x) = moving(y + w[y, x, 1], x + w[y, x, 0])``.
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, a value is not finite, or a parameter is outside its range.
+    """
+    estimator = FlowEstimator(
+        reference,
+        alpha=alpha,
+        update_lag=update_lag,
+        iterations=iterations,
+        min_level=min_level,
+        levels=levels,
+        eta=eta,
+        a_smooth=a_smooth,
+        a_data=a_data,
+        const_assumption=const_assumption,
+        quality=quality,
+        weight=weight,
+        backend=backend,
+    )
+    return estimator(moving, uv, n_threads=n_threads)
+
+
+class FlowEstimator:
+    """Registers images onto one reference, whose pyramid it keeps.
+
+    Parameters are those of `get_displacement`. Calls from several threads are safe; each holds its own scratch.
+    """
+
+    def __init__(
+        self,
+        reference,
+        *,
+        alpha=1.5,
+        update_lag=5,
+        iterations=50,
+        min_level=None,
+        levels=100,
+        eta=0.8,
+        a_smooth=1.0,
+        a_data=0.45,
+        const_assumption="gc",
+        quality="quality",
+        weight=None,
+        backend="flowreg",
+    ):
+        planes = _finite_planes(reference, "reference")
+        self._image_shape = np.shape(reference)
+        self.shape = planes.shape[1:]
+        min_level = _min_level(quality, min_level)
+        alpha = _positive_pair("alpha", alpha)
+        a_data = _per_channel("a_data", a_data, len(planes))
+        if not 0 < eta < 1:
+            raise ValueError(f"eta is {eta}, expected a value between 0 and 1")
+        if iterations < 1 or update_lag < 1:
+            raise ValueError(f"iterations {iterations} and update_lag {update_lag}: both must be 1 or more")
+        if a_smooth <= 0 or min(a_data) <= 0:
+            raise ValueError(f"a_smooth {a_smooth} and a_data {a_data}: both must be positive")
+        if const_assumption not in ("gc", "gray"):
+            raise ValueError(f"const_assumption is {const_assumption!r}, expected gc or gray")
+        if min(self.shape) < 2:
+            raise ValueError(f"image of {self.shape}: both sides must have at least 2 pixels")
+        weight, weight_map = _weights(weight, len(planes), self.shape)
+
+        make_level = get_backend(backend)
+        self._levels = []
+        geometries = pyramid(self.shape, eta, levels, min_level)
+        for number, geometry in geometries:
+            factor = 1.0 if geometry is geometries[-1][1] else eta ** (-0.5 * number)
+            parameters = LevelParameters(
+                alpha=(alpha[0] * factor, alpha[1] * factor),
+                a_smooth=float(a_smooth),
+                a_data=np.asarray(a_data, np.float32),
+                weight=weight,
+                weight_map=None if weight_map is None else resize_planes(weight_map, geometry.shape),
+                constancy=const_assumption,
+                iterations=int(iterations),
+                update_lag=int(update_lag),
+            )
+            f1 = resize_planes(planes, geometry.shape)
+            self._levels.append((geometry, f1, make_level(geometry, f1, parameters)))
+
+    def __call__(self, moving, uv=None, n_threads=1):
+        """Displacement that registers ``moving``.
+
+        Parameters
+        ----------
+        moving : array_like, shape of the reference
+        uv : array_like, shape (H, W, 2), optional
+            Field to start from, in pixels.
+        n_threads : int
+            0: all this process may use. The result does not depend on it.
+
+        Returns
+        -------
+        ndarray, shape (H, W, 2), float32
+            Backward displacement in pixels.
+
+        Raises
+        ------
+        ValueError
+            The shape is not the reference's, or a value is not finite.
+        """
+        if np.shape(moving) != self._image_shape:
+            raise ValueError(f"moving has shape {np.shape(moving)}, the reference has {self._image_shape}")
+        n_threads = resolve_threads(n_threads)
+        planes = _finite_planes(moving, "moving")
+        flow = np.zeros((2, *self._levels[0][0].shape), np.float32)
+        if uv is not None:
+            start = np.stack(flow_components(uv, self.shape, "uv"))
+            if not np.isfinite(start).all():
+                raise ValueError("uv holds values that are not finite")
+            flow = resize_planes(start, self._levels[0][0].shape, n_threads=n_threads).copy()
+
+        for number, (geometry, f1, increment) in enumerate(self._levels):
+            f2 = resize_planes(planes, geometry.shape, n_threads=n_threads)
+            if number > 0:
+                flow = resize_planes(flow, geometry.shape, n_threads=n_threads)
+                warped = np.empty_like(f2)
+                warp_planes(f2, *flow, f1, warped, spacing=geometry.spacing, n_threads=n_threads)
+                f2 = warped
+            for component, step in zip(flow, increment(f2, *flow, n_threads), strict=True):
+                component += _smoothed(step, n_threads)
+        return np.ascontiguousarray(np.moveaxis(resize_planes(flow, self.shape, n_threads=n_threads), 0, -1))
+
+
+def pyramid(shape, eta, levels, min_level):
+    """Levels from coarse to fine.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W) of the full-size image.
+    eta : float
+        Scale between neighbouring levels.
+    levels : int
+        At most this many scalings.
+    min_level : int
+        Finest level; lowered to the coarsest where the image is too small to have it.
+
+    Returns
+    -------
+    list of (int, LevelGeometry)
+        Level number (0 is full size) and geometry.
+    """
+    depths = [_depth(side, eta, levels) for side in shape]
+    depths = [min(depth, 4 * min(depths)) for depth in depths]
+    coarsest = max(depths)
+    found = []
+    for number in range(coarsest, min(min_level, coarsest) - 1, -1):
+        size = tuple(
+            max(1, math.floor(side * eta ** min(number, depth) + 0.5))
+            for side, depth in zip(shape, depths, strict=True)
+        )
+        found.append((number, LevelGeometry(size, (shape[0] / size[0], shape[1] / size[1]))))
+    return found
+
+
+def _depth(side, eta, levels):
+    depth = 0
+    while depth < levels and math.floor(side * eta ** (depth + 1) + 0.5) >= _SMALLEST_SIDE:
+        depth += 1
+    return depth
+
+
+def _smoothed(step, n_threads):
+    if min(step.shape) <= _MEDIAN_SIDE:
+        return step
+    out = np.empty_like(step)
+    _median.median5x5(step, out, n_threads)
+    return out
+
+
+def _finite_planes(image, name):
+    planes = to_planes(image, name)
+    # a float32 sum is finite only if every value is, unless it overflows; then look at each
+    if not np.isfinite(planes.sum()) and not np.isfinite(planes).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return planes
+
+
+def _min_level(quality, min_level):
+    if min_level is None:
+        if quality not in MIN_LEVEL:
+            raise ValueError(f"quality is {quality!r}, expected one of {', '.join(MIN_LEVEL)}")
+        return MIN_LEVEL[quality]
+    if min_level < 0:
+        raise ValueError(f"min_level is {min_level}, expected 0 or more")
+    return int(min_level)
+
+
+def _positive_pair(name, value):
+    pair = tuple(float(v) for v in np.atleast_1d(value))
+    if len(pair) == 1:
+        pair *= 2
+    if len(pair) != 2 or not all(0 < v < math.inf for v in pair):
+        raise ValueError(f"{name} is {value}, expected one positive number or a pair (x, y)")
+    return pair
+
+
+def _per_channel(name, value, n_channels):
+    values = tuple(float(v) for v in np.atleast_1d(value))
+    if len(values) not in (1, n_channels):
+        raise ValueError(f"{name} has {len(values)} values for {n_channels} channels")
+    return values * (n_channels // len(values))
+
+
+def _weights(weight, n_channels, shape):
+    """Weight per channel, and a map (C, H, W) or None."""
+    if weight is None:
+        return np.full(n_channels, 1 / n_channels, np.float32), None
+    weight = np.asarray(weight, np.float32)
+    if not np.isfinite(weight).all() or weight.min() < 0 or weight.max() == 0:
+        raise ValueError("weight must be finite, not negative and not all zero")
+    if weight.ndim <= 1:
+        if weight.size not in (1, n_channels):
+            raise ValueError(f"weight has {weight.size} values for {n_channels} channels")
+        return np.ascontiguousarray(np.broadcast_to(weight, n_channels)), None
+    if weight.shape[:2] != shape or weight.shape[2:] not in ((), (1,), (n_channels,)):
+        raise ValueError(f"weight map has shape {weight.shape}, expected {(*shape, n_channels)}")
+    planes = np.broadcast_to(to_planes(weight, "weight"), (n_channels, *shape))
+    return np.ones(n_channels, np.float32), np.ascontiguousarray(planes)

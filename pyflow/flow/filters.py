@@ -1,0 +1,152 @@
+"""Resizing, Gaussian smoothing and the 5x5 median, on one image of any number of channels."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from pyflow._ext import _median, _separable
+from pyflow.flow.planes import to_planes
+from pyflow.threads import resolve_threads
+
+
+def resize(image, shape, *, antialias=True, n_threads=0):
+    """Resize with Keys' bicubic kernel (a = -1/2), mirrored border.
+
+    Shrinking stretches the kernel by the scale, as MATLAB's ``imresize`` does, so that nothing aliases.
+
+    Parameters
+    ----------
+    image : array_like, shape (H, W) or (H, W, C)
+    shape : tuple of int
+        New (H, W).
+    antialias : bool
+        Stretch the kernel where an axis shrinks.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape (*shape) or (*shape, C), float32
+
+    Raises
+    ------
+    ValueError
+        The new shape has no pixels, or the image is not (H, W) or (H, W, C).
+    """
+    planes = to_planes(image)
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape is {shape}, expected two positive sizes")
+    out = resize_planes(planes, tuple(shape), antialias=antialias, n_threads=resolve_threads(n_threads))
+    return _as_given(out, image)
+
+
+def gaussian_filter(image, sigma, *, n_threads=0):
+    """Gaussian smoothing, mirrored border, kernel cut at four sigma.
+
+    Parameters
+    ----------
+    image : array_like, shape (H, W) or (H, W, C)
+    sigma : float or (float, float)
+        Standard deviation in pixels, or one for rows and one for columns. 0 leaves an axis as it is.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape as image, float32
+
+    Raises
+    ------
+    ValueError
+        sigma is negative or not finite, or the image is not (H, W) or (H, W, C).
+    """
+    planes = to_planes(image)
+    sigma_y, sigma_x = (float(s) for s in np.broadcast_to(sigma, 2))
+    if not (0 <= sigma_y < np.inf and 0 <= sigma_x < np.inf):
+        raise ValueError(f"sigma is {sigma}, expected finite values of 0 or more")
+    axes = _gaussian_axis(planes.shape[1], sigma_y), _gaussian_axis(planes.shape[2], sigma_x)
+    return _as_given(_apply(planes, axes, resolve_threads(n_threads)), image)
+
+
+def median_filter_5x5(image, *, n_threads=0):
+    """5x5 median, mirrored border (edge pixel repeated).
+
+    Parameters
+    ----------
+    image : array_like, shape (H, W) or (H, W, C)
+        Without NaN.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape as image, float32
+
+    Raises
+    ------
+    ValueError
+        The image is not (H, W) or (H, W, C).
+    """
+    planes = to_planes(image)
+    out = np.empty_like(planes)
+    for source, target in zip(planes, out, strict=True):
+        _median.median5x5(source, target, resolve_threads(n_threads))
+    return _as_given(out, image)
+
+
+def resize_planes(planes, shape, *, antialias=True, n_threads=1):
+    """`resize` for float32 planes (C, H, W)."""
+    if planes.shape[1:] == shape:
+        return planes
+    axes = tuple(_resize_axis(n, m, antialias) for n, m in zip(planes.shape[1:], shape, strict=True))
+    return _apply(planes, axes, n_threads)
+
+
+def _apply(planes, axes, n_threads):
+    (index_y, weight_y), (index_x, weight_x) = axes
+    out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
+    for source, target in zip(planes, out, strict=True):
+        _separable.separable(source, index_y, weight_y, index_x, weight_x, target, n_threads)
+    return out
+
+
+def _as_given(planes, image):
+    return planes[0] if np.ndim(image) == 2 else np.moveaxis(planes, 0, -1)
+
+
+def _keys(x):
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+@lru_cache(maxsize=256)
+def _resize_axis(n, m, antialias):
+    """Source indices and weights (m, taps) that turn n samples into m."""
+    scale = m / n
+    stretch = min(scale, 1.0) if antialias else 1.0
+    centre = (np.arange(m) + 0.5) / scale - 0.5
+    taps = int(np.ceil(4 / stretch)) + 1
+    index = np.floor(centre - 2 / stretch).astype(int)[:, np.newaxis] + 1 + np.arange(-1, taps)
+    return _axis(index, _keys((centre[:, np.newaxis] - index) * stretch), n)
+
+
+@lru_cache(maxsize=256)
+def _gaussian_axis(n, sigma):
+    """Source indices and weights (n, taps) of a Gaussian."""
+    radius = int(4 * sigma + 0.5)
+    offset = np.arange(-radius, radius + 1)
+    weight = np.exp(-0.5 * (offset / sigma) ** 2) if sigma > 0 and radius else np.ones(1)
+    index = np.arange(n)[:, np.newaxis] + (offset if len(weight) > 1 else np.zeros(1, int))
+    return _axis(index, np.broadcast_to(weight, index.shape), n)
+
+
+def _axis(index, weight, n):
+    """Normalise the weights, drop taps that are zero everywhere, mirror the indices into 0..n-1."""
+    used = np.any(weight != 0, axis=0)
+    index, weight = index[:, used], weight[:, used]
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    index = np.mod(index, 2 * n)
+    index = np.where(index < n, index, 2 * n - 1 - index)
+    return np.ascontiguousarray(index, np.int32), np.ascontiguousarray(weight, np.float32)

@@ -1,0 +1,125 @@
+"""Warping images and masks by a displacement field, and where the result is valid.
+
+Displacements are backward, in pixels: ``registered(y, x) = moving(y + v, x + u)`` with ``u = w[..., 0]`` along
+columns and ``v = w[..., 1]`` along rows. A pixel is valid where its source lies inside the image, border included.
+"""
+
+import numpy as np
+
+from pyflow._ext import _warp
+from pyflow.flow.planes import flow_components, from_planes, to_planes
+from pyflow.threads import resolve_threads
+
+
+def imregister(moving, w, *, fill=None, interpolation="cubic", n_threads=0):
+    """Warp an image backward.
+
+    Parameters
+    ----------
+    moving : array_like, shape (H, W) or (H, W, C)
+        Image to warp.
+    w : array_like, shape (H, W, 2), float
+        Backward displacement in pixels.
+    fill : array_like, shape of moving, optional
+        Values where the source lies outside ``moving``, usually the reference; 0 where not given.
+    interpolation : {"cubic", "linear", "nearest"}
+        Cubic is Keys' convolution (a = -1/2).
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of ``moving``; integers are rounded and clipped to their range.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit, or the interpolation is unknown.
+    """
+    moving = np.asarray(moving)
+    planes = to_planes(moving, "moving")
+    u, v = flow_components(w, moving.shape[:2])
+    if fill is not None and np.shape(fill) != moving.shape:
+        raise ValueError(f"fill has shape {np.shape(fill)}, expected {moving.shape} like moving")
+    outside = None if fill is None else to_planes(fill, "fill")
+    out = np.empty_like(planes)
+    warp_planes(planes, u, v, outside, out, interpolation=interpolation, n_threads=resolve_threads(n_threads))
+    return from_planes(out, moving)
+
+
+def imregister_binary(mask, u, v, *, n_threads=0):
+    """Warp a mask backward with nearest neighbours.
+
+    Parameters
+    ----------
+    mask : array_like, shape (H, W)
+        Anything non-zero is True.
+    u, v : array_like, shape (H, W), float
+        Backward displacement along columns and rows, in pixels.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape (H, W), bool
+        False where the source lies outside.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit.
+    """
+    mask = np.ascontiguousarray(np.asarray(mask) != 0)
+    if mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"mask has shape {mask.shape}, expected (H, W)")
+    u, v = flow_components(np.stack([u, v], axis=-1), mask.shape, "(u, v)")
+    out = np.empty(mask.shape, np.uint8)
+    _warp.warp_mask(mask.view(np.uint8), u, v, out, resolve_threads(n_threads))
+    return out.view(bool)
+
+
+def valid_mask(w, *, n_threads=0):
+    """Pixels whose source lies inside the image.
+
+    Parameters
+    ----------
+    w : array_like, shape (H, W, 2), float
+        Backward displacement in pixels.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape (H, W), bool
+
+    Raises
+    ------
+    ValueError
+        ``w`` is not (H, W, 2).
+    """
+    shape = np.shape(w)
+    if len(shape) != 3 or 0 in shape:
+        raise ValueError(f"w has shape {shape}, expected (H, W, 2)")
+    u, v = flow_components(w, shape[:2])
+    out = np.empty(shape[:2], np.uint8)
+    _warp.valid(u, v, out, resolve_threads(n_threads))
+    return out.view(bool)
+
+
+def warp_planes(planes, u, v, fill, out, *, spacing=(1.0, 1.0), interpolation="cubic", n_threads=1):
+    """Warp float32 planes (C, H, W) into ``out`` on a grid of the given (row, column) spacing in pixels.
+
+    Raises
+    ------
+    ValueError
+        The interpolation is unknown.
+    """
+    if interpolation not in _warp.INTERPOLATIONS:
+        raise ValueError(
+            f"interpolation is {interpolation!r}, expected one of {', '.join(_warp.INTERPOLATIONS)}"
+        )
+    code = _warp.INTERPOLATIONS[interpolation]
+    for c, plane in enumerate(planes):
+        outside = None if fill is None else fill[c]
+        _warp.warp_image(plane, u, v, outside, *spacing, code, out[c], n_threads)

@@ -1,0 +1,119 @@
+"""The frames of a recording as the frame loop sees them: read in pieces, averaged in bins, each with its neighbours in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyflow.motion.streams import ordered_map
+
+if TYPE_CHECKING:
+    from pyflow.io import VideoReader
+
+# Frames are read and written in pieces of about this many bytes: large enough for the disk, small enough to hold several.
+PIECE_BYTES = 1 << 23
+
+_PIECES_AHEAD = 2
+
+NOT_FINITE = 1
+CONSTANT = 2
+PROBLEMS = {NOT_FINITE: "contains NaN or inf", CONSTANT: "all pixels are equal"}
+
+
+def frame_problem(frame: np.ndarray) -> int:
+    """Return why a frame cannot be registered, a key of `PROBLEMS`, or 0 if it can."""
+    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+        return NOT_FINITE
+    return CONSTANT if frame.min() == frame.max() else 0
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Part of a recording: some frames, some channels, averaged in bins.
+
+    Parameters
+    ----------
+    reader
+        A `VideoReader`, or an array (T, H, W, C).
+    channels
+        Channels to use; None: all.
+    bin_size
+        Number of successive frames averaged into one. The last bin may hold fewer.
+    indices
+        The frames to use, counted after binning; None: all.
+    """
+
+    reader: VideoReader | np.ndarray
+    channels: Sequence[int] | None = None
+    bin_size: int = 1
+    indices: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.reader) // self.bin_size) if self.indices is None else len(self.indices)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a frame."""
+        height, width, channels = self.reader.shape[1:]
+        return height, width, channels if self.channels is None else len(self.channels)
+
+    @property
+    def piece(self) -> int:
+        """Number of frames to read or write at a time."""
+        return max(1, PIECE_BYTES // (int(np.prod(self.reader.shape[1:])) * self.reader.dtype.itemsize * self.bin_size))
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Return frames (n, H, W, C) in the recording's dtype, or float32 where they are averages."""
+        if self.indices is not None:
+            return np.concatenate([self._read_bins(index, index + 1) for index in self.indices[first:stop]])
+        return self._read_bins(first, stop)
+
+    def _read_bins(self, first: int, stop: int) -> np.ndarray:
+        frames = self.reader[first * self.bin_size : min(stop * self.bin_size, len(self.reader))]
+        if self.channels is not None:
+            frames = frames[..., list(self.channels)]
+        if self.bin_size > 1:
+            bins = range(0, len(frames), self.bin_size)
+            frames = np.stack([frames[i : i + self.bin_size].mean(axis=0, dtype=np.float64) for i in bins])
+            frames = frames.astype(np.float32)
+        return frames
+
+    def windows(self, pool: Executor, start: int, radius: int) -> Iterator[list[np.ndarray]]:
+        """Yield, for each frame from `start`, itself with `radius` frames before and after it, mirrored at the ends.
+
+        Parameters
+        ----------
+        pool
+            Where the frames are read, ahead of their use.
+        start
+            The first frame.
+        radius
+            Number of neighbours on each side.
+        """
+        count = len(self)
+        first = max(start - radius, 0)
+        pieces = ordered_map(
+            pool,
+            lambda i: self.read(i, min(i + self.piece, count)),
+            range(first, count, self.piece),
+            _PIECES_AHEAD,
+        )
+        held: dict[int, np.ndarray] = {}
+        loaded = first
+        for t in range(start, count):
+            while loaded < min(t + radius + 1, count):
+                for frame in next(pieces):
+                    held[loaded] = frame
+                    loaded += 1
+            yield [held[_mirrored(i, count)] for i in range(t - radius, t + radius + 1)]
+            held.pop(t - radius, None)
+
+
+def _mirrored(index: int, count: int) -> int:
+    """Reflect an index into 0 .. count - 1, the end frames repeated."""
+    index %= 2 * count
+    return index if index < count else 2 * count - 1 - index

@@ -1,0 +1,373 @@
+"""How a recording is registered: one immutable, checked set of values, named as in Flow-Registration."""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+T = TypeVar("T")
+
+
+class _CannotChangeResult:
+    """Marks the type of a field whose value cannot change a number in the result."""
+
+
+Execution = Annotated[T, _CannotChangeResult()]
+
+MIN_LEVELS = {"quality": 0, "balanced": 4, "fast": 6}
+
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
+
+
+def _kind(value: Any) -> str:
+    """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
+    if isinstance(value, str | Path):
+        return "text"
+    return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
+
+
+def _one_or_many_rows(value: Any) -> Any:
+    """Let ``(1, 1, 0.1)`` stand for ``((1, 1, 0.1),)``; arrays and lists are welcome."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return (value,) if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """Turn ranges and arrays into lists, and numpy numbers into Python's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, range) else value
+
+
+Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
+
+
+class OFOptions(BaseModel):
+    """Options of `compensate_recording` and `compensate_arr`; names and defaults follow Flow-Registration's OF_options.
+
+    Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed copy. Fields whose
+    type is `Execution` (paths, threads, compression) cannot change a number in the result; all others are part of its key.
+
+    Parameters
+    ----------
+    input_file
+        The recording: a file, or several files with one channel each. Needed by `compensate_recording`.
+    output_path
+        Folder the results are written to.
+    output_format
+        Format of the registered movie: ``"HDF5"`` or ``"TIFF"``. Only HDF5 can be continued after an interruption.
+    output_file_name
+        File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
+    output_typename
+        Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``, ``"single"``) names
+        it. None: the input's. Values are rounded and clipped where it is an integer type.
+    compression
+        ``"gzip"`` compresses the HDF5 results without loss. None: not compressed.
+    channel_idx
+        Channels of the input to use, counted from 0. None: all.
+    alpha
+        Weight of the smoothness term: one value, or (x, y).
+    weight
+        Weight of each channel in the data term, scaled to a sum of 1; a channel without one gets 1 / (number of channels), and
+        weights beyond the last channel are ignored. Or the path of an ``.npy`` file with a map (H, W) or (H, W, C).
+    levels
+        Largest number of pyramid levels.
+    min_level
+        Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None or -1: as that says.
+    quality_setting
+        Preset for `min_level`: ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6; ``"custom"`` says that `min_level` is given.
+    eta
+        Ratio of the sizes of two successive pyramid levels.
+    update_lag
+        Iterations between two updates of the nonlinear weights.
+    iterations
+        Iterations of the solver on each level.
+    a_smooth, a_data
+        Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
+    const_assumption
+        What stays constant along the motion: the image's gradient, ``"gc"``, or its grey value, ``"gray"``. Also read as
+        ``constancy_assumption``.
+    sigma
+        Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames: one row for all
+        channels, or a row for each; a channel without one takes the first. An st below 0.125 filters nothing.
+    channel_normalization
+        Scale grey values by the smallest and largest value of the reference over all channels, ``"joint"``, or of each channel
+        by its own, ``"separate"``.
+    bin_size
+        Number of successive frames averaged into one before anything else.
+    buffer_size
+        Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use the same
+        reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does not depend on it.
+    update_initialization_w
+        Start the flow of each batch from the mean flow at the end of the batch before (the first: of its first frames). False:
+        start from zero.
+    update_reference
+        After each batch, make the mean of its last registered frames the reference.
+    cc_initialization
+        Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
+    cc_hw
+        For that, images are reduced to at most this many pixels per side.
+    cc_up
+        For that, steps per pixel of the reduced image.
+    reference_frames
+        Frames, counted from 0, whose mean after registration among themselves is the reference: ``"first:stop"`` as in Python,
+        or a list. A range that ends after the recording is moved back into it. Or the path of an image that is the reference
+        (``.npy``, or a movie that is averaged).
+    interpolation_method
+        Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
+    save_w
+        Write the displacement fields, ``w.h5``.
+    save_valid_idx
+        Write which pixels of each frame are valid, ``idx.hdf``.
+    save_meta_info
+        Write ``reference_frame`` and ``statistics``, each as numpy and MATLAB file.
+    n_workers
+        Number of threads; 0 for all that this process may use.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        An option is unknown or its value out of range; a `ValueError` whose message names field, rule and value.
+
+    Examples
+    --------
+    >>> OFOptions(alpha=4, quality_setting="fast").effective_min_level
+    6
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    input_file: Execution[Path | tuple[Path, ...] | None] = None
+    output_path: Execution[Path] = Path("results")
+    output_format: Literal["HDF5", "TIFF"] = "HDF5"
+    output_file_name: Execution[str | None] = None
+    output_typename: str | None = None
+    compression: Execution[Literal["gzip"] | None] = None
+    channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
+
+    alpha: Annotated[
+        Annotated[PositiveFloat, Tag("number")] | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")],
+        Discriminator(_kind),
+    ] = 1.5
+    weight: Annotated[
+        Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
+        | Annotated[Path, Tag("text")],
+        Discriminator(_kind),
+    ] = (0.5, 0.5)
+    levels: PositiveInt = 100
+    min_level: NonNegativeInt | None = None
+    quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
+    eta: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    update_lag: PositiveInt = 5
+    iterations: PositiveInt = 50
+    a_smooth: PositiveFloat = 1.0
+    a_data: PositiveFloat = 0.45
+    const_assumption: Literal["gc", "gray"] = Field(
+        "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
+    )
+
+    sigma: Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)] = (
+        (1.0, 1.0, 0.1),
+        (1.0, 1.0, 0.1),
+    )
+    channel_normalization: Literal["joint", "separate"] = "joint"
+    bin_size: PositiveInt = 1
+    buffer_size: PositiveInt = 400
+    update_initialization_w: bool = True
+    update_reference: bool = False
+    cc_initialization: bool = False
+    cc_hw: Annotated[int, Field(ge=8)] = 256
+    cc_up: PositiveInt = 1
+    reference_frames: Annotated[
+        Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
+        | Annotated[str, BeforeValidator(os.fspath), Tag("text")],
+        Discriminator(_kind),
+    ] = "50:500"
+    interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
+
+    save_w: bool = False
+    save_valid_idx: bool = True
+    save_meta_info: bool = True
+    n_workers: Execution[NonNegativeInt] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = [*cls.model_fields, "constancy_assumption"]
+            for name in data:
+                if name not in known:
+                    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+                    raise ValueError(f"unknown option {name!r}, did you mean {near!r}?")
+        return data
+
+    @field_validator("min_level", mode="before")
+    @classmethod
+    def _toolbox_preset_marker(cls, value: Any) -> Any:
+        return None if value == -1 else value
+
+    @field_validator("output_typename")
+    @classmethod
+    def _numeric_type(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                dtype = np.dtype(value)
+            except TypeError:
+                dtype = None
+            if dtype is None or dtype.kind not in "uif":
+                raise ValueError(f"expected an integer or floating type such as 'uint16' or 'single', found {value!r}")
+        return value
+
+    @field_validator("output_file_name")
+    @classmethod
+    def _bare_name(cls, value: str | None) -> str | None:
+        if value is not None and Path(value).name != value:
+            raise ValueError(f"expected a file name without a folder, found {value!r}; the folder is output_path")
+        return value
+
+    @model_validator(mode="after")
+    def _custom_needs_level(self) -> "OFOptions":
+        if self.quality_setting == "custom" and self.min_level is None:
+            raise ValueError("quality_setting 'custom' needs min_level")
+        return self
+
+    @property
+    def effective_min_level(self) -> int:
+        """Finest pyramid level that is solved."""
+        return MIN_LEVELS[self.quality_setting] if self.min_level is None else self.min_level
+
+    @property
+    def reference_slice(self) -> slice | None:
+        """`reference_frames` as a slice, where it is one."""
+        if isinstance(self.reference_frames, str) and _SLICE.fullmatch(self.reference_frames):
+            return slice(*(int(part) if part else None for part in self.reference_frames.split(":")))
+        return None
+
+    @property
+    def reference_path(self) -> Path | None:
+        """`reference_frames` as the path of an image, where it is one."""
+        if isinstance(self.reference_frames, str) and self.reference_slice is None:
+            return Path(self.reference_frames)
+        return None
+
+    def channel_weights(self, n_channels: int) -> np.ndarray:
+        """Return the weights of the channels.
+
+        Parameters
+        ----------
+        n_channels
+            Number of channels of the recording.
+
+        Returns
+        -------
+        ndarray
+            float32 (C,) with sum 1, or the map (H, W, C) that `weight` names.
+
+        Raises
+        ------
+        ValueError
+            All weights are zero, or the map has another shape; the message names the file.
+        """
+        if isinstance(self.weight, Path):
+            weight = np.load(self.weight, allow_pickle=False)
+            weight = weight[..., None] if weight.ndim == 2 else weight
+            if weight.ndim != 3 or weight.shape[2] not in (1, n_channels):
+                raise ValueError(f"weight: {self.weight} has shape {weight.shape}, expected (H, W) or (H, W, {n_channels})")
+            return np.repeat(weight, n_channels // weight.shape[2], axis=2).astype(np.float32)
+        weight = np.full(n_channels, 1 / n_channels)
+        weight[: len(self.weight)] = self.weight[:n_channels]
+        if not weight.sum() > 0:
+            raise ValueError(f"weight: {self.weight} gives none of the {n_channels} channels a weight above 0")
+        return (weight / weight.sum()).astype(np.float32)
+
+    def channel_sigma(self, channel: int) -> Sigma:
+        """Return (sx, sy, st) of a channel, counted from 0."""
+        return self.sigma[channel] if channel < len(self.sigma) else self.sigma[0]
+
+    def result_fields(self) -> dict[str, Any]:
+        """Return the options that can change the result, as JSON-able values; files that they name by a hash of their content.
+
+        Raises
+        ------
+        OSError
+            A file named by `weight` or `reference_frames` cannot be read.
+        """
+        values = self.model_dump(mode="json")
+        for name, path in (("weight", self.weight), ("reference_frames", self.reference_path)):
+            if isinstance(path, Path):
+                with open(path, "rb") as file:
+                    values[name] = {"blake2b": hashlib.file_digest(file, "blake2b").hexdigest()}
+        return {
+            name: values[name]
+            for name, field in type(self).model_fields.items()
+            if not any(isinstance(item, _CannotChangeResult) for item in field.metadata)
+        }
+
+    def replace(self, **changes: Any) -> "OFOptions":
+        """Return a copy with some options changed, checked like new ones."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Write all options to a JSON file, atomically."""
+        path = Path(path)
+        temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+        try:
+            temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike, **changes: Any) -> "OFOptions":
+        """Read options from a JSON file.
+
+        Parameters
+        ----------
+        path
+            A file as `to_json` writes it; options that it leaves out have their defaults.
+        **changes
+            Options that override the file's.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is not a JSON object, or an option is unknown or out of range; the message names the file.
+        """
+        try:
+            return cls(**{**cls.read_fields(path), **changes})
+        except ValidationError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @staticmethod
+    def read_fields(path: str | os.PathLike) -> dict[str, Any]:
+        """Read the options that a JSON file sets, unchecked; see `from_json`."""
+        try:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path}: expected a JSON object of options, found {type(fields).__name__}")
+        return fields

@@ -1,0 +1,99 @@
+"""What happens to a frame before its flow is computed: grey values scaled, Gaussian filter in space and time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyflow.flow.filters import gaussian_filter
+from pyflow.motion.frames import frame_problem
+from pyflow.motion.options import OFOptions, Sigma
+
+
+class Preprocessor:
+    """Scales and filters frames; made once per recording, thread-safe.
+
+    Grey values x become (x - low) / (high - low), where low and high are the reference's extremes, so that a recording and its
+    reference stay comparable. The filter in time needs `radius` neighbours on each side; its kernel ends at four standard
+    deviations.
+
+    Parameters
+    ----------
+    reference
+        Raw reference (H, W, C).
+    options
+        `channel_normalization` and `sigma` count.
+    extra_sigma
+        Added to (sx, sy, st).
+
+    Raises
+    ------
+    ValueError
+        The reference is constant or not finite, so that nothing can be registered to it.
+    """
+
+    def __init__(self, reference: np.ndarray, options: OFOptions, extra_sigma: Sigma = (0.0, 0.0, 0.0)) -> None:
+        if not np.isfinite(reference).all():
+            raise ValueError("the reference contains NaN or inf")
+        low, high = reference.min(axis=(0, 1)), reference.max(axis=(0, 1))
+        if not (high > low).any():
+            raise ValueError(f"the reference is constant ({low[0]:g}): nothing can be registered to it")
+        if options.channel_normalization == "joint":
+            low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
+        self._low = low
+        self._scale = 1 / np.where(high > low, high - low, 1)
+        sigma = np.array([options.channel_sigma(c) for c in range(reference.shape[2])]) + extra_sigma
+        self._sigma_yx = sigma[:, [1, 0]]
+        self._kernel = _temporal_kernel(sigma[:, 2])
+
+    @property
+    def radius(self) -> int:
+        """Number of neighbours in time that a frame needs on each side."""
+        return len(self._kernel) // 2
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Scale and filter an image in space only.
+
+        Parameters
+        ----------
+        image
+            (H, W, C), any real dtype.
+
+        Returns
+        -------
+        ndarray
+            float32 (H, W, C).
+        """
+        dtype = np.result_type(image.dtype, np.float32)
+        scaled = (image - self._low.astype(dtype)) * self._scale.astype(dtype)
+        if (self._sigma_yx == self._sigma_yx[0]).all():
+            return gaussian_filter(scaled, tuple(self._sigma_yx[0]), n_threads=1)
+        planes = [gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)]
+        return np.stack(planes, axis=-1)
+
+    def __call__(self, window: Sequence[np.ndarray]) -> np.ndarray:
+        """Scale and filter a frame in space and time.
+
+        Parameters
+        ----------
+        window
+            The frame in the middle of its 2 * `radius` neighbours, each (H, W, C). Neighbours that hold no image are left out.
+
+        Returns
+        -------
+        ndarray
+            float32 (H, W, C).
+        """
+        if self.radius == 0:
+            return self.image(window[0])
+        usable = [k for k, frame in enumerate(window) if frame_problem(frame) == 0]
+        weights = self._kernel[usable] / self._kernel[usable].sum(axis=0)
+        return self.image(sum(window[k] * weight for k, weight in zip(usable, weights, strict=True)))
+
+
+def _temporal_kernel(sigma: np.ndarray) -> np.ndarray:
+    """Return Gaussians over time, float32 (2 * radius + 1, C), for the channels' standard deviations in frames."""
+    radius = int(4 * sigma.max() + 0.5)
+    offset = np.arange(-radius, radius + 1)[:, np.newaxis]
+    kernel = np.exp(-0.5 * (offset / np.maximum(sigma, 1e-3)) ** 2)
+    kernel[np.abs(offset) > (4 * sigma + 0.5).astype(int)] = 0
+    return kernel.astype(np.float32)

@@ -1,0 +1,123 @@
+"""The image that a recording is registered to."""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pyflow.motion.frames import FrameSource, frame_problem
+from pyflow.motion.options import OFOptions
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.register import FrameRegistration
+from pyflow.motion.streams import ordered_map
+from pyflow.threads import resolve_threads
+
+logger = logging.getLogger(__name__)
+
+# Frames register among themselves with a smoother flow on smoother images than later to the reference (Flow-Registration).
+_EXTRA_ALPHA = 2.0
+_EXTRA_SIGMA = (1.0, 1.0, 0.5)
+
+
+def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
+    """Read or build the raw reference that `reference_frames` describes.
+
+    Parameters
+    ----------
+    source
+        The recording.
+    options
+        How.
+
+    Returns
+    -------
+    ndarray
+        float64 (H, W, C), grey values of the recording.
+
+    Raises
+    ------
+    ValueError
+        The image has another shape than the frames, or none of the frames can be used.
+    OSError
+        The image cannot be read.
+    """
+    if options.reference_path is not None:
+        return as_reference(_read_image(options.reference_path), source.frame_shape, f"reference_frames: {options.reference_path}")
+    indices = reference_indices(options, len(source))
+    chosen = FrameSource(source.reader, source.channels, source.bin_size, indices)
+    return build_reference(chosen, options)
+
+
+def as_reference(image: np.ndarray, frame_shape: tuple[int, int, int], name: str = "reference") -> np.ndarray:
+    """Check an image that is to be the reference and return it as float64 (H, W, C).
+
+    Raises
+    ------
+    ValueError
+        Its shape is not that of the frames; the message starts with `name`.
+    """
+    image = np.asarray(image, dtype=np.float64)
+    planes = image[..., np.newaxis] if image.ndim == 2 else image
+    if planes.shape != frame_shape:
+        raise ValueError(f"{name} has shape {image.shape}, the recording's frames have {frame_shape}")
+    return planes
+
+
+def reference_indices(options: OFOptions, n_frames: int) -> list[int]:
+    """Return the frames that `reference_frames` names in a recording of `n_frames`, and log where it cannot be followed.
+
+    Raises
+    ------
+    ValueError
+        None of the frames is in the recording.
+    """
+    chosen = options.reference_slice
+    if chosen is None:
+        wanted = list(options.reference_frames)
+        indices = [i for i in wanted if i < n_frames]
+    else:
+        wanted = list(range(*chosen.indices(max(n_frames, chosen.stop or 0))))
+        excess = max(0, max(wanted, default=0) - n_frames + 1)
+        indices = [i - excess for i in wanted if i >= excess]
+    if not indices:
+        raise ValueError(f"reference_frames {options.reference_frames!r} names none of the recording's {n_frames} frames")
+    if indices != wanted:
+        logger.info("the recording has %d frames: the reference is made from %s", n_frames, _described(indices))
+    return indices
+
+
+def _described(indices: list[int]) -> str:
+    return f"{len(indices)} frames between {min(indices)} and {max(indices)}"
+
+
+def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
+    """Average frames after registering them to their mean; frames without an image are left out.
+
+    Parameters
+    ----------
+    source
+        The frames; read twice, never held together in memory.
+    options
+        How to compute the flow, which is regularised more strongly than for the recording.
+
+    Returns
+    -------
+    ndarray
+        float64 (H, W, C).
+
+    Raises
+    ------
+    ValueError
+        None of the frames holds an image, or their mean is constant.
+    """
+    n_threads = resolve_threads(options.n_workers)
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
+        usable = [w[0] for w in source.windows(reading, 0, 0)]
+        mean, count = _mean(f for (f,) in source.windows(reading, 0, 0) if frame_problem(f) == 0)
+    raise NotImplementedError
+
+
+def _read_image(path: Path) -> np.ndarray:
+    from pyflow.io import open_video

@@ -1,0 +1,142 @@
+"""One frame: from raw neighbours to registered frame, displacement and valid pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyflow.flow.displacement import FlowEstimator
+from pyflow.flow.planes import cast_like
+from pyflow.flow.warp import imregister, valid_mask
+from pyflow.motion.frames import frame_problem
+from pyflow.motion.options import OFOptions
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.rigid import RigidShift
+
+
+@dataclass(frozen=True)
+class RegisteredFrame:
+    """What becomes of one frame.
+
+    Parameters
+    ----------
+    frame
+        Registered frame (H, W, C).
+    valid
+        bool (H, W): the pixel comes from inside the frame.
+    displacement
+        float32 (H, W, 2), pixels, backward.
+    residual
+        `displacement` without the frame's rigid shift: what the flow was asked for.
+    filtered
+        float32 (H, W, C): the preprocessed frame, registered; where asked for.
+    problem
+        Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as it is, with no valid
+        pixel and no displacement.
+    """
+
+    frame: np.ndarray
+    valid: np.ndarray
+    displacement: np.ndarray
+    residual: np.ndarray
+    filtered: np.ndarray | None = None
+    problem: int = 0
+
+
+class FrameRegistration:
+    """Registers frames to one template; thread-safe, the template's pyramid is computed once.
+
+    Parameters
+    ----------
+    template
+        Preprocessed reference, float32 (H, W, C).
+    fill
+        Raw reference (H, W, C): the value of pixels from outside a frame.
+    preprocess
+        What turned the reference into the template.
+    options
+        How to compute the flow.
+    dtype
+        Data type of the registered frames.
+    keep_filtered
+        Register the preprocessed frames too.
+    """
+
+    def __init__(
+        self,
+        template: np.ndarray,
+        fill: np.ndarray,
+        preprocess: Preprocessor,
+        options: OFOptions,
+        dtype: np.dtype,
+        *,
+        keep_filtered: bool = False,
+    ) -> None:
+        weight = options.channel_weights(template.shape[2])
+        self._template = template
+        self._fill = fill.astype(np.float32)
+        self._preprocess = preprocess
+        self._interpolation = options.interpolation_method
+        self._dtype = dtype
+        self._keep_filtered = keep_filtered
+        self._shift = (
+            RigidShift(template, weight=weight, max_size=options.cc_hw, upsample=options.cc_up)
+            if options.cc_initialization
+            else None
+        )
+        self._estimate = FlowEstimator(
+            template,
+            alpha=options.alpha,
+            update_lag=options.update_lag,
+            iterations=options.iterations,
+            min_level=options.effective_min_level,
+            levels=options.levels,
+            eta=options.eta,
+            a_smooth=options.a_smooth,
+            a_data=options.a_data,
+            const_assumption=options.const_assumption,
+            weight=weight,
+        )
+
+    def __call__(self, window: Sequence[np.ndarray], uv: np.ndarray) -> RegisteredFrame:
+        """Register a frame.
+
+        Parameters
+        ----------
+        window
+            The raw frame in the middle of its neighbours in time, each (H, W, C).
+        uv
+            Displacement to start from, float32 (H, W, 2).
+        """
+        frame = window[len(window) // 2]
+        problem = frame_problem(frame)
+        if problem:
+            return self._passed_on(frame, problem)
+        filtered = self._preprocess(window)
+        if self._shift is None:
+            displacement = residual = self._estimate(filtered, uv=uv, n_threads=1)
+        else:
+            shift = np.array(self._shift(filtered), np.float32)
+            residual = self._estimate(self._warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1)
+            displacement = residual + shift
+        if self._dtype.kind == "f":
+            frame = frame.astype(self._dtype, copy=False)
+        return RegisteredFrame(
+            frame=_cast(self._warp(frame, displacement, self._fill), self._dtype),
+            valid=valid_mask(displacement, n_threads=1),
+            displacement=displacement,
+            residual=residual,
+            filtered=self._warp(filtered, displacement, self._template) if self._keep_filtered else None,
+        )
+
+    def _warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        return imregister(image, w, fill=fill, interpolation=self._interpolation, n_threads=1)
+
+    def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
+        zero = np.zeros((*frame.shape[:2], 2), np.float32)
+        frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
+        return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+
+
+def _cast(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return image if image.dtype == dtype else cast_like(image, dtype)

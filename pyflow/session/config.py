@@ -1,0 +1,278 @@
+"""What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo
+from pydantic import field_validator, model_validator
+
+from pyflow.motion.options import OFOptions
+
+SCHEDULERS = ("local", "array")
+ALIGN_FORMATS = ("TIFF", "HDF5", "none")
+FLOW_BACKENDS = ("flowreg",)
+
+
+class SessionConfig(BaseModel):
+    """Everything that describes a session; immutable, checked when it is made.
+
+    Parameters
+    ----------
+    root
+        Folder with the recordings.
+    pattern
+        Glob below `root`, for example ``"*.tif"`` or ``"**/*.h5"``.
+    center
+        File name of the recording whose frame the others are aligned to. None: the middle one.
+    output_root, final_results
+        Folders of the recordings' and of the session's results, absolute or relative to `root`.
+    resume
+        Keep results that are complete and belong to today's inputs and options.
+    scheduler
+        ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job array's index
+        names.
+    n_workers
+        Threads; 0 (or pyflowreg's -1) for all this process may use.
+    flow_backend, backend_params
+        Which implementation computes the flow, and its parameters.
+    flow_options
+        Fields of `OFOptions` for stage 1, or the path of a JSON file holding them. Also read as
+        ``of_options_override``.
+    cc_upsample
+        Stage 2: the rigid shift is found to 1 / `cc_upsample` pixel.
+    sigma_smooth
+        Stage 2: standard deviation, in pixels, of the Gaussian that smooths the averages.
+    alpha_between, iterations_between
+        Stage 2: smoothness weight and iterations of the flow.
+    align_chunk_size
+        Stage 3: frames in memory at a time.
+    align_output_format
+        Stage 3: ``"TIFF"``, ``"HDF5"``, or ``"none"`` for no aligned videos.
+    valid_fraction
+        Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its frames.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A key is unknown, or a value is out of range or not available in this release.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    root: Path
+    pattern: str = Field("*.tif", min_length=1)
+    center: str | None = None
+    output_root: Path = Path("compensated_outputs")
+    final_results: Path = Path("final_results")
+    resume: bool = True
+    scheduler: str = "local"
+    n_workers: int = Field(0, ge=-1)
+    flow_backend: str = "flowreg"
+    backend_params: dict[str, JsonValue] = Field(default_factory=dict)
+    flow_options: dict[str, JsonValue] = Field(default_factory=dict)
+    cc_upsample: int = Field(4, ge=1)
+    sigma_smooth: float = Field(6.0, ge=0, allow_inf_nan=False)
+    alpha_between: float = Field(25.0, gt=0, allow_inf_nan=False)
+    iterations_between: int = Field(100, ge=1)
+    align_chunk_size: int = Field(64, ge=1)
+    align_output_format: str = "TIFF"
+    valid_fraction: float = Field(1.0, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if "of_options_override" in data:
+            if "flow_options" in data:
+                raise ValueError("flow_options and of_options_override are two names of one key: give one")
+            data["flow_options"] = data.pop("of_options_override")
+        unknown = [key for key in data if key not in cls.model_fields]
+        if unknown:
+            raise ValueError("; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown))
+        return data
+
+    @field_validator("pattern", mode="after")
+    @classmethod
+    def _relative_pattern(cls, value: str) -> str:
+        if Path(value).is_absolute():
+            raise ValueError(f"expected a pattern relative to root, found {value!r}")
+        return value
+
+    @field_validator("root", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("output_root", "final_results", mode="after")
+    @classmethod
+    def _below_root(cls, value: Path, info: ValidationInfo) -> Path:
+        root = info.data.get("root")
+        if root is None:  # its own error is on its way
+            return value
+        value = root / value.expanduser()
+        if root.resolve().is_relative_to(value.resolve()):
+            raise ValueError(f"{value} is or contains root ({root}), so results could not be told from recordings")
+        return value
+
+    @field_validator("scheduler", "flow_backend", "align_output_format", mode="after")
+    @classmethod
+    def _available(cls, value: str, info: ValidationInfo) -> str:
+        choices = {"scheduler": SCHEDULERS, "flow_backend": FLOW_BACKENDS, "align_output_format": ALIGN_FORMATS}
+        for choice in choices[info.field_name]:
+            if value.lower() == choice.lower():
+                return choice
+        raise ValueError(f"{value!r} is not available in this release; available: {', '.join(choices[info.field_name])}")
+
+    @field_validator("backend_params", mode="after")
+    @classmethod
+    def _no_parameters(cls, value: dict) -> dict:
+        if value:
+            raise ValueError(f"flow_backend 'flowreg' takes no parameters, found {', '.join(value)}")
+        return value
+
+    @field_validator("flow_options", mode="before")
+    @classmethod
+    def _read_options_file(cls, value: Any) -> Any:
+        if isinstance(value, str | Path):
+            return OFOptions.read_fields(value)
+        return value
+
+    @field_validator("flow_options", mode="after")
+    @classmethod
+    def _valid_flow_options(cls, value: dict) -> dict:
+        for key in value:
+            if key in OPTIONS_OF_THE_SESSION:
+                raise ValueError(f"{key} is set by the session and cannot be given here")
+        try:
+            OFOptions(**value)
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
+        return value
+
+    @classmethod
+    def from_file(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+        """Read a configuration, TOML or YAML by its suffix.
+
+        Parameters
+        ----------
+        path
+            A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder.
+        **changes
+            Keys that override the file's.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file cannot be parsed, or a key or value is wrong; the message names the file and the key.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix == ".toml":
+            return cls.from_toml(path, **changes)
+        if suffix in (".yaml", ".yml"):
+            return cls.from_yaml(path, **changes)
+        raise ValueError(f"{path}: a session configuration ends in .toml, .yaml or .yml, found {suffix!r}")
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+        """Read a TOML configuration; see `from_file`."""
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not valid TOML: {error}") from error
+        return cls._from_mapping(path, data, changes)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+        """Read a YAML configuration; see `from_file`."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not valid YAML: {error}") from error
+        return cls._from_mapping(path, data, changes)
+
+    @classmethod
+    def _from_mapping(cls, path: str | Path, data: Any, changes: dict[str, Any]) -> "SessionConfig":
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: expected keys and values, found {type(data).__name__}")
+        base = Path(path).absolute().parent
+        for key in ("root", "flow_options", "of_options_override"):
+            if isinstance(data.get(key), str):
+                data[key] = base / Path(data[key]).expanduser()
+        try:
+            config = cls(**data)
+            return config.replace(**changes) if changes else config
+        except ValidationError as error:
+            raise ValueError(f"{path}: {_one_line(error)}") from None
+
+    def replace(self, **changes: Any) -> "SessionConfig":
+        """Return a copy with some keys changed and checked like new ones."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    @property
+    def n_threads(self) -> int:
+        """`n_workers` as the kernels count: 0 for all this process may use."""
+        return max(self.n_workers, 0)
+
+    def resolve_center_file(self, files: list[Path]) -> Path:
+        """Return the recording that the others are aligned to.
+
+        Parameters
+        ----------
+        files
+            The session's recordings, in order.
+
+        Returns
+        -------
+        Path
+            The one that `center` names (by file name or path relative to `root`), or the middle one; of an even
+            number, the earlier of the two in the middle.
+
+        Raises
+        ------
+        ValueError
+            `center` names none of them, or several.
+        """
+        if self.center is None:
+            return files[(len(files) - 1) // 2]
+        matches = [f for f in files if self.center in (f.name, f.stem, f.as_posix().removeprefix(f"{self.root.as_posix()}/"), str(f))]
+        if not matches:
+            suggestion = _suggest(self.center, [f.name for f in files])
+            raise ValueError(f"center {self.center!r} is not among the recordings{suggestion}")
+        if len(matches) > 1:
+            raise ValueError(f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}")
+        return matches[0]
+
+
+# What the session decides for each recording and a user may not.
+OPTIONS_OF_THE_SESSION = (
+    "input_file",
+    "output_path",
+    "output_format",
+    "output_file_name",
+    "save_valid_idx",
+    "n_workers",
+)
+
+
+def _suggest(word: str, valid: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.0)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _one_line(error: ValidationError) -> str:
+    """Key, cause and value of each mistake, without pydantic's own words around them."""
+    problems = []
+    for item in error.errors():
+        where = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if item["type"] in ("value_error", "missing") else f", found {item['input']!r}"
+        problems.append(f"{where}: {message}{found}" if where else message)
+    return "; ".join(problems)

@@ -1,0 +1,130 @@
+"""The recordings of a session: which files they are, what each is called, where its results go."""
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyflow.session.artifacts import read_status
+from pyflow.session.config import SessionConfig
+
+logger = logging.getLogger(__name__)
+
+# Best first; MATLAB's .mat movies are not read in this release.
+VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of a session.
+
+    Parameters
+    ----------
+    name
+        Its name in results, unique also where upper and lower case are one.
+    path
+        The input file; None where only its stage 1 results are at hand.
+    folder
+        Where its results are.
+    """
+
+    name: str
+    path: Path | None
+    folder: Path
+
+
+def discover_input_files(config: SessionConfig) -> list[Path]:
+    """Find the session's recordings.
+
+    Returns
+    -------
+    list of Path
+        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session.
+
+    Raises
+    ------
+    FileNotFoundError
+        `root` is no folder, or nothing in it matches.
+    """
+    if not config.root.is_dir():
+        raise FileNotFoundError(f"root: there is no folder {config.root}")
+    results = [folder.resolve() for folder in (config.output_root, config.final_results)]
+    found = [
+        file
+        for file in config.root.glob(config.pattern)
+        if file.is_file()
+        and not any(file.resolve().is_relative_to(folder) for folder in results)
+        and not read_status(file.parent)
+    ]
+    if not found:
+        raise FileNotFoundError(f"no file in {config.root} matches pattern {config.pattern!r}")
+    return sorted(found, key=lambda file: _natural(_relative(file, config.root)))
+
+
+def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> list[Recording]:
+    """Give each recording a name of its own: the stem; the file name where stems collide; else the path below `root`.
+
+    Where the input files are gone, or elsewhere, but stage 1 results are here, those are the recordings.
+
+    Parameters
+    ----------
+    config
+        The session.
+    files
+        Its input files; None to look for them.
+
+    Raises
+    ------
+    FileNotFoundError
+        See `discover_input_files`.
+    ValueError
+        Two recordings' paths differ in nothing but case.
+    """
+    if files is None:
+        try:
+            files = discover_input_files(config)
+        except FileNotFoundError:
+            finished = _finished_folders(config)
+            if not finished:
+                raise
+            logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
+            return finished
+    names = [file.stem for file in files]
+    for rename in (lambda f: f.name, lambda f: _relative(f, config.root).replace("/", "_")):
+        count = Counter(name.casefold() for name in names)
+        names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
+    taken: dict[str, Path] = {}
+    for file, name in zip(files, names, strict=True):
+        other = taken.setdefault(name.casefold(), file)
+        if other is not file:
+            raise ValueError(f"{other} and {file} would both have their results in {config.output_root / name}; rename one")
+    return [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
+
+
+def find_video(folder: Path) -> Path | None:
+    """Find a recording's compensated video, by pyflow, pyflowreg or MATLAB; None if there is none."""
+    for suffix in VIDEO_SUFFIXES:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.name.lower() == "compensated" + suffix:
+                return file
+    return None
+
+
+def _finished_folders(config: SessionConfig) -> list[Recording]:
+    if not config.output_root.is_dir():
+        return []
+    folders = sorted((f for f in config.output_root.iterdir() if find_video(f)), key=lambda f: _natural(f.name))
+    return [Recording(folder.name, None, folder) for folder in folders]
+
+
+def _relative(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+
+
+def _natural(text: str) -> tuple:
+    """Key under which 2 comes before 10; the text itself decides between 1 and 01."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(p), "") if i % 2 else (0, p.casefold()) for i, p in enumerate(parts)], text
+
+

@@ -1,0 +1,143 @@
+"""Stage 2: find how each recording's field of view moved against the centre's, from their temporal averages.
+
+1. Smooth both averages and bring them to one brightness and contrast.
+2. Find the rigid shift by phase cross-correlation, to a fraction of a pixel.
+3. Refine it into a displacement field with the flow.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pyflow.flow.displacement import get_displacement
+from pyflow.flow.filters import gaussian_filter
+from pyflow.motion.rigid import RigidShift
+from pyflow.session.artifacts import check_done, mark_done, save_npz, unmark
+from pyflow.session.config import SessionConfig
+from pyflow.session.results import FIELD_FILE, field_parts, read_field, read_session
+
+logger = logging.getLogger(__name__)
+
+def compute_between_displacement(reference_avg: np.ndarray, current_avg: np.ndarray, config: SessionConfig) -> np.ndarray:
+    """Find the displacement between two temporal averages.
+
+    Parameters
+    ----------
+    reference_avg, current_avg
+        Averages (H, W) or (H, W, C) of the centre and of another recording.
+    config
+        `cc_upsample`, `sigma_smooth`, `alpha_between`, `iterations_between`, `n_workers` are used.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 2) float32, pixels, backward: ``reference(y, x)`` looks like ``current(y + v, x + u)``.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ, or a value is NaN or infinite.
+    """
+    if reference_avg.shape != current_avg.shape:
+        raise ValueError(f"average's shape {current_avg.shape} does not match the centre's {reference_avg.shape}")
+    for name, image in (("centre's", reference_avg), ("recording's", current_avg)):
+        if not np.isfinite(image).all():
+            raise ValueError(f"the {name} average holds {np.count_nonzero(~np.isfinite(image))} values that are not finite")
+    smooth = [_smooth(image, config) for image in (reference_avg, current_avg)]
+    reference, current = _same_contrast(*smooth)
+    rigid = np.empty((*reference_avg.shape[:2], 2), np.float32)
+    rigid[:] = RigidShift(reference, upsample=config.cc_upsample)(current)
+    if not reference.any() or not current.any():
+        return rigid
+    return get_displacement(
+        reference,
+        current,
+        alpha=config.alpha_between,
+        iterations=config.iterations_between,
+        uv=rigid,
+        n_threads=config.n_threads,
+        backend=config.flow_backend,
+    )
+
+
+def _smooth(image: np.ndarray, config: SessionConfig) -> np.ndarray:
+    image = image.astype(np.float32)
+    return gaussian_filter(image, config.sigma_smooth, n_threads=config.n_threads) if config.sigma_smooth else image
+
+
+def _same_contrast(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale each channel: the reference to 0..1, the other to the reference's mean and standard deviation.
+
+    Mean and deviation, not minimum and maximum: one bright cell that fires on one day only must not dim all others.
+    A channel without contrast becomes zero.
+    """
+    axes = (0, 1)
+    low, span = reference.min(axes), np.ptp(reference, axes)
+    deviation = current.std(axes)
+    gain = np.where(deviation > 0, reference.std(axes) / np.where(deviation > 0, deviation, 1), 0)
+    current = (current - current.mean(axes)) * gain + reference.mean(axes)
+    usable = (span > 0) & (deviation > 0)
+    scale = np.where(usable, 1 / np.where(span > 0, span, 1), 0)
+    return ((reference - low) * scale).astype(np.float32), ((current - low) * scale).astype(np.float32)
+
+
+def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
+    """Find every recording's displacement into the centre's frame and save it as ``w_to_reference.npz``.
+
+    Fields that exist and belong to today's averages, centre and options are kept.
+
+    Parameters
+    ----------
+    config
+        The session.
+
+    Returns
+    -------
+    middle_idx : int
+        The centre's index among the recordings, from 0.
+    center_file : Path
+        The centre's input file.
+    displacement_fields : list of ndarray
+        (H, W, 2) float32 for each recording, in their order; the centre's is zero.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Stage 1 of a recording is not done, or averages differ in shape; the message names the recording.
+    """
+    session = read_session(config)
+    center = session.results[session.middle_idx]
+    fields = []
+    for recording, result in zip(session.recordings, session.results, strict=True):
+        parts = field_parts(config, result, center)
+        state = check_done(recording.folder, "stage2", parts)
+        if config.resume and state.done:
+            fields.append(read_field(recording.folder))
+            continue
+        started = time.perf_counter()
+        if result is center:
+            w = np.zeros((*center.average.shape[:2], 2), np.float32)
+        else:
+            try:
+                w = compute_between_displacement(center.average, result.average, config)
+            except ValueError as error:
+                raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
+        unmark(recording.folder, "stage2")
+        save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
+        seconds = time.perf_counter() - started
+        shift = w.mean(axis=(0, 1), dtype=np.float64)
+        mark_done(
+            recording.folder,
+            "stage2",
+            parts,
+            [recording.folder / FIELD_FILE],
+            seconds,
+            center=center.recording.name,
+            mean_shift_px=[round(float(s), 4) for s in shift],
+        )
+        logger.info("%s: shifted by (%.2f, %.2f) px against %s (%.1f s; %s)",
+                    recording.name, *shift, center.recording.name, seconds, state.reason or "resume is off")
+        fields.append(w)
+    return session.middle_idx, center.recording.path or center.recording.folder, fields

@@ -1,0 +1,408 @@
+"""Stage 3: one mask of the pixels that are valid in every recording, and the recordings in the centre's frame.
+
+1. Reduce each recording's per-frame masks over time: a pixel counts when it is valid in `valid_fraction` of the frames.
+2. Warp that mask into the centre's frame, nearest neighbour, and drop what comes from outside the recording.
+3. The final mask is where all recordings are valid.
+4. Warp the videos as well, where `align_output_format` asks for it.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+from pyflow.flow.warp import imregister, imregister_binary, valid_mask
+from pyflow.io import get_video_file_writer, open_video
+from pyflow.session.artifacts import SCHEMA_VERSION, check_done, make_key, mark_done, replacing, save_mask
+from pyflow.session.artifacts import save_npz, unmark
+from pyflow.session.config import SessionConfig
+from pyflow.session.results import MASK_FILE, Progress, Session, Stage1Result, field_parts, frames_per_chunk, iterate_masks
+from pyflow.session.results import read_field, read_session
+from pyflow.threads import available_threads
+
+logger = logging.getLogger(__name__)
+
+RESULT_FILE = "final_valid_idx"
+FORMAT_VERSION = "1"
+SUFFIXES = {"TIFF": ".tif", "HDF5": ".hdf5"}
+
+
+def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np.ndarray:
+    """Reduce a recording's per-frame masks to one.
+
+    Parameters
+    ----------
+    idx_path
+        An ``idx.hdf``.
+    valid_fraction
+        Fraction of the frames in which a pixel has to be valid; 1 is the logical AND.
+
+    Returns
+    -------
+    ndarray
+        (H, W) bool.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or no frame has a valid pixel.
+    """
+    counts, n_frames = count_valid(idx_path)
+    return _enough(counts, n_frames, valid_fraction)
+
+
+def count_valid(idx_path: Path) -> tuple[np.ndarray, int]:
+    """Count in how many frames each pixel is valid, reading the file in chunks.
+
+    Frames without any valid pixel (NaN in the input, motion beyond the image) say nothing about single pixels and are left out.
+
+    Returns
+    -------
+    counts : ndarray
+        (H, W) int64.
+    n_frames : int
+        Frames that count.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or no frame has a valid pixel.
+    """
+    counts, n_frames, n_empty = 0, 0, 0
+    for masks in iterate_masks(idx_path):
+        some = masks.any(axis=(1, 2))
+        counts = counts + np.count_nonzero(masks, axis=0)
+        n_frames += int(some.sum())
+        n_empty += int((~some).sum())
+    if n_frames == 0:
+        raise ValueError(f"{idx_path}: no frame has a valid pixel")
+    if n_empty:
+        logger.warning("%s: %d of %d frames have no valid pixel and are left out", idx_path, n_empty, n_frames + n_empty)
+    return counts, n_frames
+
+
+def _enough(counts: np.ndarray, n_frames: int, valid_fraction: float) -> np.ndarray:
+    return counts >= math.ceil(valid_fraction * n_frames - 1e-9)  # 0.9 * 10 is a little more than 9
+
+
+def align_sequence_video(
+    compensated_path: Path,
+    output_path: Path,
+    displacement: np.ndarray,
+    reference_average: np.ndarray,
+    *,
+    chunk_size: int = 64,
+    output_format: str = "TIFF",
+    n_threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Warp a compensated video into the centre's frame, some frames at a time.
+
+    Parameters
+    ----------
+    compensated_path
+        The video.
+    output_path
+        Where it goes; appears there only when complete.
+    displacement
+        (H, W, 2) float32, pixels, backward, into the centre's frame.
+    reference_average
+        (H, W) or (H, W, C): what pixels from outside the recording show.
+    chunk_size
+        Frames in memory at a time.
+    output_format
+        ``"TIFF"`` or ``"HDF5"``.
+    n_threads
+        Frames warped at once; 0 for all threads this process may use.
+    progress
+        Called as ``progress(done, total)`` with frames.
+
+    Returns
+    -------
+    Path
+        `output_path`.
+
+    Raises
+    ------
+    ValueError
+        The displacement's or average's shape does not match the video's.
+    """
+    with open_video(compensated_path) as reader:
+        frame_shape = reader.shape[1:]
+        fill = reference_average.reshape(*reference_average.shape[:2], -1)
+        if displacement.shape[:2] != frame_shape[:2] or fill.shape != frame_shape:
+            raise ValueError(
+                f"{compensated_path}: frames of shape {frame_shape}, but displacement {displacement.shape} "
+                f"and reference average {reference_average.shape}"
+            )
+        if np.issubdtype(reader.dtype, np.integer):
+            limits = np.iinfo(reader.dtype)
+            fill = np.clip(np.rint(fill), limits.min, limits.max)
+        fill = fill.astype(reader.dtype)
+        output_path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            get_video_file_writer(output_path, output_format) as writer,
+            ThreadPoolExecutor(n_threads or available_threads()) as pool,
+        ):
+            for first, frames in reader.batches(chunk_size):
+                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
+                writer.write_frames(np.stack(list(warped)))
+                if progress is not None:
+                    progress(first + len(frames), reader.frame_count)
+    return output_path
+
+
+def run_stage3(
+    config: SessionConfig,
+    middle_idx: int | None = None,
+    displacement_fields: list[np.ndarray] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Compute the session's valid mask and, where asked for, the videos in the centre's frame.
+
+    Parameters
+    ----------
+    config
+        The session.
+    middle_idx, displacement_fields
+        What `run_stage2` returned. None: as it left them on disk, which is what they must equal.
+    progress
+        Called as ``progress(recording, done, total)`` with frames while a video is warped.
+
+    Returns
+    -------
+    ndarray
+        (H, W) bool: valid in every recording.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        An earlier stage of a recording is not done, its files do not fit each other, or the arguments are not what stage 2
+        left; the message names the recording.
+    """
+    session = read_session(config)
+    folder = config.final_results
+    started = time.perf_counter()
+    fields = [_checked_field(config, session, result) for result in session.results]
+    _check_arguments(session, fields, middle_idx, displacement_fields)
+
+    suffix = SUFFIXES.get(config.align_output_format)
+    videos = []
+    for result, w in zip(session.results, fields, strict=True):
+        if suffix is not None:
+            videos.append(folder / f"aligned_{result.recording.name}{suffix}")
+            _align(config, session, result, w, videos[-1], progress)
+
+    parts = session_parts(config, session)
+    state = check_done(folder, "stage3", parts)
+    if config.resume and state.done:
+        with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
+            return data["final_valid"]
+
+    results = _reduce(config, session, fields)
+    folder.mkdir(parents=True, exist_ok=True)
+    results["aligned_video_paths"] = [video.name for video in videos]
+    results["compensated_h5_paths"] = [_relative(result.video, folder) for result in session.results]
+    unmark(folder, "stage3")
+    outputs = _save(folder, results)
+    mark_done(
+        folder,
+        "stage3",
+        parts,
+        outputs,
+        time.perf_counter() - started,
+        center=session.center.recording.name,
+        valid_pixels=int(results["final_valid"].sum()),
+    )
+    logger.info("%d of %d pixels are valid in every recording", results["final_valid"].sum(), results["final_valid"].size)
+    return results["final_valid"]
+
+
+def session_parts(config: SessionConfig, session: Session) -> dict[str, Any]:
+    """Return what the session's stage 3 key is made from."""
+    return {
+        "schema": SCHEMA_VERSION["stage3"],
+        "options": {"valid_fraction": config.valid_fraction, "align_output_format": config.align_output_format},
+        "center": session.center.recording.name,
+        "recordings": {
+            result.recording.name: make_key(field_parts(config, result, session.center)) for result in session.results
+        },
+    }
+
+
+def aligned_parts(config: SessionConfig, session: Session, result: Stage1Result) -> dict[str, Any]:
+    """Return what the key of a recording's aligned video is made from."""
+    return {
+        "schema": SCHEMA_VERSION["stage3"],
+        "align_output_format": config.align_output_format,
+        "stage2": make_key(field_parts(config, result, session.center)),
+    }
+
+
+def _checked_field(config: SessionConfig, session: Session, result: Stage1Result) -> np.ndarray:
+    folder = result.recording.folder
+    state = check_done(folder, "stage2", field_parts(config, result, session.center))
+    if not state.done:
+        raise ValueError(f"{result.recording.name}: stage 2 has to run first ({state.reason})")
+    return read_field(folder)
+
+
+def _check_arguments(
+    session: Session, fields: list[np.ndarray], middle_idx: int | None, given: list[np.ndarray] | None
+) -> None:
+    if middle_idx is not None and middle_idx != session.middle_idx:
+        raise ValueError(f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}")
+    if given is None:
+        return
+    if len(given) != len(fields):
+        raise ValueError(f"{len(given)} displacement_fields for {len(fields)} recordings")
+    for result, ours, theirs in zip(session.results, fields, given, strict=True):
+        if not np.array_equal(ours, theirs):
+            raise ValueError(f"{result.recording.name}: displacement_fields is not what stage 2 saved")
+
+
+def _align(
+    config: SessionConfig, session: Session, result: Stage1Result, w: np.ndarray, output: Path, progress: Progress | None
+) -> None:
+    name = result.recording.name
+    parts = aligned_parts(config, session, result)
+    state = check_done(output.parent, f"aligned_{name}", parts)
+    if config.resume and state.done:
+        return
+    started = time.perf_counter()
+    unmark(output.parent, "stage3", f"aligned_{name}")
+    align_sequence_video(
+        result.video,
+        output,
+        w,
+        session.center.average,
+        chunk_size=config.align_chunk_size,
+        output_format=config.align_output_format,
+        n_threads=config.n_threads,
+        progress=None if progress is None else lambda done, total: progress(name, done, total),
+    )
+    seconds = time.perf_counter() - started
+    mark_done(output.parent, f"aligned_{name}", parts, [output], seconds)
+    logger.info("%s: wrote %s (%.1f s; %s)", name, output.name, seconds, state.reason or "resume is off")
+
+
+def _reduce(config: SessionConfig, session: Session, fields: list[np.ndarray]) -> dict[str, Any]:
+    """Compute everything in ``final_valid_idx``."""
+    shape = session.center.average.shape[:2]
+    own, aligned, fractions = [], [], []
+    for result, w in zip(session.results, fields, strict=True):
+        counts, n_frames = _valid_counts(result, shape)
+        own.append(_enough(counts, n_frames, config.valid_fraction))
+        inside = valid_mask(w)
+        aligned.append(imregister_binary(own[-1], w[..., 0], w[..., 1]) & inside)
+        fraction = imregister((counts / n_frames).astype(np.float32), w, interpolation="nearest", n_threads=config.n_threads)
+        fractions.append(np.where(inside, fraction, 0))
+    return {
+        "final_valid": np.logical_and.reduce(aligned),
+        "valid_fraction": np.minimum.reduce(fractions),
+        "aligned_valid_masks": np.stack(aligned),
+        "per_seq_valid_masks": np.stack(own),
+        "displacement_fields_u": np.stack([w[..., 0] for w in fields]),
+        "displacement_fields_v": np.stack([w[..., 1] for w in fields]),
+        "temporal_averages": np.stack([result.average for result in session.results]),
+        "reference_average": session.center.average,
+        "middle_idx": session.middle_idx,
+        "middle_name": session.center.recording.name,
+        "recordings": [result.recording.name for result in session.results],
+    }
+
+
+def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Count valid frames from ``idx.hdf``; where MATLAB wrote none, from its displacement fields; else all count."""
+    folder = result.recording.folder
+    fields = [folder / name for name in ("w.hdf", "w.h5") if (folder / name).is_file()]
+    if (folder / MASK_FILE).is_file():
+        source = folder / MASK_FILE
+        counts, n_frames = count_valid(source)
+    elif fields:
+        source = fields[0]
+        counts, n_frames = _count_inside(source)
+    else:
+        logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
+        return np.ones(shape, np.int64), 1
+    if counts.shape != shape:
+        raise ValueError(f"{source}: masks of shape {counts.shape}, but the average has {shape}")
+    return counts, n_frames
+
+
+def _count_inside(path: Path) -> tuple[np.ndarray, int]:
+    """Count in how many frames each pixel comes from inside the image, from the fields ``u`` and ``v`` in a file."""
+    with h5py.File(path, "r") as file:
+        u, v = file["u"], file["v"]
+        step = frames_per_chunk(u.shape[1:], np.float64)
+        counts = np.zeros(u.shape[1:], np.int64)
+        for first in range(0, len(u), step):
+            chunk = np.stack([u[first : first + step], v[first : first + step]], axis=-1).astype(np.float32)
+            for w in chunk:
+                counts += valid_mask(w)
+        return counts, len(u)
+
+
+def _save(folder: Path, results: dict[str, Any]) -> list[Path]:
+    names = results["recordings"]
+    npz, mat = folder / f"{RESULT_FILE}.npz", folder / f"{RESULT_FILE}.mat"
+    save_npz(npz, **{key: np.asarray(value) for key, value in results.items()})
+    with replacing(mat) as temporary:
+        scipy.io.savemat(temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column")
+    masks = {folder / f"{RESULT_FILE}.png": results["final_valid"]}
+    for i, name in enumerate(names):
+        masks[folder / f"{name}_valid_idx.png"] = results["per_seq_valid_masks"][i]
+        masks[folder / f"{name}_valid_idx_aligned.png"] = results["aligned_valid_masks"][i]
+    for path, mask in masks.items():
+        save_mask(path, mask)
+    return [npz, mat, *masks]
+
+
+def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
+    """Rearrange the results as MATLAB's own stage 3 has them: one cell per recording, indices from 1, recordings last."""
+    u, v = results["displacement_fields_u"], results["displacement_fields_v"]
+    return {
+        "final_valid": results["final_valid"],
+        "valid_fraction": results["valid_fraction"],
+        "aligned_valid_masks": _cells(results["aligned_valid_masks"]),
+        "per_seq_valid_masks": _cells(results["per_seq_valid_masks"]),
+        "displacement_fields": _cells([np.stack(pair, axis=-1) for pair in zip(u, v, strict=True)]),
+        "displacement_fields_u": np.moveaxis(u, 0, -1),
+        "displacement_fields_v": np.moveaxis(v, 0, -1),
+        "temporal_averages": _cells(results["temporal_averages"]),
+        "reference_average": results["reference_average"],
+        "middle_idx": float(results["middle_idx"] + 1),
+        "middle_name": _ascii(results["middle_name"]),
+        **{key: _cells(map(_ascii, results[key])) for key in ("recordings", "compensated_h5_paths", "aligned_video_paths")},
+        "format_version": FORMAT_VERSION,
+    }
+
+
+def _cells(items: Iterable[Any]) -> np.ndarray:
+    """Make an N x 1 cell array; numpy would merge equal shapes into one array if left to itself."""
+    items = list(items)
+    cells = np.empty((len(items), 1), object)
+    for i, item in enumerate(items):
+        cells[i, 0] = item
+    return cells
+
+
+def _ascii(text: str) -> str:
+    """Make text survive a v5 .mat file, whose cells hold ASCII only, and say what became of it."""
+    safe = text.encode("ascii", "backslashreplace").decode("ascii")
+    if safe != text:
+        logger.warning("%s.mat: %r is not ASCII and stands there as %r", RESULT_FILE, text, safe)
+    return safe
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
