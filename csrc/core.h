@@ -50,6 +50,9 @@ typedef enum {
     }
 #endif
 
+/* The next loop's iterations are independent. */
+#define PF_SIMD _Pragma("omp simd")
+
 static inline int pf_min_int(int a, int b) { return a < b ? a : b; }
 static inline int pf_max_int(int a, int b) { return a > b ? a : b; }
 

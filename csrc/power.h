@@ -1,5 +1,5 @@
-/* Vectorisable single-precision power: x^p for normal x > 0, relative error below 1e-6 for |p log2 x| < 126.
- * The result is clamped there. Polynomials are minimax fits of log2 on [sqrt(1/2), sqrt(2)] and exp2 on [-1/2, 1/2]. */
+/* Vectorisable single-precision power: x^p for normal x > 0 and |p log2 x| < 126, relative error below 2e-6.
+ * The polynomials are Chebyshev fits of log2 on [sqrt(1/2), sqrt(2)] and exp2 on [-1/2, 1/2]. */
 #ifndef PF_POWER_H
 #define PF_POWER_H
 
@@ -34,10 +34,8 @@ static inline float pf_power(float x, float p)
     q = q * t + 0.480910599f;
     q = q * t + -0.721347332f;
     q = q * t + 1.44269502f;
-    float y = p * ((float)exponent + q * t);
-    y = y < -126.0f ? -126.0f : y;
-    y = y > 126.0f ? 126.0f : y;
-    const int32_t whole = (int32_t)(y + (y < 0.0f ? -0.5f : 0.5f));
+    const float y = p * ((float)exponent + q * t);
+    const int32_t whole = (int32_t)(y + 128.5f) - 128; /* nearest, and no branch */
     const float z = y - (float)whole;
     float e = 0.000154697322f;
     e = e * z + 0.00134004327f;

@@ -98,6 +98,7 @@ static void gradient_penalty(const float *PF_RESTRICT left, const float *PF_REST
                              float h_row, float h_col, float a, float *PF_RESTRICT psi)
 {
     const float per_x = 0.5f / h_col, per_y = 0.5f / h_row;
+    PF_SIMD
     for (int j = 0; j < lanes; j++) {
         const float ux = (right[j] - left[j]) * per_x, uy = (below[j] - above[j]) * per_y;
         const float vx = (right[j + stride] - left[j + stride]) * per_x;
@@ -119,6 +120,7 @@ static void smoothness_row(const level *l, int block, int y)
 static void edge_weights(const float *PF_RESTRICT own, const float *PF_RESTRICT east, const float *PF_RESTRICT south,
                          float half_k_x, float half_k_y, int lanes, size_t stride, float *PF_RESTRICT c)
 {
+    PF_SIMD
     for (int j = 0; j < lanes; j++) {
         c[j + EAST * stride] = half_k_x * (own[j] + east[j]);
         c[j + SOUTH * stride] = half_k_y * (own[j] + south[j]);
@@ -150,6 +152,7 @@ static inline void data_term(const float *PF_RESTRICT j, const float *PF_RESTRIC
                              const float *PF_RESTRICT map, float weight, float a, int lanes, size_t stride,
                              float *PF_RESTRICT c, const int first, const int robust)
 {
+    PF_SIMD
     for (int i = 0; i < lanes; i++) {
         const float j11 = j[i], j22 = j[i + stride], j33 = j[i + 2 * stride];
         const float j12 = j[i + 3 * stride], j13 = j[i + 4 * stride], j23 = j[i + 5 * stride];
@@ -193,6 +196,7 @@ static inline void fold(const float *PF_RESTRICT diagonal, float vertical, float
                         const float *PF_RESTRICT north, int lanes, size_t stride, float *PF_RESTRICT c,
                         const int robust)
 {
+    PF_SIMD
     for (int i = 0; i < lanes; i++) {
         float edges = k * (diagonal[i] + vertical);
         if (robust) edges = diagonal[i] + c[i + EAST * stride] + c[i + SOUTH * stride] + west[i] + north[i];
@@ -241,6 +245,7 @@ static inline void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, 
 {
     const float *PF_RESTRICT we = n.west, *PF_RESTRICT ea = n.east, *PF_RESTRICT no = n.north, *PF_RESTRICT so = n.south;
     const float *PF_RESTRICT kw = n.west_edge, *PF_RESTRICT kn = n.north_edge;
+    PF_SIMD
     for (int i = 0; i < lanes; i++) {
         float su, sv;
         if (robust) {

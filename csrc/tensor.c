@@ -58,10 +58,12 @@ static void tensor_row(const rows_t *r, int constancy, int width, float *PF_REST
     const int last = width - 1;
     if (constancy == PF_GC) {
         gc_pixel(r, 0, 0, pf_min_int(1, last), out, w);
+        PF_SIMD
         for (int x = 1; x < last; x++) gc_pixel(r, x - 1, x, x + 1, out, w);
         gc_pixel(r, pf_max_int(last - 1, 0), last, last, out, w);
     } else {
         gray_pixel(r, 0, 0, pf_min_int(1, last), out, w);
+        PF_SIMD
         for (int x = 1; x < last; x++) gray_pixel(r, x - 1, x, x + 1, out, w);
         gray_pixel(r, pf_max_int(last - 1, 0), last, last, out, w);
     }

@@ -15,22 +15,22 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define FAR_AWAY 1.0e6f /* displacements beyond this, and NaN, are outside any image */
-
 typedef struct {
     int32_t *dx, *dy; /* whole part */
     float *fx, *fy;   /* fraction */
 } row_offsets;
 
+/* Displacements beyond `limit`, and NaN, become `limit`. */
 static void split_row(const float *PF_RESTRICT u, const float *PF_RESTRICT v, int w, float per_col, float per_row,
-                      row_offsets o)
+                      float limit, row_offsets o)
 {
     int32_t *PF_RESTRICT dx = o.dx, *PF_RESTRICT dy = o.dy;
     float *PF_RESTRICT fx = o.fx, *PF_RESTRICT fy = o.fy;
+    PF_SIMD
     for (int x = 0; x < w; x++) {
         float a = u[x] * per_col, b = v[x] * per_row;
-        a = fabsf(a) < FAR_AWAY ? a : FAR_AWAY;
-        b = fabsf(b) < FAR_AWAY ? b : FAR_AWAY;
+        a = fabsf(a) < limit ? a : limit;
+        b = fabsf(b) < limit ? b : limit;
         int32_t ia = (int32_t)a, ib = (int32_t)b;
         ia -= (float)ia > a;
         ib -= (float)ib > b;
@@ -184,7 +184,7 @@ static int image(const float *src, const float *u, const float *v, const float *
         for (int y = 0; y < h; y++) {
             if (!o.dx) continue;
             const size_t row = (size_t)y * w;
-            split_row(u + row, v + row, w, 1.0f / h_col, 1.0f / h_row, o);
+            split_row(u + row, v + row, w, 1.0f / h_col, 1.0f / h_row, (float)(h + w), o);
             warp_row(src, fill ? fill + row : NULL, y, h, w, interpolation, o, out + row);
         }
         free(o.dx);
@@ -211,7 +211,7 @@ static int flags(const uint8_t *src, const float *u, const float *v, int h, int 
         for (int y = 0; y < h; y++) {
             if (!o.dx) continue;
             const size_t row = (size_t)y * w;
-            split_row(u + row, v + row, w, 1.0f, 1.0f, o);
+            split_row(u + row, v + row, w, 1.0f, 1.0f, (float)(h + w), o);
             for (int x = 0; x < w; x++) {
                 const int sy = y + o.dy[x], sx = x + o.dx[x];
                 uint8_t flag = (uint8_t)(inside(sy, o.fy[x], h) && inside(sx, o.fx[x], w));
