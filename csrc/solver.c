@@ -2,24 +2,24 @@
  *
  * Written in the full unknown U = u + du, V = v + dv, everything that is constant between two updates of psi is
  * folded into coefficients, so that one step at a pixel is
- *     U <- (1 - omega) U + R1 (sum of neighbours of U) + B1 - C1 V     and the same for V with the new U.
+ *     U <- (1 - omega) U + R1 (sum of neighbours of U + B1 - C V)     and the same for V with the new U.
  *
  *  1. The iterations are cut into blocks of update_lag sweeps. A block is a list of stages over rows: one refresh
  *     (psi and the coefficients of a row) and two half sweeps (colour 0, colour 1) per sweep.
  *  2. A stage may do row r once the stage before it has left the rows that r touches; running it a fixed number of rows
- *     (its delay) behind guarantees that. At step t every stage does row t - delay[stage]: all stages of one step are
- *     independent, so they may run on any number of threads and give the same bits.
+ *     (its delay) behind guarantees that. At step t every stage does row t - delay[stage], in order. With one row more
+ *     between stages all stages of one step are independent and may run on any number of threads. The order of the
+ *     operations on a pixel is the same either way, and so are the bits.
  *  3. Only the rows inside the wavefront are live: coefficients are kept in a ring of rows per block and never
  *     exist for the whole image. As many blocks share one wavefront as keep it inside the cache.
- *  4. Edges that would leave the image have weight zero (Neumann boundary). Padding lanes have an infinite diagonal,
- *     hence R = B = C = 0, and stay zero, so that the loops run over whole vectors without tests.
+ *  4. Edges that would leave the image have weight zero (Neumann boundary). Padding lanes have R = 0 and stay zero, so
+ *     that the loops run over whole vectors without tests.
  *
  * With a robust smoothness term every edge has its own weight and two more planes (to the right, down) join the
  * coefficients; with the quadratic one the weights are two constants, and R carries them.
  */
 #include "solver.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "power.h"
@@ -29,11 +29,9 @@
 #define OMEGA 1.95f        /* over-relaxation, as in the MATLAB toolbox */
 #define EPSILON 1.0e-5f    /* of the generalised Charbonnier penalty */
 #define CACHE_BYTES 1000000 /* share of a core's own cache that the live rows may take */
-#define REFRESH_DELAY 3    /* the smoothness weight below row r needs rows up to r + 2 finished */
-#define SWEEP_DELAY 2
 #define MAX_STAGES 1024
 
-enum { R1, B1, C1, R2, B2, C2, EAST, SOUTH, N_COEFFICIENTS };
+enum { R1, R2, B1, B2, C, EAST, SOUTH, N_COEFFICIENTS };
 
 typedef struct {
     const pf_solver_params *p;
@@ -42,12 +40,14 @@ typedef struct {
     int lanes;           /* elements per row and colour, whole vectors */
     int robust;
     int planes;          /* coefficient planes */
-    int depth;           /* rows in a ring */
+    int delay;           /* rows between two stages */
+    int depth;           /* rows in a ring, a power of two */
     float k_x, k_y;      /* alpha / spacing^2 */
     float *flow;         /* (h + 2, 2, 2, stride) U, V with one ghost row above and below */
     float *base;         /* (h, 2, 2, stride) u, v */
     float *map;          /* (h, 2, n_channels, stride) weight map, or NULL */
-    float *horizontal;   /* (2, stride) per first column: horizontal edges of a pixel / k_y; infinite in the padding */
+    float *horizontal;   /* (2, stride) per first column: sum of a pixel's horizontal edge weights / k_y */
+    float *omega;        /* (2, stride) per first column: over-relaxation, 0 in the padding */
     float *zeros;        /* (stride) */
     float *psi;          /* (blocks, 2, 2, stride) smoothness weights of the two newest rows */
     float *ring;         /* (blocks, depth, 2, planes, stride) */
@@ -64,7 +64,7 @@ static float *flow_row(const level *l, int y, int colour) { return pf_split(l->f
 
 static float *ring_row(const level *l, int block, int y, int colour)
 {
-    const size_t row = (size_t)block * l->depth + (size_t)(y % l->depth);
+    const size_t row = (size_t)block * l->depth + (size_t)(y & (l->depth - 1));
     return pf_split(l->ring, l->planes, l->stride, 0, colour, 0) + row * 2 * l->planes * l->stride;
 }
 
@@ -147,7 +147,7 @@ static void edges_row(const level *l, int block, int y)
 }
 
 /* Data term of one channel, summed over channels in the coefficient planes:
- * R1: d J11, R2: d J22, C1: d J12, B1: d (J11 u + J12 v - J13), B2: d (J12 u + J22 v - J23). */
+ * R1: d J11, R2: d J22, C: d J12, B1: d (J11 u + J12 v - J13), B2: d (J12 u + J22 v - J23). */
 static inline void data_term(const float *PF_RESTRICT j, const float *PF_RESTRICT flow, const float *PF_RESTRICT base,
                              const float *PF_RESTRICT map, float weight, float a, int lanes, size_t stride,
                              float *PF_RESTRICT c, const int first, const int robust)
@@ -167,7 +167,7 @@ static inline void data_term(const float *PF_RESTRICT j, const float *PF_RESTRIC
         const float b1 = d * (j11 * u + j12 * v - j13), b2 = d * (j12 * u + j22 * v - j23);
         c[i + R1 * stride] = first ? d * j11 : c[i + R1 * stride] + d * j11;
         c[i + R2 * stride] = first ? d * j22 : c[i + R2 * stride] + d * j22;
-        c[i + C1 * stride] = first ? d * j12 : c[i + C1 * stride] + d * j12;
+        c[i + C * stride] = first ? d * j12 : c[i + C * stride] + d * j12;
         c[i + B1 * stride] = first ? b1 : c[i + B1 * stride] + b1;
         c[i + B2 * stride] = first ? b2 : c[i + B2 * stride] + b2;
     }
@@ -190,24 +190,24 @@ static void data_row(const level *l, int block, int y, int colour)
     }
 }
 
-/* Turn the summed data term into the coefficients of the sweep. `diagonal` + `vertical` is the sum of a pixel's edges
- * (robust: zero, and the edges' own weights are summed), in units of k_y. */
-static inline void fold(const float *PF_RESTRICT diagonal, float vertical, float k, const float *PF_RESTRICT west,
-                        const float *PF_RESTRICT north, int lanes, size_t stride, float *PF_RESTRICT c,
-                        const int robust)
+/* Turn the summed data term into the coefficients of the sweep, in units of k. The sum of a pixel's edges is
+ * `horizontal` + `vertical`, plus the edges' own weights where the smoothness is robust. */
+static inline void fold(const float *PF_RESTRICT horizontal, const float *PF_RESTRICT omega, float vertical, float k,
+                        const float *PF_RESTRICT west, const float *PF_RESTRICT north, int lanes, size_t stride,
+                        float *PF_RESTRICT c, const int robust)
 {
+    const float per_k = 1.0f / k;
     PF_SIMD
     for (int i = 0; i < lanes; i++) {
-        float edges = k * (diagonal[i] + vertical);
-        if (robust) edges = diagonal[i] + c[i + EAST * stride] + c[i + SOUTH * stride] + west[i] + north[i];
-        const float r1 = OMEGA / (edges + c[i + R1 * stride]), r2 = OMEGA / (edges + c[i + R2 * stride]);
-        const float j12 = c[i + C1 * stride];
-        c[i + B1 * stride] *= r1;
-        c[i + B2 * stride] *= r2;
-        c[i + C1 * stride] = r1 * j12;
-        c[i + C2 * stride] = r2 * j12;
-        c[i + R1 * stride] = robust ? r1 : r1 * k;
-        c[i + R2 * stride] = robust ? r2 : r2 * k;
+        float edges = horizontal[i] + vertical;
+        if (robust) edges += c[i + EAST * stride] + c[i + SOUTH * stride] + west[i] + north[i];
+        const float d1 = edges + per_k * c[i + R1 * stride], d2 = edges + per_k * c[i + R2 * stride];
+        const float both = omega[i] / (d1 * d2);
+        c[i + R1 * stride] = both * d2;
+        c[i + R2 * stride] = both * d1;
+        c[i + B1 * stride] *= per_k;
+        c[i + B2 * stride] *= per_k;
+        c[i + C * stride] *= per_k;
     }
 }
 
@@ -218,18 +218,18 @@ static const float *north_edges(const level *l, int block, int y, int other)
 
 static void refresh(const level *l, int block, int y)
 {
-    const int h = l->p->h;
     if (l->robust) edges_row(l, block, y);
     for (int colour = 0; colour < 2; colour++) {
         const int other = 1 - colour, o = pf_first_column(y, colour);
         float *c = ring_row(l, block, y, colour);
-        const float *diagonal = l->horizontal + (size_t)o * l->stride + PF_PAD;
+        const float *horizontal = l->horizontal + (size_t)o * l->stride + PF_PAD;
+        const float *omega = l->omega + (size_t)o * l->stride + PF_PAD;
         data_row(l, block, y, colour);
         if (l->robust)
-            fold(diagonal, 0.0f, 1.0f, ring_row(l, block, y, other) + EAST * l->stride + o - 1,
+            fold(horizontal, omega, 0.0f, 1.0f, ring_row(l, block, y, other) + EAST * l->stride + o - 1,
                  north_edges(l, block, y, other), l->lanes, l->stride, c, 1);
         else
-            fold(diagonal, (float)((y > 0) + (y < h - 1)), l->k_y, NULL, NULL, l->lanes, l->stride, c, 0);
+            fold(horizontal, omega, (float)((y > 0) + (y < l->p->h - 1)), l->k_y, NULL, NULL, l->lanes, l->stride, c, 0);
     }
 }
 
@@ -257,9 +257,9 @@ static inline void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, 
             sv = ratio * (we[i + stride] + ea[i + stride]) + (no[i + stride] + so[i + stride]);
         }
         const float v = flow[i + stride];
-        const float u = (1.0f - OMEGA) * flow[i] + c[i + R1 * stride] * su + c[i + B1 * stride] - c[i + C1 * stride] * v;
+        const float u = (1.0f - OMEGA) * flow[i] + c[i + R1 * stride] * (su + c[i + B1 * stride] - c[i + C * stride] * v);
         flow[i] = u;
-        flow[i + stride] = (1.0f - OMEGA) * v + c[i + R2 * stride] * sv + c[i + B2 * stride] - c[i + C2 * stride] * u;
+        flow[i + stride] = (1.0f - OMEGA) * v + c[i + R2 * stride] * (sv + c[i + B2 * stride] - c[i + C * stride] * u);
     }
 }
 
@@ -317,10 +317,10 @@ static void iterate(const level *l, int n_blocks, int n_threads)
         int n = 0, delay = 0;
         for (int block = 0; block < n_blocks && done < l->p->iterations; block++) {
             const int sweeps = pf_min_int(l->p->update_lag, l->p->iterations - done);
-            delay += n ? REFRESH_DELAY : 0;
+            delay += n ? l->delay + 1 : 0; /* the smoothness weights of row r need rows up to r + 2 finished */
             stages[n++] = (stage){block, -1, delay};
             for (int k = 0; k < 2 * sweeps; k++) {
-                delay += SWEEP_DELAY;
+                delay += l->delay;
                 stages[n++] = (stage){block, k & 1, delay};
             }
             done += sweeps;
@@ -330,7 +330,7 @@ static void iterate(const level *l, int n_blocks, int n_threads)
 }
 
 /* Lay the level out in scratch (or, with scratch NULL, only count); returns the floats it takes. */
-static size_t lay_out(level *l, const pf_solver_params *p, float *scratch)
+static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float *scratch)
 {
     const size_t stride = pf_split_stride(p->w);
     const int lag = pf_min_int(p->update_lag, p->iterations);
@@ -339,7 +339,9 @@ static size_t lay_out(level *l, const pf_solver_params *p, float *scratch)
     l->lanes = (((p->w + 1) / 2 + PF_PAD - 1) / PF_PAD) * PF_PAD;
     l->robust = p->a_smooth != 1.0f;
     l->planes = l->robust ? N_COEFFICIENTS : EAST;
-    l->depth = 2 * SWEEP_DELAY * lag + 2;
+    l->delay = n_threads > 1 ? 2 : 1;
+    l->depth = 1;
+    while (l->depth < 2 * l->delay * lag + 2) l->depth *= 2;
     l->k_x = p->alpha_x / (p->h_col * p->h_col);
     l->k_y = p->alpha_y / (p->h_row * p->h_row);
 
@@ -354,6 +356,7 @@ static size_t lay_out(level *l, const pf_solver_params *p, float *scratch)
     TAKE(base, (size_t)p->h * 4 * stride + PF_PAD);
     TAKE(map, p->weight_map ? (size_t)p->h * 2 * p->n_channels * stride + PF_PAD : 0);
     TAKE(horizontal, 2 * stride + PF_PAD);
+    TAKE(omega, 2 * stride + PF_PAD);
     TAKE(zeros, stride + PF_PAD);
     TAKE(psi, l->robust ? blocks * 4 * stride + PF_PAD : 0);
     TAKE(ring, blocks * l->depth * 2 * l->planes * stride + PF_PAD);
@@ -391,20 +394,20 @@ static void fill(level *l, const float *u, const float *v)
     memset(flow_row(l, p->h, 0) - PF_PAD, 0, 4 * l->stride * sizeof(float));
     memset(l->zeros, 0, l->stride * sizeof(float));
 
-    for (int o = 0; o < 2; o++) {
-        float *line = l->horizontal + (size_t)o * l->stride + PF_PAD;
+    for (int o = 0; o < 2; o++)
         for (int j = 0; j < l->lanes; j++) {
-            const int x = 2 * j + o;
-            if (x >= p->w) line[j] = INFINITY;
-            else line[j] = l->robust ? 0.0f : ratio * (float)((x > 0) + (x < p->w - 1));
+            const int x = 2 * j + o, edges = (x > 0) + (x < p->w - 1);
+            const size_t at = (size_t)o * l->stride + PF_PAD + j;
+            l->omega[at] = x < p->w ? OMEGA : 0.0f;
+            l->horizontal[at] = x >= p->w ? 1.0f : l->robust ? 0.0f : ratio * (float)edges;
         }
-    }
 }
 
 static size_t scratch_size(const pf_solver_params *p)
 {
     level l;
-    return lay_out(&l, p, NULL);
+    const size_t one_thread = lay_out(&l, p, 1, NULL), several = lay_out(&l, p, 2, NULL);
+    return one_thread > several ? one_thread : several;
 }
 
 static int solve(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
@@ -415,7 +418,7 @@ static int solve(const pf_solver_params *p, const float *tensor, const float *u,
         || !(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0))
         return PF_EVALUE;
     level l;
-    lay_out(&l, p, scratch);
+    lay_out(&l, p, n_threads, scratch);
     l.tensor = tensor;
     fill(&l, u, v);
     iterate(&l, blocks_per_wave(&l), n_threads);
