@@ -1,30 +1,40 @@
 /* Separable linear map.
  *
  * Output rows are made in strips of STRIP:
- *  1. columns: every strip row is a weighted sum of whole source rows, written transposed in blocks so that the
- *     strip is stored as (source column, strip row);
- *  2. rows: every output column is a weighted sum of strip columns, STRIP values at a time;
- *  3. the strip is transposed into its output rows.
+ *  1. every strip row is a weighted sum of whole source rows;
+ *  2. the strip is transposed to (source column, strip row), and every output column is a weighted sum of its
+ *     columns, STRIP values at a time;
+ *  3. the result is transposed into the output rows.
  * Both sums run over contiguous memory whatever the indices are.
  */
 #include "separable.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define STRIP 16
 
-static void columns(const float *PF_RESTRICT src, int w, const pf_axis *y, int row, float *PF_RESTRICT line)
+/* out (+)= sum of PF_TAPS weighted lines. */
+static inline void weighted_sum(const float *const from[PF_TAPS], const float *PF_RESTRICT weight, int n,
+                                float *PF_RESTRICT out, const int first)
 {
-    const int32_t *index = y->index + (size_t)row * y->taps;
-    const float *weight = y->weight + (size_t)row * y->taps;
-    const float *PF_RESTRICT first = src + (size_t)index[0] * w;
-    const float w0 = weight[0];
-    for (int x = 0; x < w; x++) line[x] = w0 * first[x];
-    for (int p = 1; p < y->taps; p++) {
-        const float *PF_RESTRICT from = src + (size_t)index[p] * w;
-        const float wp = weight[p];
-        for (int x = 0; x < w; x++) line[x] += wp * from[x];
+    const float *PF_RESTRICT a = from[0], *PF_RESTRICT b = from[1], *PF_RESTRICT c = from[2], *PF_RESTRICT d = from[3];
+    const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
+    for (int i = 0; i < n; i++) {
+        const float sum = (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
+        out[i] = first ? sum : out[i] + sum;
+    }
+}
+
+/* One output line from lines `stride` apart. */
+static inline void combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *out)
+{
+    const int32_t *index = axis->index + (size_t)row * axis->taps;
+    const float *weight = axis->weight + (size_t)row * axis->taps;
+    for (int p = 0; p < axis->taps; p += PF_TAPS) {
+        const float *from[PF_TAPS];
+        for (int k = 0; k < PF_TAPS; k++) from[k] = src + (size_t)index[p + k] * stride;
+        if (p == 0) weighted_sum(from, weight, n, out, 1);
+        else weighted_sum(from, weight + p, n, out, 0);
     }
 }
 
@@ -32,21 +42,6 @@ static void transpose_in(const float *PF_RESTRICT lines, int w, float *PF_RESTRI
 {
     for (int x = 0; x < w; x++)
         for (int r = 0; r < STRIP; r++) strip[(size_t)x * STRIP + r] = lines[(size_t)r * w + x];
-}
-
-static void rows(const float *PF_RESTRICT strip, const pf_axis *x, float *PF_RESTRICT out)
-{
-    for (int c = 0; c < x->size; c++) {
-        const int32_t *index = x->index + (size_t)c * x->taps;
-        const float *weight = x->weight + (size_t)c * x->taps;
-        float sum[STRIP] = {0};
-        for (int q = 0; q < x->taps; q++) {
-            const float *PF_RESTRICT from = strip + (size_t)index[q] * STRIP;
-            const float wq = weight[q];
-            for (int r = 0; r < STRIP; r++) sum[r] += wq * from[r];
-        }
-        memcpy(out + (size_t)c * STRIP, sum, sizeof sum);
-    }
 }
 
 static void transpose_out(const float *PF_RESTRICT strip, int n_rows, int w, float *PF_RESTRICT out)
@@ -58,7 +53,7 @@ static void transpose_out(const float *PF_RESTRICT strip, int n_rows, int w, flo
 static int map(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0 || y->size <= 0 || x->size <= 0) return PF_ESHAPE;
-    if (y->taps <= 0 || x->taps <= 0) return PF_EVALUE;
+    if (y->taps <= 0 || x->taps <= 0 || y->taps % PF_TAPS || x->taps % PF_TAPS) return PF_EVALUE;
     const int n_strips = (y->size + STRIP - 1) / STRIP;
     const size_t scratch = (size_t)STRIP * (2 * (size_t)w + (size_t)x->size);
     int failed = 0;
@@ -77,9 +72,9 @@ static int map(const float *src, int h, int w, const pf_axis *y, const pf_axis *
             if (!lines) continue;
             float *strip = lines + (size_t)STRIP * w, *mapped = strip + (size_t)STRIP * w;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, y->size - first);
-            for (int r = 0; r < n_rows; r++) columns(src, w, y, first + r, lines + (size_t)r * w);
+            for (int r = 0; r < n_rows; r++) combine(src, (size_t)w, y, first + r, w, lines + (size_t)r * w);
             transpose_in(lines, w, strip);
-            rows(strip, x, mapped);
+            for (int c = 0; c < x->size; c++) combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
             transpose_out(mapped, n_rows, x->size, out + (size_t)first * x->size);
         }
         free(lines);

@@ -7,7 +7,10 @@
 
 #include "core.h"
 
-/* One axis: `taps` source indices and weights for each of `size` outputs, row-major (size, taps). */
+#define PF_TAPS 4 /* taps are summed in groups of this many */
+
+/* One axis: `taps` source indices and weights for each of `size` outputs, row-major (size, taps); taps is a multiple of
+ * PF_TAPS, the surplus with weight 0. */
 typedef struct {
     int size;
     int taps;

@@ -407,7 +407,7 @@ static size_t scratch_size(const pf_solver_params *p)
 {
     level l;
     const size_t one_thread = lay_out(&l, p, 1, NULL), several = lay_out(&l, p, 2, NULL);
-    return one_thread > several ? one_thread : several;
+    return (one_thread > several ? one_thread : several) + PF_PAD; /* room to align */
 }
 
 static int solve(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
@@ -418,7 +418,7 @@ static int solve(const pf_solver_params *p, const float *tensor, const float *u,
         || !(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0))
         return PF_EVALUE;
     level l;
-    lay_out(&l, p, n_threads, scratch);
+    lay_out(&l, p, n_threads, scratch + (-((uintptr_t)scratch / sizeof(float)) & (PF_PAD - 1)));
     l.tensor = tensor;
     fill(&l, u, v);
     iterate(&l, blocks_per_wave(&l), n_threads);

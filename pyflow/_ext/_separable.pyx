@@ -5,6 +5,7 @@ from pyflow._ext._status import check
 
 
 cdef extern from "separable.h" nogil:
+    int PF_TAPS
     ctypedef struct pf_axis:
         int size
         int taps
@@ -14,6 +15,8 @@ cdef extern from "separable.h" nogil:
         int (*map)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
                    int n_threads) noexcept nogil
     const pf_separable_kernels *pf_separable_select(int level)
+
+TAPS = PF_TAPS
 
 cdef const pf_separable_kernels *kernels = pf_separable_select(LEVEL)
 

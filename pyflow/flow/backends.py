@@ -5,6 +5,7 @@ returns a callable ``increment(warped, u, v, n_threads) -> (du, dv)``: given the
 displacement, the increment in full-size pixels. The pyramid around it is in `pyflow.flow.displacement`.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -94,8 +95,17 @@ class NativeLevel:
             return self._free.pop()
         except IndexError:
             h, w = self._geometry.shape
-            tensor = np.zeros((len(self._reference), h, 2, 6, _tensor.split_stride(w)), np.float32)
+            tensor = _aligned_zeros((len(self._reference), h, 2, 6, _tensor.split_stride(w)))
             return tensor, np.zeros(self._params.scratch_size, np.float32)
+
+
+def _aligned_zeros(shape):
+    """float32 zeros whose first element starts a cache line, so that no vector crosses two."""
+    line = 64
+    size = math.prod(shape) * 4
+    raw = np.zeros(size + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + size].view(np.float32).reshape(shape)
 
 
 _BACKENDS = {"flowreg": NativeLevel}

@@ -143,10 +143,12 @@ def _gaussian_axis(n, sigma):
 
 
 def _axis(index, weight, n):
-    """Normalise the weights, drop taps that are zero everywhere, mirror the indices into 0..n-1."""
+    """Normalise the weights, keep the taps in use (in whole groups), mirror the indices into 0..n-1."""
     used = np.any(weight != 0, axis=0)
     index, weight = index[:, used], weight[:, used]
-    weight = weight / weight.sum(axis=1, keepdims=True)
+    surplus = ((0, 0), (0, -index.shape[1] % _separable.TAPS))
+    index = np.pad(index, surplus, mode="edge")
+    weight = np.pad(weight / weight.sum(axis=1, keepdims=True), surplus)
     index = np.mod(index, 2 * n)
     index = np.where(index < n, index, 2 * n - 1 - index)
     return np.ascontiguousarray(index, np.int32), np.ascontiguousarray(weight, np.float32)
