@@ -11,6 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef _WIN32
+#include <windows.h>
+static inline void pf_yield(void) { SwitchToThread(); }
+#else
+#include <sched.h>
+static inline void pf_yield(void) { sched_yield(); }
+#endif
+
 typedef enum {
     PF_OK = 0,
     PF_ENOMEM = 1, /* scratch could not be allocated */

@@ -6,13 +6,13 @@
  *
  *  1. The iterations are cut into blocks of update_lag sweeps. A block is a list of stages over rows: one refresh
  *     (psi and the coefficients of a row) and two half sweeps (colour 0, colour 1) per sweep.
- *  2. A stage may do row r once the stage before it has left the rows that r touches; running it a fixed number of rows
- *     (its delay) behind guarantees that. At step t every stage does row t - delay[stage], in order. With one row more
- *     between stages all stages of one step are independent and may run on any number of threads. The order of the
- *     operations on a pixel is the same either way, and so are the bits.
+ *  2. A stage may do row r once the stage before it has left the rows that r touches. At step t every stage does row
+ *     t - delay[stage], in order: the stages run down the image as one wave, a row apart.
  *  3. Only the rows inside the wavefront are live: coefficients are kept in a ring of rows per block and never
- *     exist for the whole image. As many blocks share one wavefront as keep it inside the cache.
- *  4. Edges that would leave the image have weight zero (Neumann boundary). Padding lanes have R = 0 and stay zero, so
+ *     exist for the whole image. As many blocks share one wave as keep it inside the cache.
+ *  4. Threads take the waves in turn; a wave follows the one before it a few rows behind. The operations on a pixel and
+ *     their order are the same for any number of threads, and so are the bits.
+ *  5. Edges that would leave the image have weight zero (Neumann boundary). Padding lanes have R = 0 and stay zero, so
  *     that the loops run over whole vectors without tests.
  *
  * With a robust smoothness term every edge has its own weight and two more planes (to the right, down) join the
@@ -30,6 +30,7 @@
 #define EPSILON 1.0e-5f    /* of the generalised Charbonnier penalty */
 #define CACHE_BYTES 1000000 /* share of a core's own cache that the live rows may take */
 #define MAX_STAGES 1024
+#define BEHIND 4            /* rows a wave stays behind the one before it: a refresh reads two rows ahead */
 
 enum { R1, R2, B1, B2, C, EAST, SOUTH, N_COEFFICIENTS };
 
@@ -40,7 +41,6 @@ typedef struct {
     int lanes;           /* elements per row and colour, whole vectors */
     int robust;
     int planes;          /* coefficient planes */
-    int delay;           /* rows between two stages */
     int depth;           /* rows in a ring, a power of two */
     float k_x, k_y;      /* alpha / spacing^2 */
     float *flow;         /* (h + 2, 2, 2, stride) U, V with one ghost row above and below */
@@ -49,13 +49,14 @@ typedef struct {
     float *horizontal;   /* (2, stride) per first column: sum of a pixel's horizontal edge weights / k_y */
     float *omega;        /* (2, stride) per first column: over-relaxation, 0 in the padding */
     float *zeros;        /* (stride) */
-    float *psi;          /* (blocks, 2, 2, stride) smoothness weights of the two newest rows */
-    float *ring;         /* (blocks, depth, 2, planes, stride) */
+    float *psi;          /* (rings, 2, 2, stride) smoothness weights of the two newest rows */
+    int *progress;       /* (waves,) rows finished */
+    float *ring;         /* (rings, depth, 2, planes, stride) */
 } level;
 
 /* What one stage of the wavefront does. */
 typedef struct {
-    int block;
+    int ring;
     int colour; /* -1: refresh */
     int delay;
 } stage;
@@ -280,52 +281,84 @@ static void half_sweep(const level *l, int block, int y, int colour)
 
 /* ---- wavefront ----------------------------------------------------------------------------------------- */
 
-static int blocks_per_wave(const level *l)
+static int sweeps_per_block(const pf_solver_params *p) { return pf_min_int(p->update_lag, p->iterations); }
+
+static int count_blocks(const pf_solver_params *p)
 {
-    const size_t row = 2 * (size_t)(l->planes + PF_TENSOR_PLANES * l->p->n_channels + 4) * l->stride * sizeof(float);
-    const int lag = pf_min_int(l->p->update_lag, l->p->iterations);
-    const int total = (l->p->iterations + lag - 1) / lag;
-    const int fitting = (int)(CACHE_BYTES / (row * (size_t)l->depth));
-    return pf_max_int(1, pf_min_int(pf_min_int(fitting, total), MAX_STAGES / (1 + 2 * lag)));
+    const int sweeps = sweeps_per_block(p);
+    return (p->iterations + sweeps - 1) / sweeps;
 }
 
-static void run_wave(const level *l, const stage *stages, int n_stages, int n_threads)
+static int blocks_per_wave(const level *l, int n_threads)
 {
-    const int steps = l->p->h + stages[n_stages - 1].delay;
-    (void)n_threads;
+    const size_t row = 2 * (size_t)(l->planes + PF_TENSOR_PLANES * l->p->n_channels + 4) * l->stride * sizeof(float);
+    const int in_cache = (int)(CACHE_BYTES / (row * (size_t)l->depth));
+    const int in_list = MAX_STAGES / (1 + 2 * sweeps_per_block(l->p));
+    const int share = (count_blocks(l->p) + n_threads - 1) / n_threads;
+    return pf_max_int(1, pf_min_int(pf_min_int(in_cache, in_list), share));
+}
+
+/* Stages of the blocks first .. end - 1, with rings from `ring` on. */
+static int list_stages(const level *l, int first, int end, int ring, stage *stages)
+{
+    int n = 0, delay = 0;
+    for (int block = first; block < end; block++, ring++) {
+        const int done = block * sweeps_per_block(l->p);
+        const int sweeps = pf_min_int(sweeps_per_block(l->p), l->p->iterations - done);
+        delay += n ? 2 : 0; /* the smoothness weights of row r need rows up to r + 2 finished */
+        stages[n++] = (stage){ring, -1, delay};
+        for (int k = 0; k < 2 * sweeps; k++) stages[n++] = (stage){ring, k & 1, ++delay};
+    }
+    return n;
+}
+
+static int rows_done(const int *progress)
+{
+    int done;
 #ifdef _OPENMP
-#pragma omp parallel num_threads(n_threads) if (n_threads > 1)
+#pragma omp atomic read seq_cst
 #endif
-    for (int t = 0; t < steps; t++) {
+    done = *progress;
+    return done;
+}
+
+static void set_rows_done(int *progress, const int rows)
+{
+    (void)rows; /* some compilers do not see the use in the atomic write */
 #ifdef _OPENMP
-#pragma omp for schedule(static)
+#pragma omp atomic write seq_cst
 #endif
+    *progress = rows;
+}
+
+static void run_wave(const level *l, const stage *stages, int n_stages, const int *before, int *progress)
+{
+    const int h = l->p->h, last = stages[n_stages - 1].delay;
+    for (int t = 0; t < h + last; t++) {
+        while (before && rows_done(before) < pf_min_int(t + BEHIND, h)) pf_yield();
         for (int s = 0; s < n_stages; s++) {
             const int y = t - stages[s].delay;
-            if (y < 0 || y >= l->p->h) continue;
-            if (stages[s].colour < 0) refresh(l, stages[s].block, y);
-            else half_sweep(l, stages[s].block, y, stages[s].colour);
+            if (y < 0 || y >= h) continue;
+            if (stages[s].colour < 0) refresh(l, stages[s].ring, y);
+            else half_sweep(l, stages[s].ring, y, stages[s].colour);
         }
+        set_rows_done(progress, t + 1 - last);
     }
 }
 
-static void iterate(const level *l, int n_blocks, int n_threads)
+static void iterate(const level *l, int n_threads)
 {
-    stage stages[MAX_STAGES];
-    int done = 0;
-    while (done < l->p->iterations) {
-        int n = 0, delay = 0;
-        for (int block = 0; block < n_blocks && done < l->p->iterations; block++) {
-            const int sweeps = pf_min_int(l->p->update_lag, l->p->iterations - done);
-            delay += n ? l->delay + 1 : 0; /* the smoothness weights of row r need rows up to r + 2 finished */
-            stages[n++] = (stage){block, -1, delay};
-            for (int k = 0; k < 2 * sweeps; k++) {
-                delay += l->delay;
-                stages[n++] = (stage){block, k & 1, delay};
-            }
-            done += sweeps;
-        }
-        run_wave(l, stages, n, n_threads);
+    const int n_blocks = count_blocks(l->p), per_wave = blocks_per_wave(l, n_threads);
+    const int n_waves = (n_blocks + per_wave - 1) / per_wave;
+    memset(l->progress, 0, (size_t)n_waves * sizeof(int));
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(n_threads) if (n_threads > 1) schedule(static, 1)
+#endif
+    for (int wave = 0; wave < n_waves; wave++) {
+        stage stages[MAX_STAGES];
+        const int first = wave * per_wave, end = pf_min_int(first + per_wave, n_blocks);
+        const int n = list_stages(l, first, end, wave % n_threads * per_wave, stages);
+        run_wave(l, stages, n, wave ? l->progress + wave - 1 : NULL, l->progress + wave);
     }
 }
 
@@ -333,19 +366,17 @@ static void iterate(const level *l, int n_blocks, int n_threads)
 static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float *scratch)
 {
     const size_t stride = pf_split_stride(p->w);
-    const int lag = pf_min_int(p->update_lag, p->iterations);
     l->p = p;
     l->stride = stride;
     l->lanes = (((p->w + 1) / 2 + PF_PAD - 1) / PF_PAD) * PF_PAD;
     l->robust = p->a_smooth != 1.0f;
     l->planes = l->robust ? N_COEFFICIENTS : EAST;
-    l->delay = n_threads > 1 ? 2 : 1;
     l->depth = 1;
-    while (l->depth < 2 * l->delay * lag + 2) l->depth *= 2;
+    while (l->depth < 2 * sweeps_per_block(p) + 2) l->depth *= 2;
     l->k_x = p->alpha_x / (p->h_col * p->h_col);
     l->k_y = p->alpha_y / (p->h_row * p->h_row);
 
-    const size_t blocks = (size_t)blocks_per_wave(l);
+    const size_t rings = (size_t)blocks_per_wave(l, n_threads) * n_threads;
     size_t used = 0;
 #define TAKE(field, size)                              \
     do {                                               \
@@ -358,9 +389,11 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     TAKE(horizontal, 2 * stride + PF_PAD);
     TAKE(omega, 2 * stride + PF_PAD);
     TAKE(zeros, stride + PF_PAD);
-    TAKE(psi, l->robust ? blocks * 4 * stride + PF_PAD : 0);
-    TAKE(ring, blocks * l->depth * 2 * l->planes * stride + PF_PAD);
+    TAKE(psi, l->robust ? rings * 4 * stride + PF_PAD : 0);
+    TAKE(ring, rings * l->depth * 2 * l->planes * stride + PF_PAD);
 #undef TAKE
+    l->progress = (int *)(scratch ? scratch + used : NULL);
+    used += (size_t)count_blocks(p) * sizeof(int) / sizeof(float);
     if (!p->weight_map) l->map = NULL;
     return used;
 }
@@ -403,11 +436,10 @@ static void fill(level *l, const float *u, const float *v)
         }
 }
 
-static size_t scratch_size(const pf_solver_params *p)
+static size_t scratch_size(const pf_solver_params *p, int n_threads)
 {
     level l;
-    const size_t one_thread = lay_out(&l, p, 1, NULL), several = lay_out(&l, p, 2, NULL);
-    return (one_thread > several ? one_thread : several) + PF_PAD; /* room to align */
+    return lay_out(&l, p, n_threads, NULL) + PF_PAD; /* room to align */
 }
 
 static int solve(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
@@ -415,13 +447,13 @@ static int solve(const pf_solver_params *p, const float *tensor, const float *u,
 {
     if (p->h <= 0 || p->w <= 0 || (size_t)p->h * p->w < 2 || p->n_channels <= 0) return PF_ESHAPE;
     if (p->iterations < 1 || p->update_lag < 1 || 2 * pf_min_int(p->update_lag, p->iterations) >= MAX_STAGES
-        || !(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0))
+        || !(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0) || n_threads < 1)
         return PF_EVALUE;
     level l;
     lay_out(&l, p, n_threads, scratch + (-((uintptr_t)scratch / sizeof(float)) & (PF_PAD - 1)));
     l.tensor = tensor;
     fill(&l, u, v);
-    iterate(&l, blocks_per_wave(&l), n_threads);
+    iterate(&l, n_threads);
 
     for (int y = 0; y < p->h; y++) {
         const size_t row = (size_t)y * p->w;

@@ -21,8 +21,8 @@ typedef struct {
 } pf_solver_params;
 
 typedef struct {
-    /* Floats of scratch that solve needs. */
-    size_t (*scratch_size)(const pf_solver_params *p);
+    /* Floats of scratch that solve needs on that many threads. */
+    size_t (*scratch_size)(const pf_solver_params *p, int n_threads);
     /* tensor: (n_channels) tensors in split layout, as motion_tensor writes them.
      * u, v: (h, w) current displacement in full-size pixels; du, dv: (h, w) output increments.
      * tensor and scratch (scratch_size floats) may hold any finite values where nobody wrote: allocate them as zeros

@@ -29,7 +29,8 @@ static inline void gc_pixel(const rows_t *r, int left, int x, int right, float *
                        - ((a0[right] + b0[right]) - (a0[left] + b0[left]))) * r->xy;
     const float fxt = ((b1[right] - a1[right]) - (b1[left] - a1[left])) * r->first_x;
     const float fyt = ((b2[x] - a2[x]) - (b0[x] - a0[x])) * r->first_y;
-    const float rx = 1.0f / (fxx * fxx + fxy * fxy + r->zeta), ry = 1.0f / (fxy * fxy + fyy * fyy + r->zeta);
+    const float nx = fxx * fxx + fxy * fxy + r->zeta, ny = fxy * fxy + fyy * fyy + r->zeta;
+    const float both = 1.0f / (nx * ny), rx = both * ny, ry = both * nx;
     out[x] = rx * fxx * fxx + ry * fxy * fxy;
     out[x + w] = rx * fxy * fxy + ry * fyy * fyy;
     out[x + 2 * w] = rx * fxt * fxt + ry * fyt * fyt;

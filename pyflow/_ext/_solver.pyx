@@ -15,7 +15,7 @@ cdef extern from "solver.h" nogil:
         int iterations
         int update_lag
     ctypedef struct pf_solver_kernels:
-        size_t (*scratch_size)(const pf_solver_params *p) noexcept nogil
+        size_t (*scratch_size)(const pf_solver_params *p, int n_threads) noexcept nogil
         int (*solve)(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
                   float *scratch, int n_threads) noexcept nogil
     const pf_solver_kernels *pf_solver_select(int level)
@@ -42,9 +42,8 @@ cdef class LevelParams:
         self.c.weight_map = NULL if weight_map is None else &weight_map[0, 0, 0]
         self.c.iterations, self.c.update_lag = iterations, update_lag
 
-    @property
-    def scratch_size(self):
-        return kernels.scratch_size(&self.c)
+    def scratch_size(self, int n_threads):
+        return kernels.scratch_size(&self.c, n_threads)
 
 
 def solve(LevelParams params, const float[:, :, :, :, ::1] tensor, const float[:, ::1] u, const float[:, ::1] v,

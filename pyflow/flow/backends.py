@@ -79,24 +79,25 @@ class NativeLevel:
             geometry.shape, geometry.spacing, p.alpha, p.a_smooth, p.a_data, p.weight, p.weight_map, p.iterations,
             p.update_lag,
         )  # fmt: skip
-        self._free = deque()
+        self._free = {}
 
     def __call__(self, warped, u, v, n_threads):
-        tensor, scratch = self._borrow()
+        free = self._free.setdefault(n_threads, deque())
+        tensor, scratch = self._borrow(free, n_threads)
         for c, (f1, f2) in enumerate(zip(self._reference, warped, strict=True)):
             _tensor.motion_tensor(f1, f2, *self._geometry.spacing, self._constancy, ZETA, tensor[c], n_threads)
         du, dv = np.empty_like(u), np.empty_like(v)
         _solver.solve(self._params, tensor, u, v, du, dv, scratch, n_threads)
-        self._free.append((tensor, scratch))
+        free.append((tensor, scratch))
         return du, dv
 
-    def _borrow(self):
+    def _borrow(self, free, n_threads):
         try:
-            return self._free.pop()
+            return free.pop()
         except IndexError:
             h, w = self._geometry.shape
             tensor = _aligned_zeros((len(self._reference), h, 2, 6, _tensor.split_stride(w)))
-            return tensor, np.zeros(self._params.scratch_size, np.float32)
+            return tensor, np.zeros(self._params.scratch_size(n_threads), np.float32)
 
 
 def _aligned_zeros(shape):

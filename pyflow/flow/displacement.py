@@ -23,6 +23,7 @@ MIN_LEVEL = {"quality": 0, "balanced": 4, "fast": 6}
 """Finest level solved, by quality preset."""
 
 _SMALLEST_SIDE = 10  # levels with a shorter side are not used
+_PARALLEL_PIXELS = 1 << 16  # on smaller levels waking threads costs more than they save
 _MEDIAN_SIDE = 5  # levels whose shorter side is at most this are not median filtered
 
 
@@ -152,7 +153,8 @@ class FlowEstimator:
         make_level = get_backend(backend)
         self._levels = []
         geometries = pyramid(self.shape, eta, levels, min_level)
-        for number, geometry in geometries:
+        self._shapes = [geometry.shape for _, geometry in geometries]
+        for (number, geometry), f1 in zip(geometries, _image_pyramid(planes, self._shapes), strict=True):
             factor = 1.0 if geometry is geometries[-1][1] else eta ** (-0.5 * number)
             parameters = LevelParameters(
                 alpha=(alpha[0] * factor, alpha[1] * factor),
@@ -164,7 +166,6 @@ class FlowEstimator:
                 iterations=int(iterations),
                 update_lag=int(update_lag),
             )
-            f1 = resize_planes(planes, geometry.shape)
             self._levels.append((geometry, f1, make_level(geometry, f1, parameters)))
 
     def __call__(self, moving, uv=None, n_threads=1):
@@ -199,15 +200,16 @@ class FlowEstimator:
                 raise ValueError("uv holds values that are not finite")
             flow = resize_planes(start, self._levels[0][0].shape, n_threads=n_threads).copy()
 
-        for number, (geometry, f1, increment) in enumerate(self._levels):
-            f2 = resize_planes(planes, geometry.shape, n_threads=n_threads)
+        images = _image_pyramid(planes, self._shapes, n_threads)
+        for number, ((geometry, f1, increment), f2) in enumerate(zip(self._levels, images, strict=True)):
+            threads = n_threads if math.prod(geometry.shape) >= _PARALLEL_PIXELS else 1
             if number > 0:
-                flow = resize_planes(flow, geometry.shape, n_threads=n_threads)
+                flow = resize_planes(flow, geometry.shape, n_threads=threads)
                 warped = np.empty_like(f2)
-                warp_planes(f2, *flow, f1, warped, spacing=geometry.spacing, n_threads=n_threads)
+                warp_planes(f2, *flow, f1, warped, spacing=geometry.spacing, n_threads=threads)
                 f2 = warped
-            for component, step in zip(flow, increment(f2, *flow, n_threads), strict=True):
-                component += _smoothed(step, n_threads)
+            for component, step in zip(flow, increment(f2, *flow, threads), strict=True):
+                component += _smoothed(step, threads)
         return np.ascontiguousarray(np.moveaxis(resize_planes(flow, self.shape, n_threads=n_threads), 0, -1))
 
 
@@ -241,6 +243,17 @@ def pyramid(shape, eta, levels, min_level):
         )
         found.append((number, LevelGeometry(size, (shape[0] / size[0], shape[1] / size[1]))))
     return found
+
+
+def _image_pyramid(planes, shapes, n_threads=1):
+    """The image at each of the shapes (coarse to fine), each made from the next finer one at most twice its size."""
+    found = []
+    source = planes
+    for shape in reversed(shapes):
+        found.append(resize_planes(source, shape, n_threads=n_threads))
+        if 2 * min(shape) <= min(source.shape[1:]):
+            source = found[-1]
+    return found[::-1]
 
 
 def _depth(side, eta, levels):
