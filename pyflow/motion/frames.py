@@ -1,4 +1,4 @@
-"""The frames of a recording as the frame loop sees them: read in pieces, averaged in bins, each with its neighbours in time."""
+"""The frames of a recording as the loop sees them: read in pieces, binned, with neighbours in time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pyflow.motion.streams import ordered_map
 if TYPE_CHECKING:
     from pyflow.io import VideoReader
 
-# Frames are read and written in pieces of about this many bytes: large enough for the disk, small enough to hold several.
-PIECE_BYTES = 1 << 23
+# Frames are read and written in pieces of about this many bytes: large enough for the disk, small enough to
+# hold several.
+PIECE_BYTES = 1 << 22
 
 _PIECES_AHEAD = 2
 
@@ -56,6 +57,11 @@ class FrameSource:
         return -(-len(self.reader) // self.bin_size) if self.indices is None else len(self.indices)
 
     @property
+    def dtype(self) -> np.dtype:
+        """Data type of the frames."""
+        return self.reader.dtype if self.bin_size == 1 else np.dtype(np.float32)
+
+    @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a frame."""
         height, width, channels = self.reader.shape[1:]
@@ -64,7 +70,10 @@ class FrameSource:
     @property
     def piece(self) -> int:
         """Number of frames to read or write at a time."""
-        return max(1, PIECE_BYTES // (int(np.prod(self.reader.shape[1:])) * self.reader.dtype.itemsize * self.bin_size))
+        return max(
+            1,
+            PIECE_BYTES // (int(np.prod(self.reader.shape[1:])) * self.reader.dtype.itemsize * self.bin_size),
+        )
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """Return frames (n, H, W, C) in the recording's dtype, or float32 where they are averages."""
@@ -83,7 +92,7 @@ class FrameSource:
         return frames
 
     def windows(self, pool: Executor, start: int, radius: int) -> Iterator[list[np.ndarray]]:
-        """Yield, for each frame from `start`, itself with `radius` frames before and after it, mirrored at the ends.
+        """Yield each frame with its neighbours in time, mirrored at the recording's ends.
 
         Parameters
         ----------

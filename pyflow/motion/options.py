@@ -26,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow.motion.atomic import write_atomically
+
 T = TypeVar("T")
 
 
@@ -35,22 +37,30 @@ class _CannotChangeResult:
 
 Execution = Annotated[T, _CannotChangeResult()]
 
-MIN_LEVELS = {"quality": 0, "balanced": 4, "fast": 6}
-
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
 
-def _kind(value: Any) -> str:
+def _one_of(expected: str) -> Discriminator:
     """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
-    if isinstance(value, str | Path):
-        return "text"
-    return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
+
+    def kind(value: Any) -> str:
+        if isinstance(value, str | Path):
+            return "text"
+        return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
+
+    return Discriminator(
+        kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}"
+    )
 
 
 def _one_or_many_rows(value: Any) -> Any:
     """Let ``(1, 1, 0.1)`` stand for ``((1, 1, 0.1),)``; arrays and lists are welcome."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
-    return (value,) if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple) else value
+    return (
+        (value,)
+        if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple)
+        else value
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -64,10 +74,11 @@ Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
 class OFOptions(BaseModel):
-    """Options of `compensate_recording` and `compensate_arr`; names and defaults follow Flow-Registration's OF_options.
+    """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
-    Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed copy. Fields whose
-    type is `Execution` (paths, threads, compression) cannot change a number in the result; all others are part of its key.
+    Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed
+    copy. Fields whose type is `Execution` (paths, threads, compression) cannot change a number in the result;
+    all others are part of its key.
 
     Parameters
     ----------
@@ -76,12 +87,13 @@ class OFOptions(BaseModel):
     output_path
         Folder the results are written to.
     output_format
-        Format of the registered movie: ``"HDF5"`` or ``"TIFF"``. Only HDF5 can be continued after an interruption.
+        Format of the registered movie: ``"HDF5"`` or ``"TIFF"``. Only HDF5 can be continued after an
+        interruption.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
-        Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``, ``"single"``) names
-        it. None: the input's. Values are rounded and clipped where it is an integer type.
+        Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
+        ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
         ``"gzip"`` compresses the HDF5 results without loss. None: not compressed.
     channel_idx
@@ -89,14 +101,17 @@ class OFOptions(BaseModel):
     alpha
         Weight of the smoothness term: one value, or (x, y).
     weight
-        Weight of each channel in the data term, scaled to a sum of 1; a channel without one gets 1 / (number of channels), and
-        weights beyond the last channel are ignored. Or the path of an ``.npy`` file with a map (H, W) or (H, W, C).
+        Weight of each channel in the data term, scaled to a sum of 1; a channel without one gets 1 / (number
+        of channels), and weights beyond the last channel are ignored. Or the path of an ``.npy`` file with a
+        map (H, W) or (H, W, C).
     levels
         Largest number of pyramid levels.
     min_level
-        Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None or -1: as that says.
+        Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None or -1: as
+        that says.
     quality_setting
-        Preset for `min_level`: ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6; ``"custom"`` says that `min_level` is given.
+        Preset for `min_level`: ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6; ``"custom"`` says that
+        `min_level` is given.
     eta
         Ratio of the sizes of two successive pyramid levels.
     update_lag
@@ -106,22 +121,24 @@ class OFOptions(BaseModel):
     a_smooth, a_data
         Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
     const_assumption
-        What stays constant along the motion: the image's gradient, ``"gc"``, or its grey value, ``"gray"``. Also read as
-        ``constancy_assumption``.
+        What stays constant along the motion: the image's gradient, ``"gc"``, or its grey value, ``"gray"``.
+        Also read as ``constancy_assumption``.
     sigma
-        Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames: one row for all
-        channels, or a row for each; a channel without one takes the first. An st below 0.125 filters nothing.
+        Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
+        one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
+        filters nothing.
     channel_normalization
-        Scale grey values by the smallest and largest value of the reference over all channels, ``"joint"``, or of each channel
-        by its own, ``"separate"``.
+        Scale grey values by the smallest and largest value of the reference over all channels, ``"joint"``,
+        or of each channel by its own, ``"separate"``.
     bin_size
         Number of successive frames averaged into one before anything else.
     buffer_size
-        Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use the same
-        reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does not depend on it.
+        Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use
+        the same reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does
+        not depend on it.
     update_initialization_w
-        Start the flow of each batch from the mean flow at the end of the batch before (the first: of its first frames). False:
-        start from zero.
+        Start the flow of each batch from the mean flow at the end of the batch before (the first: of its
+        first frames). False: start from zero.
     update_reference
         After each batch, make the mean of its last registered frames the reference.
     cc_initialization
@@ -131,9 +148,9 @@ class OFOptions(BaseModel):
     cc_up
         For that, steps per pixel of the reduced image.
     reference_frames
-        Frames, counted from 0, whose mean after registration among themselves is the reference: ``"first:stop"`` as in Python,
-        or a list. A range that ends after the recording is moved back into it. Or the path of an image that is the reference
-        (``.npy``, or a movie that is averaged).
+        Frames, counted from 0, whose mean after registration among themselves is the reference:
+        ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
+        Or the path of an image that is the reference (``.npy``, or a movie that is averaged).
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
@@ -148,12 +165,13 @@ class OFOptions(BaseModel):
     Raises
     ------
     pydantic.ValidationError
-        An option is unknown or its value out of range; a `ValueError` whose message names field, rule and value.
+        An option is unknown or its value out of range; a `ValueError` whose message names field, rule and
+        value.
 
     Examples
     --------
-    >>> OFOptions(alpha=4, quality_setting="fast").effective_min_level
-    6
+    >>> OFOptions(alpha=4, quality_setting="fast").replace(alpha=8).alpha
+    8.0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
@@ -164,16 +182,18 @@ class OFOptions(BaseModel):
     output_file_name: Execution[str | None] = None
     output_typename: str | None = None
     compression: Execution[Literal["gzip"] | None] = None
-    channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
+    channel_idx: (
+        Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None
+    ) = None
 
     alpha: Annotated[
         Annotated[PositiveFloat, Tag("number")] | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")],
-        Discriminator(_kind),
+        _one_of("a number or a pair (x, y)"),
     ] = 1.5
     weight: Annotated[
         Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
         | Annotated[Path, Tag("text")],
-        Discriminator(_kind),
+        _one_of("a list of numbers or a file name"),
     ] = (0.5, 0.5)
     levels: PositiveInt = 100
     min_level: NonNegativeInt | None = None
@@ -202,7 +222,7 @@ class OFOptions(BaseModel):
     reference_frames: Annotated[
         Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
         | Annotated[str, BeforeValidator(os.fspath), Tag("text")],
-        Discriminator(_kind),
+        _one_of("a list of frames, 'first:stop' or a file name"),
     ] = "50:500"
     interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
 
@@ -236,14 +256,18 @@ class OFOptions(BaseModel):
             except TypeError:
                 dtype = None
             if dtype is None or dtype.kind not in "uif":
-                raise ValueError(f"expected an integer or floating type such as 'uint16' or 'single', found {value!r}")
+                raise ValueError(
+                    f"expected an integer or floating type such as 'uint16' or 'single', found {value!r}"
+                )
         return value
 
     @field_validator("output_file_name")
     @classmethod
     def _bare_name(cls, value: str | None) -> str | None:
         if value is not None and Path(value).name != value:
-            raise ValueError(f"expected a file name without a folder, found {value!r}; the folder is output_path")
+            raise ValueError(
+                f"expected a file name without a folder, found {value!r}; the folder is output_path"
+            )
         return value
 
     @model_validator(mode="after")
@@ -251,11 +275,6 @@ class OFOptions(BaseModel):
         if self.quality_setting == "custom" and self.min_level is None:
             raise ValueError("quality_setting 'custom' needs min_level")
         return self
-
-    @property
-    def effective_min_level(self) -> int:
-        """Finest pyramid level that is solved."""
-        return MIN_LEVELS[self.quality_setting] if self.min_level is None else self.min_level
 
     @property
     def reference_slice(self) -> slice | None:
@@ -293,12 +312,16 @@ class OFOptions(BaseModel):
             weight = np.load(self.weight, allow_pickle=False)
             weight = weight[..., None] if weight.ndim == 2 else weight
             if weight.ndim != 3 or weight.shape[2] not in (1, n_channels):
-                raise ValueError(f"weight: {self.weight} has shape {weight.shape}, expected (H, W) or (H, W, {n_channels})")
+                raise ValueError(
+                    f"weight: {self.weight} has shape {weight.shape}, expected (H, W) or (H, W, {n_channels})"
+                )
             return np.repeat(weight, n_channels // weight.shape[2], axis=2).astype(np.float32)
-        weight = np.full(n_channels, 1 / n_channels)
-        weight[: len(self.weight)] = self.weight[:n_channels]
-        if not weight.sum() > 0:
-            raise ValueError(f"weight: {self.weight} gives none of the {n_channels} channels a weight above 0")
+        given = np.array(self.weight[:n_channels])
+        if not given.sum() > 0:
+            raise ValueError(
+                f"weight {self.weight}: none of the recording's {n_channels} channels has a weight above 0"
+            )
+        weight = np.append(given / given.sum(), np.full(n_channels - len(given), 1 / n_channels))
         return (weight / weight.sum()).astype(np.float32)
 
     def channel_sigma(self, channel: int) -> Sigma:
@@ -306,7 +329,9 @@ class OFOptions(BaseModel):
         return self.sigma[channel] if channel < len(self.sigma) else self.sigma[0]
 
     def result_fields(self) -> dict[str, Any]:
-        """Return the options that can change the result, as JSON-able values; files that they name by a hash of their content.
+        """Return the options that can change the result, as JSON-able values.
+
+        Files named by options are represented by a hash of their content.
 
         Raises
         ------
@@ -330,13 +355,8 @@ class OFOptions(BaseModel):
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically."""
-        path = Path(path)
-        temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-        try:
-            temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        text = self.model_dump_json(indent=1)
+        write_atomically(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
     def from_json(cls, path: str | os.PathLike, **changes: Any) -> "OFOptions":
@@ -354,7 +374,8 @@ class OFOptions(BaseModel):
         FileNotFoundError
             There is no such file.
         ValueError
-            The file is not a JSON object, or an option is unknown or out of range; the message names the file.
+            The file is not a JSON object, or an option is unknown or out of range; the message names the
+            file.
         """
         try:
             return cls(**{**cls.read_fields(path), **changes})

@@ -1,4 +1,4 @@
-"""What happens to a frame before its flow is computed: grey values scaled, Gaussian filter in space and time."""
+"""What happens to a frame before its flow: grey values scaled, Gaussian filter in space and time."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from pyflow.motion.options import OFOptions, Sigma
 class Preprocessor:
     """Scales and filters frames; made once per recording, thread-safe.
 
-    Grey values x become (x - low) / (high - low), where low and high are the reference's extremes, so that a recording and its
-    reference stay comparable. The filter in time needs `radius` neighbours on each side; its kernel ends at four standard
-    deviations.
+    Grey values x become (x - low) / (high - low), where low and high are the reference's extremes, so that a
+    recording and its reference stay comparable. The filter in time needs `radius` neighbours on each side;
+    its kernel ends at four standard deviations.
 
     Parameters
     ----------
@@ -22,6 +22,8 @@ class Preprocessor:
         Raw reference (H, W, C).
     options
         `channel_normalization` and `sigma` count.
+    dtype
+        Data type of the frames: what it cannot hold in float32 is scaled in float64.
     extra_sigma
         Added to (sx, sy, st).
 
@@ -31,7 +33,13 @@ class Preprocessor:
         The reference is constant or not finite, so that nothing can be registered to it.
     """
 
-    def __init__(self, reference: np.ndarray, options: OFOptions, extra_sigma: Sigma = (0.0, 0.0, 0.0)) -> None:
+    def __init__(
+        self,
+        reference: np.ndarray,
+        options: OFOptions,
+        dtype: np.dtype,
+        extra_sigma: Sigma = (0.0, 0.0, 0.0),
+    ) -> None:
         if not np.isfinite(reference).all():
             raise ValueError("the reference contains NaN or inf")
         low, high = reference.min(axis=(0, 1)), reference.max(axis=(0, 1))
@@ -39,8 +47,9 @@ class Preprocessor:
             raise ValueError(f"the reference is constant ({low[0]:g}): nothing can be registered to it")
         if options.channel_normalization == "joint":
             low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
-        self._low = low
-        self._scale = 1 / np.where(high > low, high - low, 1)
+        working = np.result_type(dtype, np.float32)
+        self._low = low.astype(working)
+        self._scale = (1 / np.where(high > low, high - low, 1)).astype(working)
         sigma = np.array([options.channel_sigma(c) for c in range(reference.shape[2])]) + extra_sigma
         self._sigma_yx = sigma[:, [1, 0]]
         self._kernel = _temporal_kernel(sigma[:, 2])
@@ -63,11 +72,12 @@ class Preprocessor:
         ndarray
             float32 (H, W, C).
         """
-        dtype = np.result_type(image.dtype, np.float32)
-        scaled = (image - self._low.astype(dtype)) * self._scale.astype(dtype)
+        scaled = (image.astype(self._low.dtype, copy=False) - self._low) * self._scale
         if (self._sigma_yx == self._sigma_yx[0]).all():
             return gaussian_filter(scaled, tuple(self._sigma_yx[0]), n_threads=1)
-        planes = [gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)]
+        planes = [
+            gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)
+        ]
         return np.stack(planes, axis=-1)
 
     def __call__(self, window: Sequence[np.ndarray]) -> np.ndarray:
@@ -76,7 +86,8 @@ class Preprocessor:
         Parameters
         ----------
         window
-            The frame in the middle of its 2 * `radius` neighbours, each (H, W, C). Neighbours that hold no image are left out.
+            The frame in the middle of its 2 * `radius` neighbours, each (H, W, C). Neighbours that hold no
+            image are left out.
 
         Returns
         -------
@@ -91,7 +102,7 @@ class Preprocessor:
 
 
 def _temporal_kernel(sigma: np.ndarray) -> np.ndarray:
-    """Return Gaussians over time, float32 (2 * radius + 1, C), for the channels' standard deviations in frames."""
+    """Return Gaussians over time, float32 (2 * radius + 1, C), for standard deviations in frames."""
     radius = int(4 * sigma.max() + 0.5)
     offset = np.arange(-radius, radius + 1)[:, np.newaxis]
     kernel = np.exp(-0.5 * (offset / np.maximum(sigma, 1e-3)) ** 2)

@@ -1,12 +1,14 @@
 """The image that a recording is registered to."""
 
 import logging
-import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from pyflow.io import open_video
 from pyflow.motion.frames import FrameSource, frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
@@ -16,7 +18,8 @@ from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-# Frames register among themselves with a smoother flow on smoother images than later to the reference (Flow-Registration).
+# Frames register among themselves with a smoother flow on smoother images than later to the reference
+# (Flow-Registration).
 _EXTRA_ALPHA = 2.0
 _EXTRA_SIGMA = (1.0, 1.0, 0.5)
 
@@ -44,7 +47,11 @@ def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
         The image cannot be read.
     """
     if options.reference_path is not None:
-        return as_reference(_read_image(options.reference_path), source.frame_shape, f"reference_frames: {options.reference_path}")
+        return as_reference(
+            _read_image(options.reference_path),
+            source.frame_shape,
+            f"reference_frames: {options.reference_path}",
+        )
     indices = reference_indices(options, len(source))
     chosen = FrameSource(source.reader, source.channels, source.bin_size, indices)
     return build_reference(chosen, options)
@@ -66,7 +73,7 @@ def as_reference(image: np.ndarray, frame_shape: tuple[int, int, int], name: str
 
 
 def reference_indices(options: OFOptions, n_frames: int) -> list[int]:
-    """Return the frames that `reference_frames` names in a recording of `n_frames`, and log where it cannot be followed.
+    """Return the frames that `reference_frames` names in a recording of `n_frames`.
 
     Raises
     ------
@@ -82,9 +89,13 @@ def reference_indices(options: OFOptions, n_frames: int) -> list[int]:
         excess = max(0, max(wanted, default=0) - n_frames + 1)
         indices = [i - excess for i in wanted if i >= excess]
     if not indices:
-        raise ValueError(f"reference_frames {options.reference_frames!r} names none of the recording's {n_frames} frames")
+        raise ValueError(
+            f"reference_frames {options.reference_frames!r} names none of the recording's {n_frames} frames"
+        )
     if indices != wanted:
-        logger.info("the recording has %d frames: the reference is made from %s", n_frames, _described(indices))
+        logger.info(
+            "the recording has %d frames: the reference is made from %s", n_frames, _described(indices)
+        )
     return indices
 
 
@@ -114,10 +125,43 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     """
     n_threads = resolve_threads(options.n_workers)
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
-        usable = [w[0] for w in source.windows(reading, 0, 0)]
-        mean, count = _mean(f for (f,) in source.windows(reading, 0, 0) if frame_problem(f) == 0)
-    raise NotImplementedError
+        mean, count = _mean(frame for (frame,) in source.windows(reading, 0, 0) if frame_problem(frame) == 0)
+        if count == 0:
+            raise ValueError(
+                f"none of the {len(source)} reference frames holds an image: all are constant or not finite"
+            )
+        if count == 1:
+            return mean
+        preprocess = Preprocessor(mean, options, source.dtype, _EXTRA_SIGMA)
+        strong = options.replace(
+            alpha=tuple(np.broadcast_to(options.alpha, 2) + _EXTRA_ALPHA),
+            cc_initialization=False,
+            update_reference=False,
+        )
+        register = FrameRegistration(preprocess.image(mean), mean, preprocess, strong, np.dtype(np.float32))
+        start = np.zeros((*mean.shape[:2], 2), np.float32)
+        windows = source.windows(reading, 0, preprocess.radius)
+        registered = ordered_map(workers, partial(register, uv=start), windows, 2 * n_threads)
+        mean, count = _mean(result.frame for result in registered if result.problem == 0)
+    logger.info("the reference is the mean of %d frames", count)
+    return mean
+
+
+def _mean(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Return the mean, float64, and number of frames; (0, 0) of none."""
+    total, count = np.float64(0), 0
+    for frame in frames:
+        total = total + frame
+        count += 1
+    return total / max(count, 1), count
 
 
 def _read_image(path: Path) -> np.ndarray:
-    from pyflow.io import open_video
+    """Read an image, (H, W) or (H, W, C), or a movie's mean."""
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    with open_video(path) as reader:
+        frames = FrameSource(reader)
+        return _mean(
+            frame for i in range(0, len(frames), frames.piece) for frame in frames.read(i, i + frames.piece)
+        )[0]

@@ -26,19 +26,22 @@ class RegisteredFrame:
         bool (H, W): the pixel comes from inside the frame.
     displacement
         float32 (H, W, 2), pixels, backward.
+    statistics
+        `displacement_statistics`, where the frame could be registered.
     residual
         `displacement` without the frame's rigid shift: what the flow was asked for.
     filtered
-        float32 (H, W, C): the preprocessed frame, registered; where asked for.
+        float32 (H, W, C): the preprocessed frame, registered; with `update_reference`.
     problem
-        Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as it is, with no valid
-        pixel and no displacement.
+        Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as
+        it is, with no valid pixel and no displacement.
     """
 
     frame: np.ndarray
     valid: np.ndarray
     displacement: np.ndarray
     residual: np.ndarray
+    statistics: tuple[float, float, float, float] | None = None
     filtered: np.ndarray | None = None
     problem: int = 0
 
@@ -58,8 +61,6 @@ class FrameRegistration:
         How to compute the flow.
     dtype
         Data type of the registered frames.
-    keep_filtered
-        Register the preprocessed frames too.
     """
 
     def __init__(
@@ -69,8 +70,6 @@ class FrameRegistration:
         preprocess: Preprocessor,
         options: OFOptions,
         dtype: np.dtype,
-        *,
-        keep_filtered: bool = False,
     ) -> None:
         weight = options.channel_weights(template.shape[2])
         self._template = template
@@ -78,7 +77,7 @@ class FrameRegistration:
         self._preprocess = preprocess
         self._interpolation = options.interpolation_method
         self._dtype = dtype
-        self._keep_filtered = keep_filtered
+        self._keep_filtered = options.update_reference
         self._shift = (
             RigidShift(template, weight=weight, max_size=options.cc_hw, upsample=options.cc_up)
             if options.cc_initialization
@@ -89,7 +88,8 @@ class FrameRegistration:
             alpha=options.alpha,
             update_lag=options.update_lag,
             iterations=options.iterations,
-            min_level=options.effective_min_level,
+            min_level=options.min_level,
+            quality=options.quality_setting,
             levels=options.levels,
             eta=options.eta,
             a_smooth=options.a_smooth,
@@ -117,7 +117,9 @@ class FrameRegistration:
             displacement = residual = self._estimate(filtered, uv=uv, n_threads=1)
         else:
             shift = np.array(self._shift(filtered), np.float32)
-            residual = self._estimate(self._warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1)
+            residual = self._estimate(
+                self._warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1
+            )
             displacement = residual + shift
         if self._dtype.kind == "f":
             frame = frame.astype(self._dtype, copy=False)
@@ -126,6 +128,7 @@ class FrameRegistration:
             valid=valid_mask(displacement, n_threads=1),
             displacement=displacement,
             residual=residual,
+            statistics=displacement_statistics(displacement),
             filtered=self._warp(filtered, displacement, self._template) if self._keep_filtered else None,
         )
 
@@ -135,7 +138,31 @@ class FrameRegistration:
     def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
-        return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+        return RegisteredFrame(
+            _cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem
+        )
+
+
+def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:
+    """Summarise a displacement field.
+
+    Parameters
+    ----------
+    w
+        float32 (H, W, 2), C-contiguous, pixels.
+
+    Returns
+    -------
+    tuple of float
+        Mean and largest length of the displacement in pixels, its mean divergence in pixels per pixel, the
+        length of its mean in pixels.
+    """
+    u, v = w[..., 0], w[..., 1]
+    length = np.abs(w.view(np.complex64)[..., 0])  # of u + iv: one vectorised pass
+    height, width = u.shape
+    # what the forward differences of all pixels add up to
+    divergence = (u[:, -1] - u[:, 0]).mean() / max(width - 1, 1) + (v[-1] - v[0]).mean() / max(height - 1, 1)
+    return float(length.mean()), float(length.max()), float(divergence), float(np.hypot(u.mean(), v.mean()))
 
 
 def _cast(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -5,15 +5,16 @@ import scipy.fft
 
 from pyflow.flow.filters import resize
 
-# Frequencies whose common energy is below this fraction of the strongest one's carry rounding and noise, not position.
+# Frequencies whose common energy is below this fraction of the strongest one's carry rounding and noise, not
+# position.
 _SPECTRAL_FLOOR = 1e-3
 
 
 class RigidShift:
     """Finds how far images are shifted against a reference, whose spectrum is computed once; thread-safe.
 
-    The peak of the phase correlation is found to a pixel by inverse FFT and refined on a grid of 1 / `upsample` pixel by a
-    Fourier sum around it (Guizar-Sicairos et al., Opt. Lett. 33, 156, 2008).
+    The peak of the phase correlation is found to a pixel by inverse FFT and refined on a grid of 1 /
+    `upsample` pixel by a Fourier sum around it (Guizar-Sicairos et al., Opt. Lett. 33, 156, 2008).
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ class RigidShift:
         Returns
         -------
         tuple of float
-            (u, v) in pixels, backward: ``reference(y, x)`` looks like ``moving(y + v, x + u)``. (0, 0) where one of the images is
-            constant.
+            (u, v) in pixels, backward: ``reference(y, x)`` looks like ``moving(y + v, x + u)``. (0, 0) where
+            one of the images is constant.
 
         Raises
         ------
@@ -85,7 +86,10 @@ class RigidShift:
         peak = np.unravel_index(correlation.argmax(), correlation.shape)
         offsets = np.arange(-self._upsample, self._upsample + 1) / self._upsample
         near = [p + offsets for p in peak]
-        rows, cols = (np.exp(2j * np.pi * np.outer(p, scipy.fft.fftfreq(n))) for p, n in zip(near, self._size, strict=True))
+        rows, cols = (
+            np.exp(2j * np.pi * np.outer(p, scipy.fft.fftfreq(n)))
+            for p, n in zip(near, self._size, strict=True)
+        )
         fine = (rows @ cross @ cols.T).real
         best = np.unravel_index(fine.argmax(), fine.shape)
         v, u = (

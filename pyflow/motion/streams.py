@@ -1,7 +1,7 @@
 """Doing several things at once, in order: reading ahead, many frames in flight, writing behind.
 
-Everything runs on threads of this process (the kernels release the interpreter lock). An exception on any thread surfaces in the
-caller at the next result, and nothing that would come after it is written.
+Everything runs on threads of this process (the kernels release the interpreter lock). An exception on any
+thread surfaces in the caller at the next result, and nothing that would come after it is written.
 """
 
 from collections import deque

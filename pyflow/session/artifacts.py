@@ -1,14 +1,16 @@
 """Files that can be trusted: written whole or not at all, and marked with what they were made from.
 
-A stage is done in a folder when the folder's ``status.json`` holds a marker whose key is today's and whose outputs are as they were
-when the marker was written. The key is a hash over *parts*: the stage's version, the options that can change its result, the
-fingerprints of its inputs and the keys of the stages before. The parts are stored with it, so a re-run can say what changed.
+A stage is done in a folder when the folder's ``status.json`` holds a marker whose key is today's and whose
+outputs are as they were when the marker was written. The key is a hash over *parts*: the stage's version, the
+options that can change its result, the fingerprints of its inputs and the keys of the stages before. The
+parts are stored with it, so a re-run can say what changed.
 """
 
 import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -29,10 +31,13 @@ logger = logging.getLogger(__name__)
 STATUS_FILE = "status.json"
 STAGES = ("stage1", "stage2", "stage3")
 
-# Raised when a stage computes something else from the same inputs and options, so that older results are not taken for new ones.
+# Raised when a stage computes something else from the same inputs and options, so that older results are not
+# taken for new ones.
 SCHEMA_VERSION = {"stage1": 1, "stage2": 1, "stage3": 1}
 
-_ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
+_ENDS = (
+    1 << 18
+)  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 
 
 def fingerprint(path: Path, *, mtime: bool = True) -> dict[str, Any]:
@@ -72,7 +77,12 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say which parts differ, as ``name: old -> new``."""
     old, new = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**old, **new} if old.get(name, "absent") != new.get(name, "absent")]
-    return ", ".join(f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'absent')}" for name in names)
+    return ", ".join(f"{name}: {_short(old, name)} -> {_short(new, name)}" for name in names)
+
+
+def _short(parts: dict[str, Any], name: str) -> str:
+    value = str(parts.get(name, "absent"))
+    return value[:8] if re.fullmatch("[0-9a-f]{32}", value) else value  # of hashes the start is enough
 
 
 def _flat(parts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -150,7 +160,9 @@ def damaged_output(folder: Path, marker: dict[str, Any]) -> str:
     return ""
 
 
-def mark_done(folder: Path, stage: str, parts: dict[str, Any], outputs: list[Path], seconds: float, **details: Any) -> None:
+def mark_done(
+    folder: Path, stage: str, parts: dict[str, Any], outputs: list[Path], seconds: float, **details: Any
+) -> None:
     """Write the marker of a finished stage; the last thing a stage does.
 
     Parameters
@@ -192,12 +204,17 @@ def _versions() -> dict[str, str]:
         own = version("pyflow-2p")
     except PackageNotFoundError:
         own = "not installed"
-    return {"pyflow": own, "numpy": np.__version__, "h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
+    return {
+        "pyflow": own,
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+    }
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """Give a temporary path that takes the place of `path` when the block ends well, else vanishes."""
     temporary = path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -215,6 +232,19 @@ def save_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def create_json(path: Path, data: Any) -> None:
+    """Write JSON unless the file exists; of several processes at once, one succeeds."""
+    temporary = path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(data), encoding="utf-8")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
 
 
 def save_npy(path: Path, array: np.ndarray) -> None:
@@ -243,7 +273,8 @@ _STALE_S = 300.0
 def claim(folder: Path) -> Iterator[None]:
     """Hold a folder for this process, so that no other works there meanwhile.
 
-    A claim whose process is gone from this machine, or which gave no sign of life for five minutes, is taken over.
+    A claim whose process is gone from this machine, or which gave no sign of life for five minutes, is taken
+    over.
 
     Raises
     ------

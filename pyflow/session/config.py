@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo
-from pydantic import field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pyflow.motion.options import OFOptions
 
-SCHEDULERS = ("local", "array")
-ALIGN_FORMATS = ("TIFF", "HDF5", "none")
-FLOW_BACKENDS = ("flowreg",)
+# Keys whose further values come with later releases.
+AVAILABLE = {
+    "scheduler": ("local", "array"),
+    "flow_backend": ("flowreg",),
+    "align_output_format": ("TIFF", "HDF5", "none"),
+}
 
 
 class SessionConfig(BaseModel):
@@ -33,8 +44,8 @@ class SessionConfig(BaseModel):
     resume
         Keep results that are complete and belong to today's inputs and options.
     scheduler
-        ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job array's index
-        names.
+        ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job
+        array's index names.
     n_workers
         Threads; 0 (or pyflowreg's -1) for all this process may use.
     flow_backend, backend_params
@@ -53,7 +64,8 @@ class SessionConfig(BaseModel):
     align_output_format
         Stage 3: ``"TIFF"``, ``"HDF5"``, or ``"none"`` for no aligned videos.
     valid_fraction
-        Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its frames.
+        Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
+        frames.
 
     Raises
     ------
@@ -94,7 +106,9 @@ class SessionConfig(BaseModel):
             data["flow_options"] = data.pop("of_options_override")
         unknown = [key for key in data if key not in cls.model_fields]
         if unknown:
-            raise ValueError("; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown))
+            raise ValueError(
+                "; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown)
+            )
         return data
 
     @field_validator("pattern", mode="after")
@@ -117,23 +131,25 @@ class SessionConfig(BaseModel):
             return value
         value = root / value.expanduser()
         if root.resolve().is_relative_to(value.resolve()):
-            raise ValueError(f"{value} is or contains root ({root}), so results could not be told from recordings")
+            raise ValueError(
+                f"{value} is or contains root ({root}), so results could not be told from recordings"
+            )
         return value
 
     @field_validator("scheduler", "flow_backend", "align_output_format", mode="after")
     @classmethod
     def _available(cls, value: str, info: ValidationInfo) -> str:
-        choices = {"scheduler": SCHEDULERS, "flow_backend": FLOW_BACKENDS, "align_output_format": ALIGN_FORMATS}
-        for choice in choices[info.field_name]:
+        for choice in AVAILABLE[info.field_name]:
             if value.lower() == choice.lower():
                 return choice
-        raise ValueError(f"{value!r} is not available in this release; available: {', '.join(choices[info.field_name])}")
+        choices = ", ".join(AVAILABLE[info.field_name])
+        raise ValueError(f"{value!r} is not available in this release; available: {choices}")
 
     @field_validator("backend_params", mode="after")
     @classmethod
     def _no_parameters(cls, value: dict) -> dict:
         if value:
-            raise ValueError(f"flow_backend 'flowreg' takes no parameters, found {', '.join(value)}")
+            raise ValueError(f"flow_backend 'flowreg' takes none, found {', '.join(value)}")
         return value
 
     @field_validator("flow_options", mode="before")
@@ -156,15 +172,13 @@ class SessionConfig(BaseModel):
         return value
 
     @classmethod
-    def from_file(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+    def from_file(cls, path: str | Path) -> "SessionConfig":
         """Read a configuration, TOML or YAML by its suffix.
 
         Parameters
         ----------
         path
             A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder.
-        **changes
-            Keys that override the file's.
 
         Raises
         ------
@@ -175,31 +189,31 @@ class SessionConfig(BaseModel):
         """
         suffix = Path(path).suffix.lower()
         if suffix == ".toml":
-            return cls.from_toml(path, **changes)
+            return cls.from_toml(path)
         if suffix in (".yaml", ".yml"):
-            return cls.from_yaml(path, **changes)
+            return cls.from_yaml(path)
         raise ValueError(f"{path}: a session configuration ends in .toml, .yaml or .yml, found {suffix!r}")
 
     @classmethod
-    def from_toml(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+    def from_toml(cls, path: str | Path) -> "SessionConfig":
         """Read a TOML configuration; see `from_file`."""
         try:
             data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid TOML: {error}") from error
-        return cls._from_mapping(path, data, changes)
+        return cls._from_mapping(path, data)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, **changes: Any) -> "SessionConfig":
+    def from_yaml(cls, path: str | Path) -> "SessionConfig":
         """Read a YAML configuration; see `from_file`."""
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid YAML: {error}") from error
-        return cls._from_mapping(path, data, changes)
+        return cls._from_mapping(path, data)
 
     @classmethod
-    def _from_mapping(cls, path: str | Path, data: Any, changes: dict[str, Any]) -> "SessionConfig":
+    def _from_mapping(cls, path: str | Path, data: Any) -> "SessionConfig":
         if not isinstance(data, dict):
             raise ValueError(f"{path}: expected keys and values, found {type(data).__name__}")
         base = Path(path).absolute().parent
@@ -207,13 +221,12 @@ class SessionConfig(BaseModel):
             if isinstance(data.get(key), str):
                 data[key] = base / Path(data[key]).expanduser()
         try:
-            config = cls(**data)
-            return config.replace(**changes) if changes else config
+            return cls(**data)
         except ValidationError as error:
             raise ValueError(f"{path}: {_one_line(error)}") from None
 
     def replace(self, **changes: Any) -> "SessionConfig":
-        """Return a copy with some keys changed and checked like new ones."""
+        """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
         return type(self)(**{**self.model_dump(), **changes})
 
     @property
@@ -232,8 +245,8 @@ class SessionConfig(BaseModel):
         Returns
         -------
         Path
-            The one that `center` names (by file name or path relative to `root`), or the middle one; of an even
-            number, the earlier of the two in the middle.
+            The one that `center` names (by file name or path relative to `root`), or the middle one; of an
+            even number, the earlier of the two in the middle.
 
         Raises
         ------
@@ -242,12 +255,18 @@ class SessionConfig(BaseModel):
         """
         if self.center is None:
             return files[(len(files) - 1) // 2]
-        matches = [f for f in files if self.center in (f.name, f.stem, f.as_posix().removeprefix(f"{self.root.as_posix()}/"), str(f))]
+        matches = [
+            f
+            for f in files
+            if self.center in (f.name, f.stem, f.as_posix().removeprefix(f"{self.root.as_posix()}/"), str(f))
+        ]
         if not matches:
             suggestion = _suggest(self.center, [f.name for f in files])
             raise ValueError(f"center {self.center!r} is not among the recordings{suggestion}")
         if len(matches) > 1:
-            raise ValueError(f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}")
+            raise ValueError(
+                f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}"
+            )
         return matches[0]
 
 

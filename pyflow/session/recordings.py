@@ -40,7 +40,8 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     Returns
     -------
     list of Path
-        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session.
+        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any
+        session.
 
     Raises
     ------
@@ -63,9 +64,9 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
 
 
 def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> list[Recording]:
-    """Give each recording a name of its own: the stem; the file name where stems collide; else the path below `root`.
+    """Find the recordings and give each a name of its own.
 
-    Where the input files are gone, or elsewhere, but stage 1 results are here, those are the recordings.
+    The name is the file's stem; where stems collide, the file name; where these do, the path below `root`.
 
     Parameters
     ----------
@@ -82,23 +83,20 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
         Two recordings' paths differ in nothing but case.
     """
     if files is None:
-        try:
-            files = discover_input_files(config)
-        except FileNotFoundError:
-            finished = _finished_folders(config)
-            if not finished:
-                raise
-            logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
-            return finished
+        files = discover_input_files(config)
     names = [file.stem for file in files]
     for rename in (lambda f: f.name, lambda f: _relative(f, config.root).replace("/", "_")):
         count = Counter(name.casefold() for name in names)
-        names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
+        names = [
+            rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)
+        ]
     taken: dict[str, Path] = {}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)
         if other is not file:
-            raise ValueError(f"{other} and {file} would both have their results in {config.output_root / name}; rename one")
+            raise ValueError(
+                f"{other} and {file} would both have their results in {config.output_root / name}; rename one"
+            )
     return [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
 
 
@@ -111,11 +109,23 @@ def find_video(folder: Path) -> Path | None:
     return None
 
 
-def _finished_folders(config: SessionConfig) -> list[Recording]:
-    if not config.output_root.is_dir():
-        return []
-    folders = sorted((f for f in config.output_root.iterdir() if find_video(f)), key=lambda f: _natural(f.name))
-    return [Recording(folder.name, None, folder) for folder in folders]
+def find_compensated(config: SessionConfig) -> list[Recording]:
+    """Find the recordings as stages 2 and 3 need them: where the input files are elsewhere, results will do.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `find_recordings`; and there are no stage 1 results either.
+    """
+    try:
+        return find_recordings(config)
+    except FileNotFoundError:
+        folders = config.output_root.iterdir() if config.output_root.is_dir() else ()
+        folders = sorted((f for f in folders if find_video(f)), key=lambda f: _natural(f.name))
+        if not folders:
+            raise
+        logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
+        return [Recording(folder.name, None, folder) for folder in folders]
 
 
 def _relative(file: Path, root: Path) -> str:
@@ -126,5 +136,3 @@ def _natural(text: str) -> tuple:
     """Key under which 2 comes before 10; the text itself decides between 1 and 01."""
     parts = re.split(r"(\d+)", text)
     return [(int(p), "") if i % 2 else (0, p.casefold()) for i, p in enumerate(parts)], text
-
-

@@ -11,10 +11,21 @@ import numpy as np
 
 from pyflow.io import open_video
 from pyflow.motion.options import OFOptions
-from pyflow.session.artifacts import SCHEMA_VERSION, State, check_done, damaged_output, fingerprint, make_key, mark_done
-from pyflow.session.artifacts import read_marker, read_status, save_npy
+from pyflow.session.artifacts import (
+    SCHEMA_VERSION,
+    STATUS_FILE,
+    State,
+    check_done,
+    damaged_output,
+    fingerprint,
+    make_key,
+    mark_done,
+    read_marker,
+    read_status,
+    save_npy,
+)
 from pyflow.session.config import SessionConfig
-from pyflow.session.recordings import Recording, find_recordings, find_video
+from pyflow.session.recordings import Recording, find_compensated, find_video
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +42,11 @@ _CHUNK_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Stage1Result:
-    """A recording after stage 1.
-
-    Parameters
-    ----------
-    recording
-        Which one.
-    key
-        Changes with the result.
-    video
-        The compensated video.
-    average
-        Its temporal average, float64 (H, W) or (H, W, C).
-    """
+    """A recording after stage 1; `key` changes with the result."""
 
     recording: Recording
     key: str
     video: Path
-    average: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,12 @@ class Session:
         return self.results[self.middle_idx]
 
 
-def stage1_options(config: SessionConfig, recording: Recording, output_path: Path) -> OFOptions:
+def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
     """Return what stage 1 hands to `compensate_recording`."""
     return OFOptions(
         **config.flow_options,
         input_file=recording.path,
-        output_path=output_path,
+        output_path=recording.folder,
         output_format="HDF5",
         save_valid_idx=True,
         n_workers=config.n_threads,
@@ -81,7 +79,7 @@ def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION["stage1"],
         "input": fingerprint(recording.path),
-        "options": stage1_options(config, recording, recording.folder).result_fields(),
+        "options": stage1_options(config, recording).result_fields(),
         "flow_backend": config.flow_backend,
     }
 
@@ -110,69 +108,86 @@ def stage1_state(config: SessionConfig, recording: Recording) -> State:
 
 
 def made_elsewhere(folder: Path) -> bool:
-    """Tell whether a folder holds a finished stage 1 of MATLAB or pyflowreg, which leave no marker of ours."""
+    """Tell whether a folder holds stage 1 results of MATLAB or pyflowreg, which leave no marker of ours."""
     status = read_status(folder)
-    return "stage1" not in status.get("markers", {}) and status.get("stage1") != "incomplete" and bool(find_video(folder))
+    if (folder / STATUS_FILE).exists() and not status:  # a marker, but damaged: it may have been ours
+        return False
+    ours = "stage1" in status.get("markers", {}) or status.get("stage1") == "incomplete"
+    return not ours and find_video(folder) is not None
 
 
-def read_stage1(config: SessionConfig, recording: Recording) -> Stage1Result:
-    """Open a recording's stage 1 results.
-
-    Of results made elsewhere the average is computed and saved where it is missing.
+def open_session(config: SessionConfig) -> Session:
+    """Find the stage 1 results of all recordings, and the centre.
 
     Raises
     ------
     FileNotFoundError
-        Stage 1 has not been run.
+        There are no recordings.
     ValueError
-        Its results are damaged or belong to another input or other options; the message says which.
+        Stage 1 of a recording is not done, or belongs to another input or other options, or is damaged; or
+        `center` names no recording. The message says which and why.
     """
-    state = stage1_state(config, recording)
-    if not state.done:
-        raise ValueError(f"{recording.name}: stage 1 has to run first ({state.reason})")
-    marker = read_marker(recording.folder, "stage1")
-    video = find_video(recording.folder)
-    if marker is not None:
-        average = np.load(recording.folder / AVERAGE_FILE, allow_pickle=False)
-        return Stage1Result(recording, marker["key"], video, average)
-
-    parts = {"video": fingerprint(video, mtime=False)}
-    for name in (MASK_FILE, "w.hdf", "w.h5"):
-        if (recording.folder / name).is_file():
-            parts[name] = fingerprint(recording.folder / name, mtime=False)
-    average_file = recording.folder / AVERAGE_FILE
-    if average_file.is_file() and read_marker(recording.folder, "average") is None:
-        parts[AVERAGE_FILE] = fingerprint(average_file, mtime=False)
-        average = np.load(average_file, allow_pickle=False)
-    elif check_done(recording.folder, "average", parts).done:
-        average = np.load(average_file, allow_pickle=False)
-    else:
-        logger.info("%s: stage 1 was made elsewhere; computing its average", recording.name)
-        average = compute_and_save_temporal_average(video, recording.folder)
-        mark_done(recording.folder, "average", parts, [average_file], 0.0)
-    return Stage1Result(recording, make_key(parts), video, average)
+    recordings = find_compensated(config)
+    places = [recording.path or recording.folder for recording in recordings]
+    middle_idx = places.index(config.resolve_center_file(places))
+    results = []
+    for recording in recordings:
+        state = stage1_state(config, recording)
+        if not state.done:
+            raise ValueError(f"{recording.name}: stage 1 has to run first ({state.reason})")
+        marker = read_marker(recording.folder, "stage1")
+        if marker:
+            results.append(Stage1Result(recording, marker["key"], recording.folder / VIDEO_FILE))
+        else:
+            key = make_key(_parts_made_elsewhere(recording.folder))
+            results.append(Stage1Result(recording, key, find_video(recording.folder)))
+    return Session(results, middle_idx)
 
 
-def read_session(config: SessionConfig) -> Session:
-    """Open the stage 1 results of all recordings and find the centre.
+def _parts_made_elsewhere(folder: Path) -> dict[str, Any]:
+    """Fingerprint what MATLAB or pyflowreg left; an average that we had to add is none of it."""
+    files = [find_video(folder), *(folder / name for name in (MASK_FILE, "w.hdf", "w.h5"))]
+    if read_marker(folder, "average") is None:
+        files.append(folder / AVERAGE_FILE)
+    return {file.name: fingerprint(file, mtime=False) for file in files if file.is_file()}
+
+
+def read_averages(session: Session) -> list[np.ndarray]:
+    """Read the recordings' temporal averages; those that MATLAB did not make are computed and saved.
+
+    Returns
+    -------
+    list of ndarray
+        float64, (H, W) or (H, W, C), in the recordings' order.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        See `read_stage1`, `SessionConfig.resolve_center_file`; or averages differ in shape.
+    ValueError
+        One differs from the centre's in shape.
     """
-    recordings = find_recordings(config)
-    places = [recording.path or recording.folder for recording in recordings]
-    middle_idx = places.index(config.resolve_center_file(places))
-    results = [read_stage1(config, recording) for recording in recordings]
-    center = results[middle_idx]
-    for result in results:
-        if result.average.shape != center.average.shape:
+    averages = [_read_average(result) for result in session.results]
+    expected = averages[session.middle_idx].shape
+    for result, average in zip(session.results, averages, strict=True):
+        if average.shape != expected:
             raise ValueError(
-                f"{result.video}: average of shape {result.average.shape}, "
-                f"but the centre's ({center.video}) has {center.average.shape}"
+                f"{result.video}: the average has shape {average.shape}, "
+                f"the centre's ({session.center.video}) has {expected}"
             )
-    return Session(results, middle_idx)
+    return averages
+
+
+def _read_average(result: Stage1Result) -> np.ndarray:
+    folder = result.recording.folder
+    file = folder / AVERAGE_FILE
+    ours = read_marker(folder, "average")
+    if made_elsewhere(folder) and (not file.is_file() or ours):
+        parts = _parts_made_elsewhere(folder)
+        if not check_done(folder, "average", parts).done:
+            logger.info("%s: stage 1 was made elsewhere; computing its average", result.recording.name)
+            average = compute_and_save_temporal_average(result.video, folder)
+            mark_done(folder, "average", parts, [file], 0.0)
+            return average
+    return np.load(file, allow_pickle=False).astype(np.float64, copy=False)
 
 
 def read_field(folder: Path) -> np.ndarray:
@@ -184,7 +199,8 @@ def read_field(folder: Path) -> np.ndarray:
 def compute_and_save_temporal_average(compensated_path: Path, output_folder: Path) -> np.ndarray:
     """Average a compensated video over the frames that count and save ``temporal_average.npy``.
 
-    A frame counts when ``idx.hdf`` beside the video marks any of its pixels valid; without that file all frames do.
+    A frame counts when ``idx.hdf`` beside the video marks any of its pixels valid; without that file all
+    frames do.
 
     Parameters
     ----------
@@ -210,7 +226,9 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
         if mask_path.is_file():
             counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
             if len(counts) != reader.frame_count:
-                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
+                raise ValueError(
+                    f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}"
+                )
         if not counts.any():
             raise ValueError(f"{compensated_path}: no frame has a valid pixel")
         total = np.zeros(reader.shape[1:], np.float64)
@@ -226,7 +244,8 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
 def iterate_masks(path: Path) -> Iterator[np.ndarray]:
     """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
 
-    The data set is ``idx``; where there is none, the file's only one (pyflowreg calls it ``ch1``). Any value but zero is valid.
+    The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
+    value but zero is valid.
 
     Yields
     ------
@@ -243,10 +262,13 @@ def iterate_masks(path: Path) -> Iterator[np.ndarray]:
     except OSError as error:
         raise ValueError(f"{path}: not a readable HDF5 file: {error}") from error
     with file:
-        name = "idx" if "idx" in file else next(iter(file), "idx")
-        masks = file.get(name)
+        masks = file.get("idx", file.get("ch1"))
+        if isinstance(masks, h5py.Group):
+            masks = masks.get("value")
         if not isinstance(masks, h5py.Dataset) or masks.ndim != 3:
-            raise ValueError(f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}")
+            raise ValueError(
+                f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
+            )
         step = frames_per_chunk(masks.shape[1:], masks.dtype)
         for first in range(0, len(masks), step):
             yield masks[first : first + step] != 0

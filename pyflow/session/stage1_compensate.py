@@ -1,29 +1,46 @@
 """Stage 1: free every recording of motion.
 
-Each recording is compensated in a working folder inside its results' folder, which keeps the checkpoints of an interrupted run. Only
-when everything is there do the results replace those of an earlier run, and the marker comes last.
+An interrupted recording goes on from its last batch. Its files appear when all frames are done, and then the
+marker that makes them count.
 """
 
 import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from pyflow.io import open_video
 from pyflow.motion.compensate import compensate_recording
-from pyflow.session.artifacts import claim, mark_done, replacing, unmark
+from pyflow.motion.options import OFOptions
+from pyflow.session.artifacts import claim, create_json, mark_done, unmark
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import Recording, discover_input_files, find_recordings
-from pyflow.session.results import AVERAGE_FILE, MASK_FILE, VIDEO_FILE, Progress, compute_and_save_temporal_average
-from pyflow.session.results import made_elsewhere, stage1_options, stage1_parts, stage1_state
+from pyflow.session.results import (
+    AVERAGE_FILE,
+    MASK_FILE,
+    VIDEO_FILE,
+    Progress,
+    made_elsewhere,
+    stage1_options,
+    stage1_parts,
+    stage1_state,
+)
 
 logger = logging.getLogger(__name__)
 
-WORK_FOLDER = "partial"
+META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
+
+# Where schedulers put the index of a job array's task, and the array's own name.
+ARRAY_VARIABLES = {
+    "SLURM_ARRAY_TASK_ID": "SLURM_ARRAY_JOB_ID",
+    "SGE_TASK_ID": "JOB_ID",
+    "PBS_ARRAY_INDEX": "PBS_JOBID",
+    "PBS_ARRAYID": "PBS_JOBID",
+    "LSB_JOBINDEX": "LSB_JOBID",
+}
 
 # What one recording can fail with while the others go on; anything else is a bug and stops the run.
 RECORDING_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
@@ -61,7 +78,8 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
         Recordings failed; the others are done.
     """
     recordings = find_recordings(config)
-    failures = check_recordings(config, recordings)
+    _find_center(config, recordings)
+    failures = check_recordings(recordings)
     for recording in recordings:
         if recording.name not in failures:
             try:
@@ -74,11 +92,13 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     return [recording.folder for recording in recordings]
 
 
-def run_stage1_array(config: SessionConfig, index: int | None = None, *, progress: Progress | None = None) -> Path:
+def run_stage1_array(
+    config: SessionConfig, index: int | None = None, *, progress: Progress | None = None
+) -> Path:
     """Compensate the one recording that a job array's task is about.
 
-    The list of recordings is frozen when the array's first task starts, so that an input file that appears later does not shift
-    the indices.
+    The list of recordings is frozen when the array's first task starts, so that an input file that appears
+    later does not shift the indices.
 
     Parameters
     ----------
@@ -103,11 +123,15 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
     """
     if index is None:
         index = get_array_task_id()
-    recordings = find_recordings(config, _frozen_files(config))
+        recordings = find_recordings(config, _frozen_files(config))
+    else:
+        recordings = find_recordings(config)
     if not 0 <= index < len(recordings):
-        raise ValueError(f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0")
+        raise ValueError(
+            f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0"
+        )
     recording = recordings[index]
-    failures = check_recordings(config, recordings)
+    failures = check_recordings([_find_center(config, recordings), recording])
     try:
         if recording.name in failures:
             raise failures[recording.name]
@@ -120,39 +144,50 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
 def get_array_task_id(environment: Mapping[str, str] = os.environ) -> int:
     """Read a job array's index, counted from 0, from the environment of SLURM, SGE, PBS, Torque or LSF.
 
-    Schedulers count from 1 unless told otherwise; a SLURM array that starts at 0 (``--array=0-9``) counts from 0.
+    Schedulers count from 1 unless told otherwise; a SLURM array that starts at 0 (``--array=0-9``) counts
+    from 0.
 
     Raises
     ------
     ValueError
         This is no task of a job array.
     """
-    for name in ("SLURM_ARRAY_TASK_ID", "SGE_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "LSB_JOBINDEX"):
+    name = _array_variable(environment)
+    first = 0 if name == "SLURM_ARRAY_TASK_ID" and environment.get("SLURM_ARRAY_TASK_MIN") == "0" else 1
+    index = int(environment[name]) - first
+    if index < 0:
+        raise ValueError(f"{name}={environment[name]}: expected {first} or more; or give --index, from 0")
+    return index
+
+
+def _array_variable(environment: Mapping[str, str]) -> str:
+    for name in ARRAY_VARIABLES:
         value = environment.get(name, "")
-        if value.isdecimal() and not (name == "LSB_JOBINDEX" and value == "0"):  # LSF sets 0 outside arrays, SGE "undefined"
-            first = 0 if name == "SLURM_ARRAY_TASK_ID" and environment.get("SLURM_ARRAY_TASK_MIN") == "0" else 1
-            if int(value) < first:
-                raise ValueError(f"{name}={value}: expected an index of {first} or more; or give --index, counted from 0")
-            return int(value) - first
-    raise ValueError("not a task of a job array: none of SLURM_ARRAY_TASK_ID, SGE_TASK_ID, PBS_ARRAY_INDEX, PBS_ARRAYID, "
-                     "LSB_JOBINDEX is set; give --index")
+        # outside arrays SGE says "undefined" and LSF 0
+        if value.isdecimal() and (name, value) != ("LSB_JOBINDEX", "0"):
+            return name
+    raise ValueError(f"not a task of a job array: none of {', '.join(ARRAY_VARIABLES)} is set; give --index")
 
 
 def _frozen_files(config: SessionConfig) -> list[Path]:
     """Return the input files as the first task of this job array found them."""
-    names = ("SLURM_ARRAY_JOB_ID", "JOB_ID", "PBS_JOBID", "LSB_JOBID")
-    job = next((os.environ[name] for name in names if os.environ.get(name)), None)
-    if job is None:
+    job = os.environ.get(ARRAY_VARIABLES[_array_variable(os.environ)])
+    if not job:
         return discover_input_files(config)
     job = re.sub(r"\[.*?\]", "", job)  # PBS puts the task's index here
     manifest = config.output_root / f"array-{re.sub(r'[^A-Za-z0-9.-]', '_', job)}.json"
     if not manifest.exists():
-        with replacing(manifest) as temporary:
-            pass
+        files = [str(file.relative_to(config.root)) for file in discover_input_files(config)]
+        create_json(manifest, files)
     return [config.root / file for file in json.loads(manifest.read_text(encoding="utf-8"))]
 
 
-def check_recordings(config: SessionConfig, recordings: list[Recording]) -> dict[str, BaseException]:
+def _find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:
+    files = [recording.path for recording in recordings]
+    return recordings[files.index(config.resolve_center_file(files))]
+
+
+def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
     """Find, from headers alone, what would go wrong after hours.
 
     Returns
@@ -163,14 +198,11 @@ def check_recordings(config: SessionConfig, recordings: list[Recording]) -> dict
     Raises
     ------
     ValueError
-        The centre is not among the recordings, or two differ in size; the message names both.
+        Two recordings differ in size; the message names both files and sizes.
     """
-    config.resolve_center_file([recording.path or recording.folder for recording in recordings])
     failures: dict[str, BaseException] = {}
     first: tuple[Path, tuple[int, ...]] | None = None
     for recording in recordings:
-        if recording.path is None:
-            continue
         try:
             with open_video(recording.path) as reader:
                 shape = reader.shape[1:]
@@ -181,7 +213,8 @@ def check_recordings(config: SessionConfig, recordings: list[Recording]) -> dict
         first = first or (recording.path, shape)
         if shape != first[1]:
             raise ValueError(
-                f"recordings differ in size: {first[0]} has frames (H, W, C) = {first[1]}, {recording.path} has {shape}"
+                f"recordings differ in size: frames (H, W, C) of {first[0]} are {first[1]}, "
+                f"of {recording.path} {shape}"
             )
     return failures
 
@@ -213,35 +246,44 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
     folder, name = recording.folder, recording.name
     with claim(folder):
         state = stage1_state(config, recording)
-        if state.done and (config.resume or recording.path is None):
+        if state.done and config.resume:
             if made_elsewhere(folder):
                 logger.warning("%s: keeping the results in %s, which were made elsewhere", name, folder)
             return folder
-        if recording.path is None:
-            raise ValueError(f"{name}: {state.reason}, and its input file is not there to make it again")
-        logger.info("%s: %s", name, state.reason or "resume is off")
+        logger.info("%s: compensating (%s)", name, state.reason or "resume is off")
         started = time.perf_counter()
         parts = stage1_parts(config, recording)
-        work = folder / WORK_FOLDER
-        if not config.resume:
-            shutil.rmtree(work, ignore_errors=True)
-        compensate_recording(
-            stage1_options(config, recording, work),
+        options = stage1_options(config, recording)
+        unmark(folder, "stage1")
+        result = compensate_recording(
+            options,
             progress=None if progress is None else lambda done, total: progress(name, done, total),
+            resume=config.resume,
         )
-        compute_and_save_temporal_average(work / VIDEO_FILE, work)
-        outputs = _move_results(work, folder)
-        mark_done(folder, "stage1", parts, outputs, time.perf_counter() - started, input_file=recording.path.name)
-        shutil.rmtree(work)
+        outputs = _outputs(options)
+        seconds = time.perf_counter() - started
+        mark_done(
+            folder,
+            "stage1",
+            parts,
+            outputs,
+            seconds,
+            input_file=recording.path.name,
+            frames=len(result.statistics["mean_disp"]),
+            problems={str(frame): cause for frame, cause in result.problems.items()},
+        )
+        logger.info("%s: done in %.1f s", name, seconds)
     return folder
 
 
-def _move_results(work: Path, folder: Path) -> list[Path]:
-    missing = [name for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE) if not (work / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{work}: {', '.join(missing)} was not written")
-    unmark(folder, "stage1", "stage2")
-    files = [file for file in sorted(work.iterdir()) if not file.name.startswith(".")]
-    for file in files:
-        os.replace(file, folder / file.name)
-    return [folder / file.name for file in files]
+def _outputs(options: OFOptions) -> list[Path]:
+    """Return the files that the options ask for, and remove what other options left in an earlier run."""
+    folder = options.output_path
+    optional = {"w.h5": options.save_w, **dict.fromkeys(META_FILES, options.save_meta_info)}
+    for name, wanted in optional.items():
+        if not wanted:
+            (folder / name).unlink(missing_ok=True)
+    return [
+        folder / name
+        for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE, *(n for n, wanted in optional.items() if wanted))
+    ]

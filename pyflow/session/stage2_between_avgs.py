@@ -7,20 +7,34 @@
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
+from pyflow.flow.warp import imregister
 from pyflow.motion.rigid import RigidShift
 from pyflow.session.artifacts import check_done, mark_done, save_npz, unmark
 from pyflow.session.config import SessionConfig
-from pyflow.session.results import FIELD_FILE, field_parts, read_field, read_session
+from pyflow.session.results import (
+    FIELD_FILE,
+    Session,
+    Stage1Result,
+    field_parts,
+    open_session,
+    read_averages,
+    read_field,
+)
+from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-def compute_between_displacement(reference_avg: np.ndarray, current_avg: np.ndarray, config: SessionConfig) -> np.ndarray:
+
+def compute_between_displacement(
+    reference_avg: np.ndarray, current_avg: np.ndarray, config: SessionConfig
+) -> np.ndarray:
     """Find the displacement between two temporal averages.
 
     Parameters
@@ -41,22 +55,26 @@ def compute_between_displacement(reference_avg: np.ndarray, current_avg: np.ndar
         The shapes differ, or a value is NaN or infinite.
     """
     if reference_avg.shape != current_avg.shape:
-        raise ValueError(f"average's shape {current_avg.shape} does not match the centre's {reference_avg.shape}")
+        raise ValueError(
+            f"average's shape {current_avg.shape} does not match the centre's {reference_avg.shape}"
+        )
     for name, image in (("centre's", reference_avg), ("recording's", current_avg)):
         if not np.isfinite(image).all():
-            raise ValueError(f"the {name} average holds {np.count_nonzero(~np.isfinite(image))} values that are not finite")
+            raise ValueError(
+                f"the {name} average holds {np.count_nonzero(~np.isfinite(image))} values that are not finite"
+            )
     smooth = [_smooth(image, config) for image in (reference_avg, current_avg)]
     reference, current = _same_contrast(*smooth)
     rigid = np.empty((*reference_avg.shape[:2], 2), np.float32)
     rigid[:] = RigidShift(reference, upsample=config.cc_upsample)(current)
-    if not reference.any() or not current.any():
-        return rigid
-    return get_displacement(
+    # The flow does not warp its coarsest level by a given start and would find much of the shift again: it
+    # gets the shifted image.
+    shifted = imregister(current, rigid, fill=reference, n_threads=config.n_threads)
+    return rigid + get_displacement(
         reference,
-        current,
+        shifted,
         alpha=config.alpha_between,
         iterations=config.iterations_between,
-        uv=rigid,
         n_threads=config.n_threads,
         backend=config.flow_backend,
     )
@@ -64,14 +82,18 @@ def compute_between_displacement(reference_avg: np.ndarray, current_avg: np.ndar
 
 def _smooth(image: np.ndarray, config: SessionConfig) -> np.ndarray:
     image = image.astype(np.float32)
-    return gaussian_filter(image, config.sigma_smooth, n_threads=config.n_threads) if config.sigma_smooth else image
+    return (
+        gaussian_filter(image, config.sigma_smooth, n_threads=config.n_threads)
+        if config.sigma_smooth
+        else image
+    )
 
 
 def _same_contrast(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scale each channel: the reference to 0..1, the other to the reference's mean and standard deviation.
 
-    Mean and deviation, not minimum and maximum: one bright cell that fires on one day only must not dim all others.
-    A channel without contrast becomes zero.
+    Mean and deviation, not minimum and maximum: one bright cell that fires on one day only must not dim all
+    others. A channel without contrast becomes zero.
     """
     axes = (0, 1)
     low, span = reference.min(axes), np.ptp(reference, axes)
@@ -107,37 +129,65 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
     FileNotFoundError, ValueError
         Stage 1 of a recording is not done, or averages differ in shape; the message names the recording.
     """
-    session = read_session(config)
-    center = session.results[session.middle_idx]
-    fields = []
-    for recording, result in zip(session.recordings, session.results, strict=True):
-        parts = field_parts(config, result, center)
-        state = check_done(recording.folder, "stage2", parts)
-        if config.resume and state.done:
-            fields.append(read_field(recording.folder))
-            continue
-        started = time.perf_counter()
-        if result is center:
-            w = np.zeros((*center.average.shape[:2], 2), np.float32)
-        else:
-            try:
-                w = compute_between_displacement(center.average, result.average, config)
-            except ValueError as error:
-                raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
-        unmark(recording.folder, "stage2")
-        save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
-        seconds = time.perf_counter() - started
-        shift = w.mean(axis=(0, 1), dtype=np.float64)
-        mark_done(
-            recording.folder,
-            "stage2",
-            parts,
-            [recording.folder / FIELD_FILE],
-            seconds,
-            center=center.recording.name,
-            mean_shift_px=[round(float(s), 4) for s in shift],
+    session = open_session(config)
+    averages = read_averages(session)
+    alone = config.replace(n_workers=1)  # recordings in parallel beat threads inside each
+    with ThreadPoolExecutor(resolve_threads(config.n_threads)) as pool:
+        fields = list(
+            pool.map(
+                lambda result, average: _align(alone, session, result, average, averages),
+                session.results,
+                averages,
+            )
         )
-        logger.info("%s: shifted by (%.2f, %.2f) px against %s (%.1f s; %s)",
-                    recording.name, *shift, center.recording.name, seconds, state.reason or "resume is off")
-        fields.append(w)
-    return session.middle_idx, center.recording.path or center.recording.folder, fields
+    center = session.center.recording
+    return session.middle_idx, center.path or center.folder, fields
+
+
+def _align(
+    config: SessionConfig,
+    session: Session,
+    result: Stage1Result,
+    average: np.ndarray,
+    averages: list[np.ndarray],
+) -> np.ndarray:
+    """Return a recording's field, from disk if that is today's, else computed and saved."""
+    recording, center = result.recording, session.center
+    parts = field_parts(config, result, center)
+    state = check_done(recording.folder, "stage2", parts)
+    if config.resume and state.done:
+        return read_field(recording.folder)
+    started = time.perf_counter()
+    if result is center:
+        w = np.zeros((*average.shape[:2], 2), np.float32)
+    else:
+        try:
+            w = compute_between_displacement(averages[session.middle_idx], average, config)
+        except ValueError as error:
+            raise ValueError(
+                f"{recording.name} against the centre {center.recording.name}: {error}"
+            ) from error
+    unmark(recording.folder, "stage2")
+    save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
+    seconds = time.perf_counter() - started
+    u, v = w.mean(axis=(0, 1), dtype=np.float64)
+    mark_done(
+        recording.folder,
+        "stage2",
+        parts,
+        [recording.folder / FIELD_FILE],
+        seconds,
+        center=center.recording.name,
+        mean_shift_px=[round(float(u), 4), round(float(v), 4)],
+    )
+    why = state.reason or "resume is off"
+    logger.info(
+        "%s: shifted by (%.2f, %.2f) px against %s (%.1f s; %s)",
+        recording.name,
+        u,
+        v,
+        center.recording.name,
+        seconds,
+        why,
+    )
+    return w

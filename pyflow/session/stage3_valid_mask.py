@@ -1,6 +1,7 @@
-"""Stage 3: one mask of the pixels that are valid in every recording, and the recordings in the centre's frame.
+"""Stage 3: one mask of the pixels valid in every recording, and the recordings in the centre's frame.
 
-1. Reduce each recording's per-frame masks over time: a pixel counts when it is valid in `valid_fraction` of the frames.
+1. Reduce each recording's per-frame masks over time: a pixel counts when it is valid in `valid_fraction` of
+   the frames.
 2. Warp that mask into the centre's frame, nearest neighbour, and drop what comes from outside the recording.
 3. The final mask is where all recordings are valid.
 4. Warp the videos as well, where `align_output_format` asks for it.
@@ -21,12 +22,31 @@ import scipy.io
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
-from pyflow.session.artifacts import SCHEMA_VERSION, check_done, make_key, mark_done, replacing, save_mask
-from pyflow.session.artifacts import save_npz, unmark
+from pyflow.session.artifacts import (
+    SCHEMA_VERSION,
+    State,
+    check_done,
+    make_key,
+    mark_done,
+    replacing,
+    save_mask,
+    save_npz,
+    unmark,
+)
 from pyflow.session.config import SessionConfig
-from pyflow.session.results import MASK_FILE, Progress, Session, Stage1Result, field_parts, frames_per_chunk, iterate_masks
-from pyflow.session.results import read_field, read_session
-from pyflow.threads import available_threads
+from pyflow.session.results import (
+    MASK_FILE,
+    Progress,
+    Session,
+    Stage1Result,
+    field_parts,
+    frames_per_chunk,
+    iterate_masks,
+    open_session,
+    read_averages,
+    read_field,
+)
+from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +82,8 @@ def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np
 def count_valid(idx_path: Path) -> tuple[np.ndarray, int]:
     """Count in how many frames each pixel is valid, reading the file in chunks.
 
-    Frames without any valid pixel (NaN in the input, motion beyond the image) say nothing about single pixels and are left out.
+    Frames without any valid pixel (NaN in the input, motion beyond the image) say nothing about single pixels
+    and are left out.
 
     Returns
     -------
@@ -85,7 +106,9 @@ def count_valid(idx_path: Path) -> tuple[np.ndarray, int]:
     if n_frames == 0:
         raise ValueError(f"{idx_path}: no frame has a valid pixel")
     if n_empty:
-        logger.warning("%s: %d of %d frames have no valid pixel and are left out", idx_path, n_empty, n_frames + n_empty)
+        logger.warning(
+            "%s: %d of %d frames have no valid pixel and are left out", idx_path, n_empty, n_frames + n_empty
+        )
     return counts, n_frames
 
 
@@ -150,10 +173,12 @@ def align_sequence_video(
         output_path.parent.mkdir(parents=True, exist_ok=True)
         with (
             get_video_file_writer(output_path, output_format) as writer,
-            ThreadPoolExecutor(n_threads or available_threads()) as pool,
+            ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
         ):
             for first, frames in reader.batches(chunk_size):
-                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
+                warped = pool.map(
+                    lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames
+                )
                 writer.write_frames(np.stack(list(warped)))
                 if progress is not None:
                     progress(first + len(frames), reader.frame_count)
@@ -186,10 +211,11 @@ def run_stage3(
     Raises
     ------
     FileNotFoundError, ValueError
-        An earlier stage of a recording is not done, its files do not fit each other, or the arguments are not what stage 2
-        left; the message names the recording.
+        An earlier stage of a recording is not done, its files do not fit each other, or the arguments are not
+        what stage 2 left; the message names the recording.
     """
-    session = read_session(config)
+    session = open_session(config)
+    averages = read_averages(session)
     folder = config.final_results
     started = time.perf_counter()
     fields = [_checked_field(config, session, result) for result in session.results]
@@ -200,15 +226,14 @@ def run_stage3(
     for result, w in zip(session.results, fields, strict=True):
         if suffix is not None:
             videos.append(folder / f"aligned_{result.recording.name}{suffix}")
-            _align(config, session, result, w, videos[-1], progress)
+            _align(config, session, result, w, averages[session.middle_idx], videos[-1], progress)
 
     parts = session_parts(config, session)
-    state = check_done(folder, "stage3", parts)
-    if config.resume and state.done:
+    if config.resume and check_done(folder, "stage3", parts).done:
         with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
             return data["final_valid"]
 
-    results = _reduce(config, session, fields)
+    results = _reduce(config, session, averages, fields)
     folder.mkdir(parents=True, exist_ok=True)
     results["aligned_video_paths"] = [video.name for video in videos]
     results["compensated_h5_paths"] = [_relative(result.video, folder) for result in session.results]
@@ -223,7 +248,11 @@ def run_stage3(
         center=session.center.recording.name,
         valid_pixels=int(results["final_valid"].sum()),
     )
-    logger.info("%d of %d pixels are valid in every recording", results["final_valid"].sum(), results["final_valid"].size)
+    logger.info(
+        "%d of %d pixels are valid in every recording",
+        results["final_valid"].sum(),
+        results["final_valid"].size,
+    )
     return results["final_valid"]
 
 
@@ -231,12 +260,28 @@ def session_parts(config: SessionConfig, session: Session) -> dict[str, Any]:
     """Return what the session's stage 3 key is made from."""
     return {
         "schema": SCHEMA_VERSION["stage3"],
-        "options": {"valid_fraction": config.valid_fraction, "align_output_format": config.align_output_format},
+        "options": {
+            "valid_fraction": config.valid_fraction,
+            "align_output_format": config.align_output_format,
+        },
         "center": session.center.recording.name,
         "recordings": {
-            result.recording.name: make_key(field_parts(config, result, session.center)) for result in session.results
+            result.recording.name: make_key(field_parts(config, result, session.center))
+            for result in session.results
         },
     }
+
+
+def session_state(config: SessionConfig, session: Session) -> State:
+    """Say whether the session's results are there and belong to today's fields and options."""
+    state = check_done(config.final_results, "stage3", session_parts(config, session))
+    if config.align_output_format != "none" and state.done:
+        for result in session.results:
+            name = f"aligned_{result.recording.name}"
+            video = check_done(config.final_results, name, aligned_parts(config, session, result))
+            if not video.done:
+                return State(False, f"{name}: {video.reason}")
+    return state
 
 
 def aligned_parts(config: SessionConfig, session: Session, result: Stage1Result) -> dict[str, Any]:
@@ -260,7 +305,9 @@ def _check_arguments(
     session: Session, fields: list[np.ndarray], middle_idx: int | None, given: list[np.ndarray] | None
 ) -> None:
     if middle_idx is not None and middle_idx != session.middle_idx:
-        raise ValueError(f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}")
+        raise ValueError(
+            f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}"
+        )
     if given is None:
         return
     if len(given) != len(fields):
@@ -271,7 +318,13 @@ def _check_arguments(
 
 
 def _align(
-    config: SessionConfig, session: Session, result: Stage1Result, w: np.ndarray, output: Path, progress: Progress | None
+    config: SessionConfig,
+    session: Session,
+    result: Stage1Result,
+    w: np.ndarray,
+    reference_average: np.ndarray,
+    output: Path,
+    progress: Progress | None,
 ) -> None:
     name = result.recording.name
     parts = aligned_parts(config, session, result)
@@ -284,7 +337,7 @@ def _align(
         result.video,
         output,
         w,
-        session.center.average,
+        reference_average,
         chunk_size=config.align_chunk_size,
         output_format=config.align_output_format,
         n_threads=config.n_threads,
@@ -295,16 +348,20 @@ def _align(
     logger.info("%s: wrote %s (%.1f s; %s)", name, output.name, seconds, state.reason or "resume is off")
 
 
-def _reduce(config: SessionConfig, session: Session, fields: list[np.ndarray]) -> dict[str, Any]:
+def _reduce(
+    config: SessionConfig, session: Session, averages: list[np.ndarray], fields: list[np.ndarray]
+) -> dict[str, Any]:
     """Compute everything in ``final_valid_idx``."""
-    shape = session.center.average.shape[:2]
+    shape = averages[0].shape[:2]
     own, aligned, fractions = [], [], []
     for result, w in zip(session.results, fields, strict=True):
         counts, n_frames = _valid_counts(result, shape)
         own.append(_enough(counts, n_frames, config.valid_fraction))
         inside = valid_mask(w)
         aligned.append(imregister_binary(own[-1], w[..., 0], w[..., 1]) & inside)
-        fraction = imregister((counts / n_frames).astype(np.float32), w, interpolation="nearest", n_threads=config.n_threads)
+        fraction = imregister(
+            (counts / n_frames).astype(np.float32), w, interpolation="nearest", n_threads=config.n_threads
+        )
         fractions.append(np.where(inside, fraction, 0))
     return {
         "final_valid": np.logical_and.reduce(aligned),
@@ -313,8 +370,8 @@ def _reduce(config: SessionConfig, session: Session, fields: list[np.ndarray]) -
         "per_seq_valid_masks": np.stack(own),
         "displacement_fields_u": np.stack([w[..., 0] for w in fields]),
         "displacement_fields_v": np.stack([w[..., 1] for w in fields]),
-        "temporal_averages": np.stack([result.average for result in session.results]),
-        "reference_average": session.center.average,
+        "temporal_averages": np.stack(averages),
+        "reference_average": averages[session.middle_idx],
         "middle_idx": session.middle_idx,
         "middle_name": session.center.recording.name,
         "recordings": [result.recording.name for result in session.results],
@@ -322,7 +379,7 @@ def _reduce(config: SessionConfig, session: Session, fields: list[np.ndarray]) -
 
 
 def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """Count valid frames from ``idx.hdf``; where MATLAB wrote none, from its displacement fields; else all count."""
+    """Count valid frames from ``idx.hdf``, else from displacement fields (MATLAB), else all pixels."""
     folder = result.recording.folder
     fields = [folder / name for name in ("w.hdf", "w.h5") if (folder / name).is_file()]
     if (folder / MASK_FILE).is_file():
@@ -332,7 +389,9 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
         source = fields[0]
         counts, n_frames = _count_inside(source)
     else:
-        logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
+        logger.warning(
+            "%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE
+        )
         return np.ones(shape, np.int64), 1
     if counts.shape != shape:
         raise ValueError(f"{source}: masks of shape {counts.shape}, but the average has {shape}")
@@ -340,7 +399,7 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
 
 
 def _count_inside(path: Path) -> tuple[np.ndarray, int]:
-    """Count in how many frames each pixel comes from inside the image, from the fields ``u`` and ``v`` in a file."""
+    """Count in how many frames each pixel comes from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
         u, v = file["u"], file["v"]
         step = frames_per_chunk(u.shape[1:], np.float64)
@@ -357,7 +416,9 @@ def _save(folder: Path, results: dict[str, Any]) -> list[Path]:
     npz, mat = folder / f"{RESULT_FILE}.npz", folder / f"{RESULT_FILE}.mat"
     save_npz(npz, **{key: np.asarray(value) for key, value in results.items()})
     with replacing(mat) as temporary:
-        scipy.io.savemat(temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column")
+        scipy.io.savemat(
+            temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column"
+        )
     masks = {folder / f"{RESULT_FILE}.png": results["final_valid"]}
     for i, name in enumerate(names):
         masks[folder / f"{name}_valid_idx.png"] = results["per_seq_valid_masks"][i]
@@ -368,7 +429,7 @@ def _save(folder: Path, results: dict[str, Any]) -> list[Path]:
 
 
 def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
-    """Rearrange the results as MATLAB's own stage 3 has them: one cell per recording, indices from 1, recordings last."""
+    """Rearrange the results as MATLAB's own stage 3 has them: a cell per recording, indices from 1."""
     u, v = results["displacement_fields_u"], results["displacement_fields_v"]
     return {
         "final_valid": results["final_valid"],
@@ -382,7 +443,10 @@ def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
         "reference_average": results["reference_average"],
         "middle_idx": float(results["middle_idx"] + 1),
         "middle_name": _ascii(results["middle_name"]),
-        **{key: _cells(map(_ascii, results[key])) for key in ("recordings", "compensated_h5_paths", "aligned_video_paths")},
+        **{
+            key: _cells(map(_ascii, results[key]))
+            for key in ("recordings", "compensated_h5_paths", "aligned_video_paths")
+        },
         "format_version": FORMAT_VERSION,
     }
 

@@ -1,0 +1,203 @@
+"""Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
+
+import re
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from pyflow.io.video import VideoReader, VideoWriter, _as_slice
+
+_MAX_CHANNELS = 8  # in a 4-D data set, the axis this short holds the channels
+
+
+class Hdf5Reader(VideoReader):
+    """Reads HDF5.
+
+    Parameters
+    ----------
+    path : Path
+    dataset : str or sequence of str, optional
+        Data sets to read, one per channel, or one 4-D. By default ``ch1``, ``ch2`` ... in any case; else the only
+        3-D or 4-D numeric data set in the file.
+
+    Raises
+    ------
+    ValueError
+        Not an HDF5 file, no such data set, or none or several that could be the video.
+    """
+
+    def __init__(self, path: Path, dataset: str | tuple[str, ...] | list[str] | None = None) -> None:
+        self.path = Path(path)
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise ValueError(f"{self.path}: not a readable HDF5 file: {error}") from error
+        try:
+            self._datasets = self._find(dataset)
+            self._channels_at, self.shape = self._layout()
+        except BaseException:
+            self._file.close()
+            raise
+        self.dtype = self._datasets[0].dtype
+
+    def _find(self, names: str | tuple[str, ...] | list[str] | None) -> list[h5py.Dataset]:
+        videos: dict[str, h5py.Dataset] = {}
+
+        def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in "buif":
+                videos[name] = item
+
+        self._file.visititems(visit)
+        listed = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in videos.items()) or "none"
+        if names is not None:
+            wanted = [names] if isinstance(names, str) else list(names)
+            missing = [name for name in wanted if name.strip("/") not in videos]
+            if missing:
+                raise ValueError(f"{self.path}: no 3-D or 4-D data set {missing[0]!r}; found: {listed}")
+            return [videos[name.strip("/")] for name in wanted]
+        channels = {name: int(name[2:]) for name in videos if re.fullmatch(r"ch\d+", name, re.IGNORECASE)}
+        if channels:
+            return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
+        if len(videos) == 1:
+            return list(videos.values())
+        problem = (
+            "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
+        )
+        raise ValueError(f"{self.path}: {problem}; found: {listed}")
+
+    def _layout(self) -> tuple[int | None, tuple[int, int, int, int]]:
+        """Axis of a 4-D data set that holds the channels, and the video's shape."""
+        first = self._datasets[0]
+        for other in self._datasets[1:]:
+            if other.shape != first.shape or other.dtype != first.dtype:
+                raise ValueError(
+                    f"{self.path}: channels differ: {first.name} is {first.shape} {first.dtype}, "
+                    f"{other.name} is {other.shape} {other.dtype}"
+                )
+        if 0 in first.shape:
+            raise ValueError(f"{self.path}: {first.name} has shape {first.shape}: it holds no frames")
+        if first.ndim == 3:
+            return None, (*first.shape, len(self._datasets))
+        if len(self._datasets) > 1:
+            raise ValueError(f"{self.path}: several 4-D data sets, expected one or 3-D ones")
+        for axis in (3, 1):
+            if first.shape[axis] <= _MAX_CHANNELS:
+                frames, *sides = (size for place, size in enumerate(first.shape) if place != axis)
+                return axis, (frames, *sides, first.shape[axis])
+        raise ValueError(
+            f"{self.path}: {first.name} has shape {first.shape}, expected (T, H, W, C) or (T, C, H, W) with at "
+            f"most {_MAX_CHANNELS} channels"
+        )
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        for channel, dataset in enumerate(self._datasets):
+            frames = self._take(dataset, indices)
+            if self._channels_at is None:
+                out[..., channel] = frames
+            else:
+                out[...] = np.moveaxis(frames, self._channels_at, -1)
+        return out
+
+    def _take(self, dataset: h5py.Dataset, indices: np.ndarray) -> np.ndarray:
+        try:
+            where = _as_slice(indices)
+            if isinstance(where, slice) or not len(indices):
+                return dataset[where]
+            # h5py wants increasing indices
+            unique, back = np.unique(indices, return_inverse=True)
+            return dataset[unique][back]
+        except OSError as error:
+            raise ValueError(f"{self.path}: {dataset.name} cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Hdf5Writer(VideoWriter):
+    """Writes HDF5: data sets of rank 3 in the root and nothing else.
+
+    Parameters
+    ----------
+    path : str or Path
+    dataset_names : sequence of str, optional
+        One per channel; ``ch1``, ``ch2`` ... by default.
+    compression : {"gzip"}, optional
+        With the byte shuffle; read everywhere HDF5 is.
+    resume_at : int, optional
+        Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
+
+    Raises
+    ------
+    ValueError
+        The interrupted file holds fewer frames.
+    OSError
+        The file cannot be created, or the interrupted one not opened.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dataset_names: list[str] | None = None,
+        compression: str | None = None,
+        resume_at: int | None = None,
+    ) -> None:
+        super().__init__(path)
+        self._names = dataset_names
+        self._filters = {"compression": compression, "shuffle": True} if compression else {}
+        self._keep = resume_at is not None
+        self._file = h5py.File(self._partial, "r+" if resume_at else "w")
+        if resume_at:
+            try:
+                self._go_on_after(resume_at)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _go_on_after(self, n_frames: int) -> None:
+        names = self._names or sorted(self._file, key=lambda name: int(name[2:]))
+        for name in names:
+            if name not in self._file or len(self._file[name]) < n_frames:
+                found = len(self._file[name]) if name in self._file else "no"
+                raise ValueError(f"{self._partial}: {found} frames in {name}, expected at least {n_frames}")
+            self._file[name].resize(n_frames, axis=0)
+        first = self._file[names[0]]
+        self._names, self.frames_written = names, n_frames
+        self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
+
+    def _append(self, frames: np.ndarray) -> None:
+        count, height, width, n_channels = frames.shape
+        names = self._names or [f"ch{channel + 1}" for channel in range(n_channels)]
+        if len(names) != n_channels:
+            raise ValueError(f"{self.path}: {n_channels} channels for the data sets {', '.join(names)}")
+        for channel, name in enumerate(names):
+            if name not in self._file:
+                self._file.create_dataset(
+                    name,
+                    shape=(0, height, width),
+                    maxshape=(None, height, width),
+                    chunks=(1, height, width),
+                    dtype=frames.dtype,
+                    **self._filters,
+                )
+            self._file[name].resize(self.frames_written + count, axis=0)
+            self._file[name][self.frames_written :] = frames[..., channel]
+
+    def flush(self) -> None:
+        """Make the frames so far readable even if the process dies."""
+        self._file.flush()
+
+    def _close_file(self) -> None:
+        self._file.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._keep:
+            self._close_file()
+        else:
+            super().__exit__(kind, error, trace)

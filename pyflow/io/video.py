@@ -1,0 +1,326 @@
+"""What every reader and writer has in common."""
+
+import operator
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+
+class VideoReader(ABC):
+    """A video as an array ``(T, H, W, C)`` that is read when it is indexed; a context manager.
+
+    A format implements `_read` and sets the attributes. One thread at a time may read.
+
+    Attributes
+    ----------
+    path : Path or None
+        File it comes from, for messages; None in memory.
+    shape : tuple of int
+        (T, H, W, C); C is 1 for a single channel.
+    dtype : dtype
+        Of the frames.
+    """
+
+    path: Path | None
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+
+    @abstractmethod
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        """Frames (n, H, W, C) at valid, non-negative indices, in a new array."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames T."""
+        return self.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Rows H of a frame."""
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Columns W of a frame."""
+        return self.shape[2]
+
+    @property
+    def n_channels(self) -> int:
+        """Channels C."""
+        return self.shape[3]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path or 'in memory'} {self.shape} {self.dtype}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Index as a numpy array ``(T, H, W, C)``.
+
+        The first axis takes an integer, a slice, a list of integers or a boolean mask; the others integers and slices.
+
+        Raises
+        ------
+        IndexError
+            Out of range, or more axes than four.
+        TypeError
+            Another kind of index.
+        """
+        frames, *others = self._expand(key if isinstance(key, tuple) else (key,))
+        if any(not isinstance(other, slice) and not hasattr(other, "__index__") for other in others):
+            raise TypeError(f"{self._name}: only the first axis can be indexed by a list, got {key!r}")
+        if isinstance(frames, slice):
+            return self._read(np.arange(*frames.indices(len(self))))[(slice(None), *others)]
+        if hasattr(frames, "__index__") and not isinstance(frames, np.ndarray):
+            return self.read_frames([operator.index(frames)])[(0, *others)]
+        return self.read_frames(frames)[(slice(None), *others)]
+
+    def _expand(self, key: tuple) -> tuple:
+        """Replace an Ellipsis by the slices it stands for."""
+        places = [place for place, index in enumerate(key) if index is Ellipsis]
+        if places:
+            missing = (slice(None),) * (5 - len(key))
+            key = (*key[: places[0]], *missing, *key[places[0] + 1 :])
+        if len(places) > 1 or len(key) > 4:
+            raise IndexError(f"{self._name}: too many indices for (T, H, W, C)")
+        return key or (slice(None),)
+
+    def read_frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read frames in the order given; negative ones count from the end.
+
+        Parameters
+        ----------
+        indices : sequence of int, or boolean mask of length T
+
+        Returns
+        -------
+        ndarray, shape (n, H, W, C)
+
+        Raises
+        ------
+        IndexError
+            An index is out of range, or a mask has another length.
+        TypeError
+            Not integers.
+        """
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            if indices.shape != (len(self),):
+                raise IndexError(f"{self._name}: mask of shape {indices.shape} for {len(self)} frames")
+            indices = np.flatnonzero(indices)
+        if indices.size == 0:
+            indices = indices.astype(int)
+        if indices.ndim != 1 or indices.dtype.kind not in "ui":
+            raise TypeError(f"{self._name}: frame indices must be a list of integers")
+        outside = (indices < -len(self)) | (indices >= len(self))
+        if outside.any():
+            raise IndexError(f"{self._name}: frame {indices[outside][0]} of {len(self)} frames")
+        return self._read(np.where(indices < 0, indices + len(self), indices))
+
+    def batches(self, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the frames from `start` on in pieces.
+
+        Parameters
+        ----------
+        size : int
+            Frames per piece; the last may have fewer.
+        start : int
+            First frame.
+
+        Yields
+        ------
+        first : int
+            Index of the piece's first frame.
+        frames : ndarray, shape (n, H, W, C)
+
+        Raises
+        ------
+        ValueError
+            `size` is not positive.
+        """
+        if size < 1:
+            raise ValueError(f"size is {size}, expected 1 or more")
+        for first in range(start, len(self), size):
+            yield first, self._read(np.arange(first, min(first + size, len(self))))
+
+    @property
+    def _name(self) -> str:
+        return str(self.path or "video in memory")
+
+
+class ArrayReader(VideoReader):
+    """A video in memory (or memory mapped).
+
+    Parameters
+    ----------
+    frames : array_like, shape (T, H, W) or (T, H, W, C)
+    path : Path, optional
+        Where it comes from, for messages.
+
+    Raises
+    ------
+    ValueError
+        Other dimensions, or no pixels.
+    TypeError
+        Not real numbers.
+    """
+
+    def __init__(self, frames: np.ndarray, path: Path | None = None) -> None:
+        frames = np.asanyarray(frames)
+        name = path or "video in memory"
+        if frames.ndim not in (3, 4) or 0 in frames.shape:
+            raise ValueError(f"{name}: shape {frames.shape}, expected (T, H, W) or (T, H, W, C) with pixels")
+        if frames.dtype.kind not in "buif":
+            raise TypeError(f"{name}: dtype {frames.dtype}, expected real numbers")
+        self.path = path
+        self._frames = frames if frames.ndim == 4 else frames[..., np.newaxis]
+        self.shape, self.dtype = self._frames.shape, self._frames.dtype
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        return np.array(self._frames[_as_slice(indices)])
+
+
+class ChannelReader(VideoReader):
+    """Several videos of one size as the channels of one.
+
+    Parameters
+    ----------
+    readers : list of VideoReader
+        In the order of the channels; closed together with this one.
+
+    Raises
+    ------
+    ValueError
+        Their sizes or types differ.
+    """
+
+    def __init__(self, readers: list[VideoReader]) -> None:
+        first = readers[0]
+        for other in readers[1:]:
+            if other.shape[:3] != first.shape[:3] or other.dtype != first.dtype:
+                raise ValueError(
+                    f"channels differ: {first.path} is {first.shape[:3]} {first.dtype}, "
+                    f"{other.path} is {other.shape[:3]} {other.dtype}"
+                )
+        self._readers = readers
+        self.path, self.dtype = first.path, first.dtype
+        self.shape = (*first.shape[:3], sum(reader.n_channels for reader in readers))
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        return np.concatenate([reader._read(indices) for reader in self._readers], axis=-1)
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._readers:
+            reader.close()
+
+
+class VideoWriter(ABC):
+    """Takes frames one batch after the other; a context manager.
+
+    Frames go to a hidden file beside the target, which gets its name when the video is closed. An exception inside the
+    ``with`` block leaves the target as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        Target; its folder must exist.
+
+    Attributes
+    ----------
+    frames_written : int
+        Frames so far.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._partial = self.path.with_name(f".partial-{self.path.name}")
+        self.frames_written = 0
+        self._frame_shape: tuple[int, int, int] | None = None
+        self._dtype: np.dtype | None = None
+
+    @abstractmethod
+    def _append(self, frames: np.ndarray) -> None:
+        """Write frames (n, H, W, C) of the shape and type of those before."""
+
+    @abstractmethod
+    def _close_file(self) -> None:
+        """Close the hidden file, with everything written."""
+
+    def flush(self) -> None:
+        """Hand everything so far to the operating system."""
+
+    def write_frames(self, frames: np.ndarray) -> None:
+        """Append frames.
+
+        Parameters
+        ----------
+        frames : array_like, shape (n, H, W) or (n, H, W, C)
+            Of the same size, channels and dtype in every call.
+
+        Raises
+        ------
+        ValueError
+            The shape or dtype differs from the frames before.
+        """
+        frames = np.asarray(frames)
+        if frames.ndim == 3:
+            frames = frames[..., np.newaxis]
+        if frames.ndim != 4:
+            raise ValueError(
+                f"{self.path}: frames of shape {frames.shape}, expected (n, H, W) or (n, H, W, C)"
+            )
+        if self._frame_shape is None:
+            self._frame_shape, self._dtype = frames.shape[1:], frames.dtype
+        if frames.shape[1:] != self._frame_shape or frames.dtype != self._dtype:
+            raise ValueError(
+                f"{self.path}: frames of {frames.shape[1:]} {frames.dtype} after frames of "
+                f"{self._frame_shape} {self._dtype}"
+            )
+        self._append(frames)
+        self.frames_written += len(frames)
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        self._close_file()
+        with open(self._partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(self._partial, self.path)
+
+    def discard(self) -> None:
+        """Give up: the target stays as it was."""
+        self._close_file()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
+    """The same frames as a slice where they follow each other, which is read in one piece."""
+    if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
+        return slice(int(indices[0]), int(indices[0]) + len(indices))
+    return indices

@@ -1,0 +1,1 @@
+"""One recording: its options, its reference, and the loop that frees its frames of motion."""

@@ -1,0 +1,291 @@
+"""The frame loop, in memory (`compensate_arr`) and from file to file (`compensate_recording`).
+
+1. Find the reference, raw; scale and filter it into the template.
+2. Register the frames of a batch (`buffer_size`) to the template, all from one starting displacement.
+3. From the batch's last frames, take the next batch's start (and template, with `update_reference`).
+
+Frames are read ahead on one thread, registered on `n_workers` threads and written in order on another. Sums
+are made in the order of the frames, so the result depends neither on the number of threads nor on whether a
+run was interrupted.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from pyflow.io import VideoReader, open_video
+from pyflow.motion.frames import PROBLEMS, FrameSource
+from pyflow.motion.options import OFOptions
+from pyflow.motion.outputs import (
+    ArraySink,
+    FileSink,
+    FrameSink,
+    checkpoint_key,
+    movie_file,
+    read_checkpoint,
+    save_small_results,
+    without_single_channel,
+)
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.reference import as_reference, find_reference
+from pyflow.motion.register import FrameRegistration, RegisteredFrame
+from pyflow.motion.state import STATISTICS, LoopState, RunningMean
+from pyflow.motion.streams import ordered_map
+from pyflow.threads import resolve_threads
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+# As Flow-Registration: how many frames the first starting displacement is made from; how many at the end of a
+# batch the next (all of them in a batch of at most _SHORT_BATCH), and how many the next template.
+_FIRST_FRAMES = 22
+_LAST_FRAMES = 21
+_SHORT_BATCH = 100
+_TEMPLATE_FRAMES = 101
+
+
+@dataclass(frozen=True)
+class RecordingResult:
+    """What `compensate_recording` made.
+
+    Parameters
+    ----------
+    output_path
+        Folder with the results.
+    video_file
+        The registered movie.
+    statistics
+        Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
+        in pixels per pixel; NaN for frames that could not be registered.
+    reference
+        Raw reference, float64 (H, W) or (H, W, C).
+    temporal_average
+        Mean of the registered frames, float64 (H, W) or (H, W, C).
+    problems
+        Frames that could not be registered, and why. They are passed on as they are, have no valid pixel and
+        are in no average.
+    """
+
+    output_path: Path
+    video_file: Path
+    statistics: dict[str, np.ndarray]
+    reference: np.ndarray
+    temporal_average: np.ndarray
+    problems: dict[int, str]
+
+
+def compensate_arr(
+    movie: np.ndarray,
+    reference: np.ndarray | None = None,
+    options: OFOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Register the frames of a movie in memory.
+
+    Parameters
+    ----------
+    movie
+        (T, H, W) or (T, H, W, C), any integer or floating type.
+    reference
+        Image (H, W) or (H, W, C) to register to, in the movie's grey values; None: as
+        `OFOptions.reference_frames` says.
+    options
+        How; paths and what is saved do not count. None: the defaults.
+    progress
+        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work.
+
+    Returns
+    -------
+    registered : ndarray
+        The movie's shape and type (or `OFOptions.output_typename`); with `OFOptions.bin_size`, fewer frames.
+        Frames that hold no image (NaN, inf, all pixels equal) are passed on as they are.
+    displacement : ndarray
+        float32 (T, H, W, 2), pixels: ``registered[t, y, x] = movie[t, y + v, x + u]`` with u, v =
+        ``displacement[t, y, x]``.
+
+    Raises
+    ------
+    ValueError
+        The movie is empty, of other dimensions or not of real numbers, the reference does not match it, or no
+        frame can be used as reference.
+    """
+    options = OFOptions() if options is None else options
+    movie = np.asarray(movie)
+    if movie.ndim not in (3, 4) or 0 in movie.shape:
+        raise ValueError(
+            f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis"
+        )
+    source = _source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
+    sink = ArraySink(len(source), source.frame_shape, _output_dtype(source, options))
+    _run(source, options, _begin(source, options, reference), _output_dtype(source, options), sink, progress)
+    registered = sink.registered if movie.ndim == 4 else sink.registered[..., 0]
+    return registered, sink.displacement
+
+
+def compensate_recording(
+    options: OFOptions,
+    *,
+    reference: np.ndarray | None = None,
+    progress: Progress | None = None,
+    resume: bool = True,
+) -> RecordingResult:
+    """Register the frames of a recording, from file to file, with constant memory.
+
+    After each batch the state is saved in the output folder, hidden; if the run is interrupted, the next one
+    with the same input and options goes on from there, with the same result to the last bit. Files appear
+    under their final names when all frames are done.
+
+    Parameters
+    ----------
+    options
+        What to register, how, and what to write where.
+    reference
+        Image (H, W) or (H, W, C) to register to, in the recording's grey values; None: as
+        `OFOptions.reference_frames` says.
+    progress
+        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
+        can be resumed.
+    resume
+        Go on from the last saved batch of an interrupted run. False: start over.
+
+    Returns
+    -------
+    RecordingResult
+        Where the results are, and the small ones among them.
+
+    Raises
+    ------
+    ValueError
+        `input_file` is not given, the reference does not match the recording, or no frame can be used as
+        reference; the message names the file.
+    OSError
+        The input cannot be read or the output not written.
+    """
+    if options.input_file is None:
+        raise ValueError("input_file: no recording is given")
+    options.output_path.mkdir(parents=True, exist_ok=True)
+    with open_video(options.input_file) as reader:
+        source = _source(reader, options, str(options.input_file))
+        key = checkpoint_key(source, options, reference)
+        state, sink = _resume(options, key) if resume else (None, None)
+        if state is None:
+            state = _begin(source, options, reference)
+            sink = FileSink(options, key, 0)
+        with sink:
+            _run(source, options, state, _output_dtype(source, options), sink, progress)
+            if state.problem.all():
+                raise ValueError(f"{options.input_file}: none of the {len(source)} frames holds an image")
+            save_small_results(options, state)
+    problems = {int(t): PROBLEMS[state.problem[t]] for t in np.flatnonzero(state.problem)}
+    if problems:
+        logger.warning(
+            "%s: %d frames could not be registered: %s", options.input_file, len(problems), _listed(problems)
+        )
+    return RecordingResult(
+        output_path=options.output_path,
+        video_file=movie_file(options),
+        statistics=dict(zip(STATISTICS, state.statistics, strict=True)),
+        reference=without_single_channel(state.reference),
+        temporal_average=without_single_channel(state.temporal_average),
+        problems=problems,
+    )
+
+
+def _resume(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[None, None]:
+    """Return the state and the files of an interrupted run, where there are any that fit."""
+    state = read_checkpoint(options, key)
+    if state is None:
+        return None, None
+    try:
+        sink = FileSink(options, key, state.frames_done)
+    except (OSError, ValueError) as error:
+        logger.warning("%s: starting over, the interrupted run left damage: %s", options.output_path, error)
+        return None, None
+    logger.info("%s: going on after %d frames", options.output_path, state.frames_done)
+    return state, sink
+
+
+def _listed(problems: dict[int, str], limit: int = 10) -> str:
+    text = ", ".join(f"{t} ({why})" for t, why in islice(problems.items(), limit))
+    return text if len(problems) <= limit else f"{text} ..."
+
+
+def _source(reader: VideoReader | np.ndarray, options: OFOptions, name: str) -> FrameSource:
+    """Check a recording against the options and wrap it for the loop."""
+    if reader.dtype.kind not in "uif":
+        raise ValueError(f"{name} has dtype {reader.dtype}, expected an integer or floating type")
+    n_channels = reader.shape[3]
+    if options.channel_idx is not None and max(options.channel_idx) >= n_channels:
+        raise ValueError(
+            f"channel_idx {options.channel_idx}: {name} has {n_channels} channels, counted from 0"
+        )
+    return FrameSource(reader, options.channel_idx, options.bin_size)
+
+
+def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
+    return np.dtype(options.output_typename or source.reader.dtype)
+
+
+def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
+    """Find the reference and return the state before the first frame."""
+    raw = (
+        find_reference(source, options) if reference is None else as_reference(reference, source.frame_shape)
+    )
+    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), len(source))
+
+
+def _run(
+    source: FrameSource,
+    options: OFOptions,
+    state: LoopState,
+    dtype: np.dtype,
+    sink: FrameSink,
+    progress: Progress | None,
+) -> None:
+    """Register all frames from `state.frames_done` on and bring `state` up to date."""
+    n_frames, n_workers = len(source), resolve_threads(options.n_workers)
+    preprocess = Preprocessor(state.reference, options, source.dtype)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
+
+    def registered(windows: Iterator[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
+        return ordered_map(workers, partial(register, uv=state.start), windows, 2 * n_workers)
+
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(n_workers, "register") as workers:
+        if state.frames_done == 0 and options.update_initialization_w:
+            mean = RunningMean()
+            for result in registered(islice(source.windows(reading, 0, preprocess.radius), _FIRST_FRAMES)):
+                if not result.problem:
+                    mean.add(result.residual)
+            state.start = mean.get(state.start)
+        windows = source.windows(reading, state.frames_done, preprocess.radius)
+        while state.frames_done < n_frames:
+            stop = min(state.frames_done + options.buffer_size, n_frames)
+            start_frames = _LAST_FRAMES if stop - state.frames_done > _SHORT_BATCH else _SHORT_BATCH
+            start, template, piece = RunningMean(), RunningMean(), []
+            for result in registered(islice(windows, stop - state.frames_done)):
+                state.add(result)
+                left = stop - state.frames_done
+                if not result.problem:
+                    if options.update_initialization_w and left < start_frames:
+                        start.add(result.residual)
+                    if options.update_reference and left < _TEMPLATE_FRAMES:
+                        template.add(result.filtered)
+                piece.append(result)
+                if len(piece) == source.piece or left == 0:
+                    sink.write(piece)
+                    piece = []
+                if progress is not None:
+                    progress(state.frames_done, n_frames)
+            state.start = start.get(state.start)
+            if options.update_reference:
+                state.template = template.get(state.template)
+                register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
+            sink.end_batch(state)

@@ -1,0 +1,289 @@
+"""The command ``pyflow-session``.
+
+Exit codes: 0 done; 1 something failed, and is named; 2 the command or the configuration is wrong; 75
+interrupted, run again to go on.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pyflow.session.artifacts import State, read_marker
+from pyflow.session.config import SessionConfig
+from pyflow.session.demo import DEMO_FOLDER, run_demo
+from pyflow.session.pipeline import run_session, session_status
+from pyflow.session.results import Progress as ProgressCallback
+from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
+from pyflow.session.stage2_between_avgs import run_stage2
+from pyflow.session.stage3_valid_mask import run_stage3
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+
+COMMANDS = ("run", "status", "demo")
+
+_LOG_EVERY_S = 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        arguments = ["run", *arguments]
+    parser = _parser()
+    if arguments[1:2] == ["dask"]:
+        parser.error("dask is not available in this release; a job array is: scheduler = 'array'")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    _log_to(console)
+    _end_on_sigterm()
+    try:
+        return _demo(options, console) if options.command == "demo" else _on_session(options, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; what is finished is kept, run the same command again to go on")
+        return INTERRUPTED
+    except SessionError as error:
+        for name, cause in error.failures.items():
+            console.print(f"[bold red]failed[/] {name}: ", end="")
+            console.print(str(cause), markup=False, highlight=False)
+        return FAILED
+    except RECORDING_ERRORS as error:
+        _print_error(console, error)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyflow-session",
+        description="Many recordings of one field of view: motion-free, in one frame, with one valid mask.",
+        epilog="'pyflow-session session.toml ...' is short for 'pyflow-session run session.toml ...'.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,status,demo}")
+
+    run = commands.add_parser("run", help="run all stages, or one")
+    _add_config(run)
+    run.add_argument("--stage", type=int, choices=(1, 2, 3), help="only this stage")
+    run.add_argument("--index", type=int, metavar="K", help="stage 1 of one recording, counted from 0")
+    run.add_argument(
+        "--array", action="store_true", help="stage 1 of the recording this job array's task is about"
+    )
+    run.add_argument(
+        "--of-params",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="flow options of stage 1: alpha=4 sigma=1,1,0.1",
+    )
+
+    status = commands.add_parser("status", help="say what is done and what a run would do, and why")
+    _add_config(status)
+
+    demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
+    demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("session", nargs="?", type=Path, help="session.toml or .yaml")
+    group.add_argument("--config", type=Path, help="the same")
+
+
+def parse_of_params(items: list[str]) -> dict[str, Any]:
+    """Turn ``key=value`` words into options: JSON values, lists also as ``1,2,3``, anything else as text.
+
+    Raises
+    ------
+    ValueError
+        A word is not of that form.
+    """
+    options = {}
+    for item in items:
+        key, separator, text = item.partition("=")
+        if not (key and separator):
+            raise ValueError(f"--of-params: expected KEY=VALUE, found {item!r}")
+        options[key] = _parse_value(text)
+    return options
+
+
+def _parse_value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for candidate in (text, f"[{text}]") if text else ():
+        try:
+            return json.loads(candidate)
+        except ValueError:
+            continue
+    return text
+
+
+def _on_session(options: argparse.Namespace, console: Console) -> int:
+    path = options.session or options.config
+    try:
+        config = SessionConfig.from_file(path)
+        if options.command == "run":
+            if options.stage in (2, 3) and (options.array or options.index is not None):
+                raise ValueError(f"--array and --index are about stage 1, found --stage {options.stage}")
+            changes = parse_of_params(options.of_params)
+            config = config.replace(flow_options={**config.flow_options, **changes})
+    except (OSError, ValueError) as error:
+        _print_error(console, error)
+        return USAGE
+    if options.command == "status":
+        return _status(config)
+    with _progress(console) as progress:
+        _run(options, config, progress)
+    _tell_what_next(options, config, path)
+    return DONE
+
+
+def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressCallback) -> None:
+    array = (
+        options.array
+        or options.index is not None
+        or (config.scheduler == "array" and options.stage in (None, 1))
+    )
+    if array:
+        run_stage1_array(config, options.index, progress=progress)
+    elif options.stage == 1:
+        run_stage1(config, progress=progress)
+    elif options.stage == 2:
+        run_stage2(config)
+    elif options.stage == 3:
+        run_stage3(config, progress=progress)
+    else:
+        run_session(config, progress=progress)
+
+
+def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Path) -> None:
+    console = Console(highlight=False)
+    marker = read_marker(config.final_results, "stage3")
+    alone = (
+        options.array
+        or options.index is not None
+        or (config.scheduler == "array" and options.stage in (None, 1))
+    )
+    if alone:
+        console.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
+    elif options.stage in (None, 3) and marker:
+        console.print(f"{marker['valid_pixels']} pixels are valid in every recording")
+        console.print(f"Results: {config.final_results}", soft_wrap=True)
+
+
+def _status(config: SessionConfig) -> int:
+    recordings, session = session_status(config)
+    table = Table("recording", "stage 1", "stage 2")
+    for recording in recordings:
+        table.add_row(recording.name, _words(recording.stage1), _words(recording.stage2))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"stage 3: {_words(session)}", soft_wrap=True)
+    return DONE
+
+
+def _words(state: State) -> str:
+    return "done" if state.done else state.reason
+
+
+def _demo(options: argparse.Namespace, console: Console) -> int:
+    with _progress(console) as progress:
+        report = run_demo(options.folder, progress=progress)
+    table = Table(
+        "recording",
+        "frames/s",
+        "error before [px]",
+        "after [px]",
+        "valid pixels",
+        "shift to the centre [px]: found",
+        "true",
+    )
+    for row in report.recordings:
+        table.add_row(
+            row.name,
+            f"{row.frames_per_s:.0f}",
+            f"{row.error_before_px:.2f}",
+            f"{row.error_after_px:.2f}",
+            str(row.valid_pixels),
+            "({:.2f}, {:.2f})".format(*row.shift_found_px),
+            "({:.2f}, {:.2f})".format(*row.shift_true_px),
+        )
+    out = Console(highlight=False)
+    out.print(table)
+    out.print(
+        f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}"
+    )
+    out.print(f"session:    {report.config_file}", soft_wrap=True)
+    out.print(f"results:    {report.results}", soft_wrap=True)
+    if report.picture is not None:
+        out.print(f"picture:    {report.picture}", soft_wrap=True)
+    return DONE
+
+
+def _print_error(console: Console, error: BaseException) -> None:
+    console.print("[bold red]error[/] ", end="")
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+
+
+def _log_to(console: Console) -> None:
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%X")
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("pyflow")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+def _end_on_sigterm() -> None:
+    """Make a scheduler's SIGTERM end the run as Ctrl-C does: files closed, claims released."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[ProgressCallback]:
+    """Show a bar per recording on a terminal, and a line every few seconds elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        tasks: dict[str, Any] = {}
+        with Progress(*columns, console=console) as bars:
+
+            def show(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=total)
+                bars.update(tasks[name], completed=done, total=total)
+
+            yield show
+        return
+
+    last = time.monotonic()
+    logger = logging.getLogger(__name__)
+
+    def report(name: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_EVERY_S:
+            last = time.monotonic()
+            logger.info("%s: frame %d of %d", name, done, total)
+
+    yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The three stages in order, and what each would do."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyflow.session.artifacts import State, check_done
+from pyflow.session.config import SessionConfig
+from pyflow.session.recordings import find_compensated
+from pyflow.session.results import Progress, field_parts, open_session, stage1_state
+from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
+from pyflow.session.stage2_between_avgs import run_stage2
+from pyflow.session.stage3_valid_mask import run_stage3, session_state
+
+
+def run_session(config: SessionConfig, *, progress: Progress | None = None) -> np.ndarray | None:
+    """Run all stages; what is done, with today's inputs and options, is kept.
+
+    Parameters
+    ----------
+    config
+        The session. With scheduler ``"array"`` only stage 1 of this task's recording runs; stages 2 and 3
+        need all tasks to have ended.
+    progress
+        Called as ``progress(recording, done, total)`` with frames.
+
+    Returns
+    -------
+    ndarray or None
+        (H, W) bool: the pixels that are valid in every recording; None with scheduler ``"array"``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The inputs are not as the configuration says; see the stages.
+    SessionError
+        Recordings failed in stage 1.
+    """
+    if config.scheduler == "array":
+        run_stage1_array(config, progress=progress)
+        return None
+    run_stage1(config, progress=progress)
+    run_stage2(config)
+    return run_stage3(config, progress=progress)
+
+
+@dataclass(frozen=True)
+class RecordingState:
+    """How far a recording is."""
+
+    name: str
+    stage1: State
+    stage2: State
+
+
+def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
+    """Say what a run would do, and why, without doing it.
+
+    Returns
+    -------
+    recordings : list of RecordingState
+        In order.
+    stage3 : State
+        Of the session.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The inputs are not as the configuration says.
+    """
+    recordings = find_compensated(config)
+    first = [stage1_state(config, recording) for recording in recordings]
+    if not all(state.done for state in first):
+        waiting = State(False, "waits for stage 1 of all recordings")
+        return [
+            RecordingState(r.name, state, waiting) for r, state in zip(recordings, first, strict=True)
+        ], waiting
+    session = open_session(config)
+    second = [
+        check_done(result.recording.folder, "stage2", field_parts(config, result, session.center))
+        for result in session.results
+    ]
+    if all(state.done for state in second):
+        third = session_state(config, session)
+    else:
+        third = State(False, "waits for stage 2 of all recordings")
+    return [
+        RecordingState(r.name, *states) for r, *states in zip(recordings, first, second, strict=True)
+    ], third

@@ -1,0 +1,247 @@
+"""From file to file: what is written, and that interruptions and threads change nothing."""
+
+import subprocess
+import sys
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import tifffile
+
+from pyflow.motion import frames, outputs
+from pyflow.motion.compensate import _begin, compensate_arr, compensate_recording
+from pyflow.motion.options import OFOptions
+
+
+@pytest.fixture
+def movie(scene, shifts):
+    return scene.movie(shifts)
+
+
+@pytest.fixture
+def options(tmp_path, movie):
+    path = tmp_path / "recording.tif"
+    tifffile.imwrite(path, movie[..., 0])
+    return OFOptions(
+        input_file=path, output_path=tmp_path / "out", alpha=10, buffer_size=4, save_w=True, n_workers=2
+    )
+
+
+def contents(folder):
+    """All arrays in all files of a folder."""
+    found = {}
+    for path in folder.iterdir():
+        if path.suffix in (".hdf5", ".hdf", ".h5"):
+            with h5py.File(path) as file:
+                found |= {f"{path.name}/{name}": data[:] for name, data in file.items()}
+        elif path.suffix == ".npy":
+            found[path.name] = np.load(path)
+        elif path.suffix == ".npz":
+            with np.load(path) as file:
+                found |= {f"{path.name}/{name}": file[name] for name in file.files}
+        elif path.suffix == ".mat":
+            mat = scipy.io.loadmat(path)
+            found |= {f"{path.name}/{name}": mat[name] for name in mat if not name.startswith("_")}
+        else:
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def assert_same_contents(folder, expected):
+    result = contents(folder)
+    assert result.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(result[name], value, err_msg=name)
+
+
+def test_writes_what_compensate_arr_returns(options, movie):
+    result = compensate_recording(options)
+    registered, displacement = compensate_arr(movie[..., 0], options=options)
+    found = contents(options.output_path)
+    np.testing.assert_array_equal(found["compensated.hdf5/ch1"], registered)
+    np.testing.assert_array_equal(np.stack([found["w.h5/u"], found["w.h5/v"]], axis=-1), displacement)
+    assert set(np.unique(found["idx.hdf/idx"])) == {0, 255}
+    np.testing.assert_allclose(found["temporal_average.npy"], registered.mean(axis=0, dtype=np.float64))
+    np.testing.assert_array_equal(found["reference_frame.npy"], found["reference_frame.mat/c_ref_raw"])
+    length = np.linalg.norm(displacement, axis=-1)
+    np.testing.assert_allclose(found["statistics.npz/mean_disp"], length.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(found["statistics.npz/max_disp"], length.max(axis=(1, 2)), rtol=1e-5)
+    translation = np.linalg.norm(displacement.mean(axis=(1, 2)), axis=-1)
+    np.testing.assert_allclose(found["statistics.npz/mean_translation"], translation, rtol=1e-4)
+    assert found["statistics.mat/mean_div"].shape == (1, len(movie))
+    assert result.video_file == options.output_path / "compensated.hdf5"
+    assert result.problems == {}
+    np.testing.assert_array_equal(result.temporal_average, found["temporal_average.npy"])
+    assert not [name for name in found if name.startswith(".")]
+
+
+def test_writes_only_what_is_asked_for(options):
+    compensate_recording(options.replace(save_w=False, save_valid_idx=False, save_meta_info=False))
+    assert {p.name for p in options.output_path.iterdir()} == {"compensated.hdf5", "temporal_average.npy"}
+
+
+def test_channels(tmp_path, two_channels, shifts):
+    movie = two_channels.movie(shifts[:3])
+    planes = np.moveaxis(movie, -1, 1)
+    tifffile.imwrite(tmp_path / "movie.tif", planes, imagej=True, metadata={"axes": "TCYX"})
+    options = OFOptions(input_file=tmp_path / "movie.tif", output_path=tmp_path / "out")
+    result = compensate_recording(options)
+    found = contents(tmp_path / "out")
+    assert result.reference.shape == movie.shape[1:]
+    assert found["compensated.hdf5/ch2"].shape == found["idx.hdf/idx"].shape == movie.shape[:3]
+
+
+def test_bad_frames_are_marked_and_the_run_goes_on(options, movie, caplog):
+    movie = movie.astype(np.float32)
+    movie[2], movie[7, 3, 3], movie[9] = 0, np.nan, np.inf
+    tifffile.imwrite(options.input_file, movie[..., 0])
+    result = compensate_recording(options)
+    assert set(result.problems) == {2, 7, 9}
+    assert "NaN" in result.problems[7]
+    assert "equal" in result.problems[2]
+    assert "3 frames could not be registered" in caplog.text
+    found = contents(options.output_path)
+    good = np.delete(np.arange(len(movie)), [2, 7, 9])
+    assert not found["idx.hdf/idx"][[2, 7, 9]].any()
+    assert found["idx.hdf/idx"][good].any(axis=(1, 2)).all()
+    assert np.isnan(result.statistics["mean_disp"][[2, 7, 9]]).all()
+    average = found["compensated.hdf5/ch1"][good].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(result.temporal_average, average, rtol=1e-6)
+
+
+class Killed(BaseException):
+    """Stands for a signal or an exhausted walltime."""
+
+
+def stop_at(frame):
+    def progress(done, total):
+        if done == frame:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("changes", [{}, {"update_reference": True, "sigma": (1, 1, 0.5)}])
+def test_interrupted_and_resumed_equals_uninterrupted(monkeypatch, tmp_path, options, changes):
+    options = options.replace(**changes)
+    whole = options.replace(output_path=tmp_path / "whole")
+    compensate_recording(whole)
+    expected = contents(whole.output_path)
+    begun = []
+    monkeypatch.setattr(
+        "pyflow.motion.compensate._begin", lambda *args, _begin=_begin: begun.append(1) or _begin(*args)
+    )
+    for frame in (2, 6, 6, 9, 12):
+        with pytest.raises(Killed):
+            compensate_recording(options, progress=stop_at(frame))
+        assert not (options.output_path / "compensated.hdf5").exists()
+    done = []
+    compensate_recording(options, progress=lambda n, total: done.append(n))
+    assert len(begun) == 2  # the first run left no whole batch
+    assert done in ([], [9, 10, 11, 12])
+    assert_same_contents(options.output_path, expected)
+
+
+def test_other_options_or_input_start_over(options, movie):
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(9))
+    for changed in (options.replace(alpha=20), options):
+        tifffile.imwrite(options.input_file, np.flip(movie[..., 0], axis=1))
+        done = []
+        with pytest.raises(Killed):
+            compensate_recording(
+                changed, progress=lambda n, total, done=done: done.append(n) or stop_at(9)(n, total)
+            )
+        assert done[0] == 1
+
+
+def test_resume_can_be_refused(options):
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(9))
+    done = []
+    compensate_recording(options, resume=False, progress=lambda n, total: done.append(n))
+    assert done[0] == 1
+
+
+@pytest.mark.parametrize("name", [".checkpoint.npz", "compensated.hdf5", "idx.hdf"])
+def test_damaged_leftovers_start_over(options, name):
+    compensate_recording(options)
+    expected = contents(options.output_path)
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(9))
+    for path in options.output_path.glob(f".*{name.removeprefix('.')}*"):
+        path.write_bytes(path.read_bytes()[:100])
+    compensate_recording(options)
+    assert_same_contents(options.output_path, expected)
+
+
+def test_writing_fails_cleanly(monkeypatch, options):
+    def full(self, results):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.FileSink, "_write", full)
+        with pytest.raises(OSError, match="No space"):
+            compensate_recording(options)
+    assert not (options.output_path / "compensated.hdf5").exists()
+    compensate_recording(options)
+
+
+def test_earlier_results_stay_until_new_ones_are_whole(options):
+    compensate_recording(options)
+    before = contents(options.output_path)["compensated.hdf5/ch1"]
+    with pytest.raises(Killed):
+        compensate_recording(options.replace(alpha=50), progress=stop_at(9))
+    with h5py.File(options.output_path / "compensated.hdf5") as file:
+        np.testing.assert_array_equal(file["ch1"][:], before)
+
+
+def test_missing_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match="input_file"):
+        compensate_recording(OFOptions(output_path=tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"absent\.tif"):
+        compensate_recording(OFOptions(input_file=tmp_path / "absent.tif", output_path=tmp_path / "out"))
+
+
+def test_killed_between_any_two_moments(tmp_path, options):
+    """Kill -9 leaves what a later run completes to the same result."""
+    compensate_recording(options)
+    expected = contents(options.output_path)
+    killed = options.replace(output_path=tmp_path / "killed")
+    killed.to_json(tmp_path / "options.json")
+    script = """
+        import os, sys
+        from pyflow.motion.compensate import compensate_recording
+        from pyflow.motion.options import OFOptions
+        def kill(done, total):
+            if done == int(sys.argv[2]):
+                os.kill(os.getpid(), 9)
+        compensate_recording(OFOptions.from_json(sys.argv[1]), progress=kill)
+    """
+    for frame in (5, 11):
+        command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "options.json", str(frame)]
+        assert subprocess.run(command, check=False).returncode == -9
+    compensate_recording(killed)
+    assert_same_contents(killed.output_path, expected)
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
+    import tracemalloc
+
+    monkeypatch.setattr(frames, "PIECE_BYTES", 1 << 17)
+    image = np.random.default_rng(0).integers(0, 1000, (64, 64)).astype(np.uint16)
+    peaks = []
+    for n_frames in (100, 400):
+        path = tmp_path / f"{n_frames}.tif"
+        tifffile.imwrite(path, np.broadcast_to(image, (n_frames, 64, 64)))
+        options = OFOptions(
+            input_file=path, output_path=tmp_path / path.stem, quality_setting="fast", n_workers=2
+        )
+        compensate_recording(options)  # imports, caches
+        tracemalloc.start()
+        compensate_recording(options.replace(output_path=tmp_path / "again"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1e6  # the movies differ by 2.5e6 bytes

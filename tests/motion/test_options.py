@@ -1,0 +1,145 @@
+"""OFOptions: checked once, never changed, readable again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pyflow.motion.options import OFOptions
+
+
+def test_defaults_are_the_toolbox_s():
+    options = OFOptions()
+    expected = {
+        "alpha": 1.5,
+        "weight": (0.5, 0.5),
+        "levels": 100,
+        "min_level": None,
+        "quality_setting": "quality",
+        "eta": 0.8,
+        "update_lag": 5,
+        "iterations": 50,
+        "a_smooth": 1.0,
+        "a_data": 0.45,
+        "sigma": ((1, 1, 0.1), (1, 1, 0.1)),
+        "bin_size": 1,
+        "buffer_size": 400,
+        "reference_frames": "50:500",
+        "update_reference": False,
+        "update_initialization_w": True,
+        "cc_initialization": False,
+        "channel_normalization": "joint",
+        "interpolation_method": "cubic",
+        "save_w": False,
+        "save_meta_info": True,
+        "const_assumption": "gc",
+    }
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"alpha": [1, 2]}, "alpha", (1.0, 2.0)),
+        ({"min_level": -1}, "min_level", None),
+        ({"sigma": [2, 2, 0.1]}, "sigma", ((2, 2, 0.1),)),
+        ({"sigma": np.ones((3, 3))}, "sigma", ((1, 1, 1),) * 3),
+        ({"reference_frames": range(3)}, "reference_frames", (0, 1, 2)),
+        ({"reference_frames": np.arange(2)}, "reference_frames", (0, 1)),
+        ({"constancy_assumption": "gray"}, "const_assumption", "gray"),
+    ],
+)
+def test_accepts(given, field, value):
+    assert getattr(OFOptions(**given), field) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"alpah": 3}, "'alpah', did you mean 'alpha'"),
+        ({"alpha": -1}, "alpha.*greater than 0"),
+        ({"alpha": (1, 2, 3)}, "alpha.*at most 2"),
+        ({"alpha": "strong"}, "alpha.*number or a pair"),
+        ({"alpha": float("nan")}, "alpha.*finite"),
+        ({"eta": 1}, "eta.*less than 1"),
+        ({"iterations": 2.5}, "iterations.*integer"),
+        ({"sigma": (1, 1)}, "sigma"),
+        ({"weight": []}, "weight.*at least 1"),
+        ({"channel_idx": [-1]}, "channel_idx"),
+        ({"reference_frames": [3, -1]}, "reference_frames.*greater than or equal to 0"),
+        ({"quality_setting": "best"}, "quality_setting.*quality.*balanced"),
+        ({"quality_setting": "custom"}, "custom.*needs min_level"),
+        ({"output_typename": "string"}, "output_typename.*uint16"),
+        ({"output_file_name": "a/b.h5"}, "output_file_name.*output_path"),
+    ],
+)
+def test_refuses(given, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        OFOptions(**given)
+
+
+def test_cannot_be_changed():
+    options = OFOptions()
+    with pytest.raises(ValueError, match="frozen"):
+        options.alpha = 3
+    changed = options.replace(alpha=3)
+    assert (options.alpha, changed.alpha) == (1.5, 3)
+    with pytest.raises(ValueError, match="alpha"):
+        options.replace(alpha=0)
+
+
+def test_json_round_trip(tmp_path):
+    options = OFOptions(
+        input_file="a b.tif", alpha=(1, 2), reference_frames=[1, 2], sigma=(1, 1, 0), weight="map.npy"
+    )
+    path = tmp_path / "options.json"
+    options.to_json(path)
+    assert OFOptions.from_json(path) == options
+    assert OFOptions.from_json(path, alpha=4).alpha == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["options.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not valid JSON"), ("[1]", "JSON object"), ('{"alpha": 0}', "alpha")]
+)
+def test_json_errors_name_the_file(tmp_path, text, message):
+    path = tmp_path / "options.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"(?s)options.json.*{message}"):
+        OFOptions.from_json(path)
+
+
+def test_execution_options_are_no_part_of_the_result(tmp_path):
+    options = OFOptions()
+    execution = {
+        "input_file": "x.tif",
+        "output_path": "y",
+        "output_file_name": "z.h5",
+        "compression": "gzip",
+        "n_workers": 7,
+    }
+    assert options.replace(**execution).result_fields() == options.result_fields()
+    assert not execution.keys() & options.result_fields().keys()
+    json.dumps(options.result_fields())
+    assert options.replace(alpha=2).result_fields() != options.result_fields()
+
+
+def test_named_files_count_by_content(tmp_path):
+    path = tmp_path / "reference.npy"
+    np.save(path, np.zeros(3))
+    before = OFOptions(reference_frames=path).result_fields()
+    np.save(path, np.ones(3))
+    assert OFOptions(reference_frames=path).result_fields() != before
+
+
+def test_channel_weights(tmp_path):
+    np.testing.assert_allclose(OFOptions().channel_weights(1), [1])
+    np.testing.assert_allclose(OFOptions(weight=(1, 3)).channel_weights(2), [0.25, 0.75])
+    np.testing.assert_allclose(OFOptions(weight=(2, 2)).channel_weights(3), [0.375, 0.375, 0.25])
+    with pytest.raises(ValueError, match="none of the recording's 1 channels"):
+        OFOptions(weight=(0, 1)).channel_weights(1)
+    np.save(tmp_path / "map.npy", np.ones((4, 5)))
+    assert OFOptions(weight=tmp_path / "map.npy").channel_weights(2).shape == (4, 5, 2)
+    np.save(tmp_path / "map.npy", np.ones((4, 5, 3)))
+    with pytest.raises(ValueError, match=r"map.npy has shape \(4, 5, 3\)"):
+        OFOptions(weight=tmp_path / "map.npy").channel_weights(2)

@@ -1,0 +1,84 @@
+"""Which frames make the reference, and what they make."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from pyflow.motion.frames import FrameSource
+from pyflow.motion.options import OFOptions
+from pyflow.motion.reference import as_reference, build_reference, find_reference, reference_indices
+
+
+@pytest.mark.parametrize(
+    ("frames", "n_frames", "expected"),
+    [
+        ("50:500", 1000, range(50, 500)),
+        ("50:500", 300, range(300)),
+        ("50:500", 480, range(30, 480)),
+        ("50:500", 1, [0]),
+        ("5:9", 7, [3, 4, 5, 6]),
+        ("::3", 8, [0, 3, 6]),
+        ("-2:", 8, [6, 7]),
+        ([4, 1, 9], 5, [4, 1]),
+    ],
+)
+def test_reference_indices(frames, n_frames, expected):
+    assert reference_indices(OFOptions(reference_frames=frames), n_frames) == list(expected)
+
+
+def test_says_when_the_recording_is_too_short(caplog):
+    with caplog.at_level(logging.INFO, "pyflow"):
+        reference_indices(OFOptions(), 60)
+    assert "has 60 frames" in caplog.text
+
+
+@pytest.mark.parametrize("frames", [[7, 8], "5:5", "9:"])
+def test_refuses_frames_that_are_not_there(frames):
+    with pytest.raises(ValueError, match="none of the recording's 7 frames"):
+        reference_indices(OFOptions(reference_frames=frames), 7)
+
+
+def test_reference_is_sharper_than_the_mean(scene, shifts):
+    movie = scene.movie(shifts - shifts.mean(axis=0))
+    reference = build_reference(FrameSource(movie), OFOptions())
+    assert (reference.dtype, reference.shape) == (np.float64, movie.shape[1:])
+    inner = (slice(6, -6), slice(6, -6))
+    still = scene.frame()[inner]
+    error = np.abs(reference[inner] - still).mean()
+    assert error < 0.3 * np.abs(movie.mean(axis=0)[inner] - still).mean()
+
+
+def test_still_frames_give_their_mean(scene):
+    movie = scene.movie(np.zeros((5, 2)))
+    reference = build_reference(FrameSource(movie), OFOptions())
+    np.testing.assert_allclose(reference, movie[0], rtol=1e-5)
+
+
+def test_frames_without_image_are_left_out(scene, shifts):
+    movie = scene.movie(shifts, np.float32)
+    options = OFOptions()
+    expected = build_reference(FrameSource(movie, indices=[0, 1, 4]), options)
+    movie[2], movie[3] = np.nan, 0
+    result = build_reference(FrameSource(movie, indices=[0, 1, 4, 2, 3]), options)
+    # not equal: at the end of the frames, the filter in time repeats the last
+    assert np.abs(result - expected).mean() < 2e-3 * expected.mean()
+    with pytest.raises(ValueError, match="none of the 2 reference frames"):
+        build_reference(FrameSource(movie, indices=[2, 3]), options)
+
+
+def test_reference_from_file(tmp_path, scene):
+    source = FrameSource(scene.movie(np.zeros((3, 2))))
+    path = tmp_path / "reference.npy"
+    np.save(path, scene.frame()[..., 0])
+    np.testing.assert_array_equal(find_reference(source, OFOptions(reference_frames=path)), scene.frame())
+    np.save(path, np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"reference.npy has shape \(3, 4\)"):
+        find_reference(source, OFOptions(reference_frames=path))
+    with pytest.raises(FileNotFoundError, match=r"absent.npy"):
+        find_reference(source, OFOptions(reference_frames=tmp_path / "absent.npy"))
+
+
+def test_as_reference_checks_the_shape():
+    with pytest.raises(ValueError, match=r"reference has shape \(4, 5\).*\(4, 5, 2\)"):
+        as_reference(np.zeros((4, 5)), (4, 5, 2))

@@ -1,0 +1,206 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pyflow.session import cli
+from pyflow.session.cli import main, parse_of_params
+
+
+@pytest.fixture(autouse=True)
+def _keep_handlers():
+    """Leave the process as it was: the command sets a signal handler and a log handler."""
+    import logging
+
+    logger, handler = logging.getLogger("pyflow"), signal.getsignal(signal.SIGTERM)
+    level, handlers = logger.level, logger.handlers
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    logger.handlers, logger.level = handlers, level
+
+
+@pytest.fixture
+def session(config):
+    path = config.root / "session.toml"
+    path.write_text(
+        'root = "."\nsigma_smooth = 1.5\niterations_between = 20\nn_workers = 1\n\n[flow_options]\n'
+        'quality_setting = "fast"\niterations = 5\nbuffer_size = 4\nreference_frames = "0:4"\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("words", [["{}"], ["run", "--config", "{}"], ["run", "{}"]])
+def test_all_stages(session, capsys, words):
+    assert main([word.format(session) for word in words]) == 0
+    out = capsys.readouterr().out
+    assert "pixels are valid in every recording" in out
+    assert (session.parent / "final_results" / "final_valid_idx.mat").exists()
+
+
+def test_stages_one_by_one(session, capsys):
+    assert main([str(session), "--stage", "2"]) == 1
+    assert "rec1: stage 1 has to run first (not run yet)" in capsys.readouterr().err
+    for index in range(3):
+        assert main([str(session), "--stage", "1", "--index", str(index)]) == 0
+    assert main([str(session), "--stage", "2"]) == 0
+    assert main(["status", str(session)]) == 0
+    assert "stage 3: not run yet" in " ".join(capsys.readouterr().out.split())
+    assert main([str(session), "--stage", "3"]) == 0
+    assert main(["status", "--config", str(session)]) == 0
+    assert "stage 3: done" in capsys.readouterr().out
+
+
+def test_array_task(session, monkeypatch, capsys):
+    monkeypatch.setenv("PBS_ARRAY_INDEX", "2")
+    assert main([str(session), "--array"]) == 0
+    assert [folder.name for folder in (session.parent / "compensated_outputs").iterdir()] == ["rec2"]
+    assert "--stage 2" in capsys.readouterr().out
+    assert main([str(session), "--index", "7"]) == 1
+    assert "index 7 is out of range" in capsys.readouterr().err
+
+
+def test_of_params(session):
+    assert main([str(session), "--index", "0", "--of-params", "alpha=2,3", "save_w=true"]) == 0
+    folder = session.parent / "compensated_outputs" / "rec1"
+    options = json.loads((folder / "status.json").read_text())["markers"]["stage1"]["parts"]["options"]
+    assert options["alpha"] == [2, 3]
+    assert options["quality_setting"] == "fast"
+    assert (folder / "w.h5").exists()
+    assert main([str(session), "--index", "0"]) == 0
+    assert not (folder / "w.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2", 2),
+        ("1.5", 1.5),
+        ("1,1,0.1", [1, 1, 0.1]),
+        ("[1, 2]", [1, 2]),
+        ("[[1,1,0.1],[2,2,0.1]]", [[1, 1, 0.1], [2, 2, 0.1]]),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("fast", "fast"),
+        ("50:500", "50:500"),
+        ('"2"', "2"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_of_params_values(text, value):
+    assert parse_of_params([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize("item", ["alpha", "=3", ""])
+def test_of_params_need_key_and_value(item):
+    with pytest.raises(ValueError, match="expected KEY=VALUE"):
+        parse_of_params([item])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "usage"),
+        (["run"], "required"),
+        (["dask", "--config", "{}"], "dask is not available in this release"),
+        (["{}", "--stage", "4"], "invalid choice"),
+        (["{}", "--nonsense"], "unrecognized"),
+        (["gone.toml"], "gone.toml"),
+        (["{}", "--of-params", "alpha"], "KEY=VALUE"),
+        (["{}", "--of-params", "alhpa=3"], "did you mean 'alpha'"),
+        (["{}", "--stage", "2", "--index", "1"], "--index"),
+    ],
+)
+def test_wrong_usage_is_2(session, capsys, arguments, word):
+    try:
+        code = main([argument.format(session) for argument in arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    assert word in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_wrong_key_is_2(session, capsys):
+    session.write_text(session.read_text().replace("sigma_smooth", "sigma_smoth"))
+    assert main([str(session)]) == 2
+    assert "did you mean 'sigma_smooth'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_failed_recordings_are_1_and_named(session, capsys):
+    (session.parent / "rec2.tif").write_bytes(b"no image")
+    assert main([str(session)]) == 1
+    assert "failed rec2:" in capsys.readouterr().err
+    assert (session.parent / "compensated_outputs" / "rec10" / "status.json").exists()
+
+
+def run_slowly(session, frames_per_s):
+    """Start the command in a process of its own, which waits after each frame and says how far it is."""
+    code = (
+        "import sys, time\n"
+        "from pyflow.session import SessionConfig, run_stage1\n"
+        "from pyflow.session import cli\n"
+        "def slow(name, done, total):\n"
+        f"    print(name, done, flush=True); time.sleep({1 / frames_per_s})\n"
+        "from contextlib import contextmanager\n"
+        "cli._progress = contextmanager(lambda console: iter([slow]))\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = [sys.executable, "-c", code, str(session), "--stage", "1"]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def wait_for(process, line):
+    for found in process.stdout:
+        if found.strip() == line:
+            return
+    raise AssertionError(f"the process ended before it said {line!r}")
+
+
+@pytest.mark.parametrize("line", ["rec1 2", "rec1 9", "rec2 5", "rec10 12"])
+def test_kill_and_run_again_equals_one_run(session, write_recordings, config, contents, line):
+    write_recordings(config.root, n_frames=12)
+    process = run_slowly(session, 200)
+    wait_for(process, line)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert main([str(session)]) == 0
+    resumed = contents(config)
+    again = config.root / "again.toml"
+    again.write_text('output_root = "clean"\nfinal_results = "clean_results"\n' + session.read_text())
+    assert main([str(again)]) == 0
+    clean = contents(config.replace(output_root="clean", final_results="clean_results"))
+    rename = {"clean": "compensated_outputs", "clean_results": "final_results"}
+    clean = {
+        "/".join([rename[name.split("/")[0]], *name.split("/")[1:]]): array for name, array in clean.items()
+    }
+    assert resumed.keys() == clean.keys()
+    for name in resumed:
+        if "paths" not in name:
+            np.testing.assert_array_equal(resumed[name], clean[name], err_msg=name)
+    leftovers = [
+        path.name for path in config.output_root.rglob("*") if "partial" in path.name or path.name == ".claim"
+    ]
+    assert not leftovers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_is_75_and_goes_on(session, write_recordings, config, number):
+    write_recordings(config.root, n_frames=12)
+    process = run_slowly(session, 50)
+    wait_for(process, "rec1 6")
+    started = time.monotonic()
+    process.send_signal(number)
+    process.stdout.read()
+    assert process.wait(timeout=20) == cli.INTERRUPTED
+    process.stdout.close()
+    assert time.monotonic() - started < 10
+    assert not (config.output_root / "rec1" / ".claim").exists()
+    assert main([str(session), "--stage", "1"]) == 0

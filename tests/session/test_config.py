@@ -1,0 +1,163 @@
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from pyflow.session import SessionConfig, discover_input_files, find_recordings
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_and_paths(tmp_path):
+    config = SessionConfig.from_file(
+        write(tmp_path / "session.toml", 'root = "data"\nfinal_results = "/else/where"')
+    )
+    assert config.root == tmp_path / "data"
+    assert config.output_root == tmp_path / "data" / "compensated_outputs"
+    assert str(config.final_results) == "/else/where"
+    assert (config.cc_upsample, config.sigma_smooth, config.alpha_between) == (4, 6.0, 25.0)
+    assert (config.iterations_between, config.align_chunk_size, config.align_output_format) == (
+        100,
+        64,
+        "TIFF",
+    )
+    with pytest.raises(ValidationError):
+        config.root = tmp_path
+
+
+def test_toml_and_yaml_agree(tmp_path):
+    toml = write(
+        tmp_path / "s.toml",
+        'root = "d"\nalpha_between = 3\nn_workers = -1\n[flow_options]\nsigma = [1, 1, 0.1]\n',
+    )
+    yaml = write(
+        tmp_path / "s.yml",
+        "root: d\nalpha_between: 3\nn_workers: -1\nof_options_override:\n  sigma: [1, 1, 0.1]\n",
+    )
+    assert SessionConfig.from_file(toml) == SessionConfig.from_file(yaml)
+    assert SessionConfig.from_yaml(yaml).flow_options == {"sigma": [1, 1, 0.1]}
+    assert SessionConfig.from_toml(toml).n_threads == 0
+
+
+def test_options_from_a_json_file_beside_the_toml(tmp_path):
+    (tmp_path / "options.json").write_text(json.dumps({"alpha": 4}))
+    config = SessionConfig.from_file(write(tmp_path / "s.toml", 'root = "."\nflow_options = "options.json"'))
+    assert config.flow_options == {"alpha": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("alpha_betwen = 3", ["alpha_betwen", "did you mean 'alpha_between'"]),
+        ("alpha_between = -1", ["alpha_between", "greater than 0", "-1"]),
+        ("alpha_between = nan", ["alpha_between", "finite"]),
+        ("sigma_smooth = 'x'", ["sigma_smooth", "'x'"]),
+        ("valid_fraction = 0", ["valid_fraction", "greater than 0"]),
+        ("scheduler = 'dask'", ["scheduler", "'dask' is not available in this release", "local, array"]),
+        ("align_output_format = 'ZARR'", ["align_output_format", "not available in this release"]),
+        ("align_output_format = 'MAT'", ["align_output_format", "not available in this release"]),
+        ("flow_backend = 'torch'", ["flow_backend", "not available in this release"]),
+        ("backend_params = {device = 'cuda'}", ["backend_params", "device"]),
+        ("output_root = '.'", ["output_root", "is or contains root"]),
+        ("pattern = '/data/*.tif'", ["pattern", "relative to root"]),
+        ("flow_options = {alhpa = 3}", ["flow_options", "alhpa", "did you mean 'alpha'"]),
+        ("flow_options = {alpha = -3}", ["flow_options", "alpha", "-3"]),
+        ("flow_options = {output_path = 'x'}", ["flow_options", "output_path is set by the session"]),
+        ("flow_options = 'gone.json'", ["gone.json"]),
+        ("flow_options = {}\nof_options_override = {}", ["two names of one key"]),
+        ("this is no toml", ["s.toml", "not valid TOML"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, words):
+    path = write(tmp_path / "s.toml", f'root = "data"\n{text}\n')
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        SessionConfig.from_file(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_root_key_and_odd_files(tmp_path):
+    with pytest.raises(ValueError, match=r"s\.toml: root: Field required"):
+        SessionConfig.from_file(write(tmp_path / "s.toml", "center = 'a'"))
+    with pytest.raises(ValueError, match=r"\.toml, \.yaml or \.yml"):
+        SessionConfig.from_file(tmp_path / "s.json")
+    with pytest.raises(FileNotFoundError):
+        SessionConfig.from_file(tmp_path / "gone.toml")
+    with pytest.raises(ValueError, match="expected keys and values, found list"):
+        SessionConfig.from_file(write(tmp_path / "s.yaml", "- a"))
+
+
+def test_files_come_in_natural_order(tmp_path):
+    touch(tmp_path, "r10.tif", "r2.tif", "R1.tif", "note.txt")
+    config = SessionConfig(root=tmp_path)
+    assert [file.name for file in discover_input_files(config)] == ["R1.tif", "r2.tif", "r10.tif"]
+
+
+def test_own_results_are_never_inputs(tmp_path):
+    touch(
+        tmp_path,
+        "a.tif",
+        "day/b.tif",
+        "compensated_outputs/a/x.tif",
+        "final_results/aligned_a.tif",
+        "old_results/aligned_a.tif",
+    )
+    (tmp_path / "old_results/status.json").write_text('{"stage3": "done"}')
+    config = SessionConfig(root=tmp_path, pattern="**/*.tif")
+    assert [file.name for file in discover_input_files(config)] == ["a.tif", "b.tif"]
+
+
+def test_nothing_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        discover_input_files(SessionConfig(root=tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match=r"matches pattern '\*\.tif'"):
+        find_recordings(SessionConfig(root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.tif", "b.tif"], ["a", "b"]),
+        (["a.tif", "a.tiff", "b.tif"], ["a.tif", "a.tiff", "b"]),
+        (["day1/a.tif", "day2/a.tif"], ["day1_a.tif", "day2_a.tif"]),
+        (["A.tif", "a.tiff"], ["A.tif", "a.tiff"]),
+        (["schön 1.tif"], ["schön 1"]),
+    ],
+)
+def test_names_are_distinct(tmp_path, files, names):
+    touch(tmp_path, *files)
+    recordings = find_recordings(SessionConfig(root=tmp_path, pattern="**/*.tif*"))
+    assert [recording.name for recording in recordings] == names
+    assert recordings[0].folder == tmp_path / "compensated_outputs" / names[0]
+
+
+def test_names_that_differ_in_case_only_are_refused(tmp_path):
+    config = SessionConfig(root=tmp_path)
+    with pytest.raises(ValueError, match=r"A\.tif and .*a\.tif would both"):
+        find_recordings(config, [tmp_path / "A.tif", tmp_path / "a.tif"])
+
+
+@pytest.mark.parametrize(("n", "middle"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
+def test_default_center_is_the_middle(tmp_path, n, middle):
+    files = [tmp_path / f"{i}.tif" for i in range(n)]
+    assert SessionConfig(root=tmp_path).resolve_center_file(files) == files[middle]
+
+
+def test_center_by_name(tmp_path):
+    files = [tmp_path / "a" / "x.tif", tmp_path / "b" / "x.tif", tmp_path / "y.tif"]
+    assert SessionConfig(root=tmp_path, center="y.tif").resolve_center_file(files) == files[2]
+    assert SessionConfig(root=tmp_path, center="b/x.tif").resolve_center_file(files) == files[1]
+    with pytest.raises(ValueError, match="names several recordings"):
+        SessionConfig(root=tmp_path, center="x.tif").resolve_center_file(files)
+    with pytest.raises(ValueError, match=r"'z.tif' is not among the recordings, did you mean"):
+        SessionConfig(root=tmp_path, center="z.tif").resolve_center_file(files)

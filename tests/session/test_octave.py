@@ -1,0 +1,129 @@
+"""What pyflow writes, read in GNU Octave; and the other way round."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from pyflow.session import SessionConfig, run_session, run_stage2, run_stage3
+
+OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
+FUNCTIONS = Path(__file__).parents[2] / "matlab_compat"
+
+pytestmark = pytest.mark.skipif(OCTAVE is None, reason="GNU OCTAVE IS MISSING: apt-get install octave")
+
+
+def octave(folder, script):
+    """Run statements in a folder and return the variables they save in out.mat."""
+    code = f"addpath('{FUNCTIONS}'); {script}"
+    done = subprocess.run(
+        [OCTAVE, "--no-gui", "--norc", "--quiet", "--eval", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    out = Path(folder) / "out.mat"
+    return scipy.io.loadmat(out) if out.exists() else {}
+
+
+def test_session_reads_the_same_in_octave(config):
+    run_session(config.replace(flow_options={**config.flow_options, "compression": "gzip"}))
+    out = octave(
+        config.final_results,
+        """
+        plain = load('final_valid_idx.mat');
+        s = pyflow_load_session('.');
+        assert(islogical(plain.final_valid) && islogical(s.aligned_valid_masks{3}));
+        assert(iscellstr(plain.recordings) && isequal(size(plain.recordings), [3 1]));
+        assert(isequal(plain.recordings, {'rec1'; 'rec2'; 'rec10'}));
+        assert(isa(plain.middle_idx, 'double') && plain.middle_idx == 2);
+        assert(strcmp(plain.middle_name, s.recordings{s.middle_idx}));
+        assert(isequal(plain.displacement_fields{3}(:, :, 2), plain.displacement_fields_v(:, :, 3)));
+        video = pyflow_read_video(s.video_files{3});
+        idx = pyflow_read_video('../compensated_outputs/rec10/idx.hdf', 'idx');
+        frame = video(:, :, 2);
+        pixels = frame(s.final_valid);
+        u = s.displacement_fields_u; average = s.temporal_averages{1};
+        masks = cat(3, s.aligned_valid_masks{:});
+        final_valid = s.final_valid; n = s.n; type = class(video);
+        save('-v7', 'out.mat', 'video', 'idx', 'pixels', 'u', 'average', 'masks', 'final_valid', 'n', 'type');
+        """,
+    )
+    data = np.load(config.final_results / "final_valid_idx.npz")
+    with h5py.File(config.output_root / "rec10" / "compensated.hdf5") as file:
+        video = file["ch1"][:]
+    with h5py.File(config.output_root / "rec10" / "idx.hdf") as file:
+        idx = file["idx"][:]
+    assert out["type"].item() == video.dtype.name
+    np.testing.assert_array_equal(out["video"].transpose(2, 0, 1), video)
+    np.testing.assert_array_equal(out["idx"].transpose(2, 0, 1), idx)
+    np.testing.assert_array_equal(out["u"].transpose(2, 0, 1), data["displacement_fields_u"])
+    np.testing.assert_array_equal(out["average"], data["temporal_averages"][0])
+    np.testing.assert_array_equal(out["masks"].transpose(2, 0, 1), data["aligned_valid_masks"])
+    np.testing.assert_array_equal(out["final_valid"], data["final_valid"])
+    np.testing.assert_array_equal(np.sort(out["pixels"].ravel()), np.sort(video[1][data["final_valid"]]))
+    assert out["n"].item() == 3
+
+
+def test_names_that_are_not_ascii_load_in_octave(config, caplog):
+    (config.root / "rec1.tif").rename(config.root / "zürich 1.tif")
+    run_session(config)
+    assert "is not ASCII" in caplog.text
+    out = octave(
+        config.final_results,
+        "s = pyflow_load_session('.'); name = s.recordings{3}; save('-v7', 'out.mat', 'name');",
+    )
+    assert out["name"].item() == r"z\xfcrich 1"
+    assert np.load(config.final_results / "final_valid_idx.npz")["recordings"][2] == "zürich 1"
+
+
+def test_a_session_of_pyflowreg_loads(tmp_path, shared):
+    shutil.copyfile(
+        shared / "reference" / "toolbox" / "mat_io" / "peer.mat", tmp_path / "final_valid_idx.mat"
+    )
+    octave(
+        tmp_path,
+        """
+        s = pyflow_load_session('.');
+        assert(islogical(s.final_valid) && isequal(size(s.aligned_valid_masks), [3 1]));
+        assert(isequal(size(s.aligned_valid_masks{2}), size(s.final_valid)));
+        assert(isequal(size(s.temporal_averages{1}), size(s.final_valid)));
+        assert(iscellstr(s.compensated_h5_paths) && s.n == 3);
+        """,
+    )
+
+
+def test_stages_2_and_3_go_on_from_octave(tmp_path):
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 4000, (5, 24, 30), dtype=np.uint16)
+    masks = rng.random(video.shape) > 0.1
+    scipy.io.savemat(
+        tmp_path / "in.mat", {"video": video.transpose(1, 2, 0), "masks": masks.transpose(1, 2, 0)}
+    )
+    octave(tmp_path, "load('in.mat'); pyflow_write_recording('outputs/rec1', {video, video + 1}, masks);")
+    config = SessionConfig(root=tmp_path, output_root="outputs", sigma_smooth=1)
+    run_stage2(config)
+    mask = run_stage3(config)
+    np.testing.assert_array_equal(mask, masks.all(axis=0))
+    average = np.load(tmp_path / "outputs" / "rec1" / "temporal_average.npy")
+    np.testing.assert_allclose(average, np.stack([video.mean(axis=0), video.mean(axis=0) + 1], axis=-1))
+
+
+def test_errors_in_octave_name_the_file(tmp_path):
+    for call, word in (
+        ("pyflow_load_session('.')", "final_valid_idx.mat is missing"),
+        ("pyflow_read_video('gone.hdf5')", "there is no file gone.hdf5"),
+        (
+            "pyflow_write_recording('x', ones(2, 3, 4), ones(2, 3, 5))",
+            "channel 1 is [2 3 4], but the masks are [2 3 5]",
+        ),
+    ):
+        script = f"try, {call}; message = ''; catch e, message = e.message; end"
+        script += "; save('-v7', 'out.mat', 'message');"
+        assert word in octave(tmp_path, script)["message"].item()
