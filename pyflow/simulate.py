@@ -1,0 +1,576 @@
+"""Two-photon recordings and sessions with known truth.
+
+A scene (somata, processes, neuropil, vessels) is rendered once on a canvas larger than the frame. Frames look at it
+through motion that goes on while a frame is scanned, with calcium transients, shot noise and read noise. Every
+displacement is known exactly: it is the inverse of the coordinates at which the scene was sampled.
+
+Displacements are backward, in pixels: ``rest(y, x) = frame(y + v, x + u)`` with ``u = w[..., 0]``, ``v = w[..., 1]``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import expit
+
+_SPLINE_BORDER = 12  # a cubic spline's coefficients decay below float32 within this many pixels
+_INVERSION_STEPS = 30  # fixed-point steps; fields contract by their slope, well under 1/2 a step
+
+
+@dataclass(frozen=True)
+class SimulatedRecording:
+    """A recording and its truth.
+
+    Attributes
+    ----------
+    movie : ndarray, shape (T, H, W), uint16
+        What the detector gave.
+    displacement_px : ndarray, shape (T, H, W, 2), float32
+        True backward displacement of every frame onto the scene at rest, in pixels.
+    template : ndarray, shape (H, W), float32
+        The scene at rest, without noise and transients, in the movie's grey values.
+    masks : ndarray, shape (N, H, W), bool
+        Somata, at rest.
+    cell_ids : ndarray, shape (N,), int
+        Which cell of the field of view each is; the same in every recording of a session.
+    traces : ndarray, shape (N, T), float32
+        Relative fluorescence change dF/F of each.
+    """
+
+    movie: np.ndarray
+    displacement_px: np.ndarray
+    template: np.ndarray
+    masks: np.ndarray
+    cell_ids: np.ndarray
+    traces: np.ndarray
+
+    def save(self, path: str | Path) -> None:
+        """Write the movie as ``<path>.tif`` and the truth as ``<path>.npz``, folders included.
+
+        Raises
+        ------
+        OSError
+            A file cannot be written.
+        """
+        from pyflow.io import get_video_file_writer
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with get_video_file_writer(path.with_name(f"{path.name}.tif"), "TIFF") as writer:
+            writer.write_frames(self.movie)
+        truth = {name: value for name, value in vars(self).items() if name != "movie"}
+        np.savez(path.with_name(f"{path.name}.npz"), **truth)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SimulatedRecording":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such recording.
+        """
+        from pyflow.io import open_video
+
+        path = Path(path)
+        with open_video(path.with_name(f"{path.name}.tif")) as reader:
+            movie = reader[..., 0]
+        with np.load(path.with_name(f"{path.name}.npz"), allow_pickle=False) as truth:
+            return cls(movie=movie, **truth)
+
+
+@dataclass(frozen=True)
+class SimulatedSession:
+    """Several recordings of one field of view.
+
+    Attributes
+    ----------
+    recordings : tuple of SimulatedRecording
+    names : tuple of str
+        ``day1``, ``day2`` ...
+    center : int
+        The recording whose frame the others are aligned to.
+    between_px : ndarray, shape (N, H, W, 2), float32
+        True backward displacement of each recording's scene at rest into the centre's, in pixels.
+    """
+
+    recordings: tuple[SimulatedRecording, ...]
+    names: tuple[str, ...]
+    center: int
+    between_px: np.ndarray
+
+    def save(self, folder: str | Path) -> None:
+        """Write every recording (see `SimulatedRecording.save`) into a folder, the truth below ``truth``.
+
+        Raises
+        ------
+        OSError
+            A file cannot be written.
+        """
+        folder = Path(folder)
+        truth = folder / "truth"
+        truth.mkdir(parents=True, exist_ok=True)
+        for name, recording in zip(self.names, self.recordings, strict=True):
+            recording.save(truth / name)
+            (truth / f"{name}.tif").replace(folder / f"{name}.tif")
+        np.savez(truth / "session.npz", between_px=self.between_px, center=self.center, names=self.names)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SimulatedSession":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such session.
+        """
+        from pyflow.io import open_video
+
+        folder = Path(folder)
+        with np.load(folder / "truth" / "session.npz", allow_pickle=False) as session:
+            names, center, between = session["names"].tolist(), int(session["center"]), session["between_px"]
+        recordings = []
+        for name in names:
+            with (
+                open_video(folder / f"{name}.tif") as reader,
+                np.load(folder / "truth" / f"{name}.npz") as truth,
+            ):
+                recordings.append(SimulatedRecording(movie=reader[..., 0], **truth))
+        return cls(tuple(recordings), tuple(names), center, between)
+
+
+def simulate_recording(
+    shape: tuple[int, int] = (256, 256),
+    n_frames: int = 100,
+    *,
+    photons: float = 12.0,
+    rigid_px: float = 4.0,
+    nonrigid_px: float = 1.5,
+    jerks: int = 3,
+    scan_shear: bool = True,
+    read_noise: float = 0.5,
+    frame_rate_hz: float = 15.0,
+    seed: int = 0,
+) -> SimulatedRecording:
+    """Simulate one recording.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        (H, W) of a frame.
+    n_frames : int
+    photons : float
+        Mean photons per pixel and frame; 3 is dark, 40 bright.
+    rigid_px, nonrigid_px : float
+        Largest displacement of the whole frame, and of its bending beyond that, in pixels.
+    jerks : int
+        Sudden movements of up to `rigid_px` more, over within a few frames.
+    scan_shear : bool
+        Rows are scanned one after the other while the brain moves; False: every frame is taken at once.
+    read_noise : float
+        Standard deviation in photons.
+    frame_rate_hz : float
+    seed : int
+        Same seed, same recording.
+
+    Returns
+    -------
+    SimulatedRecording
+
+    Raises
+    ------
+    ValueError
+        A size or amount is negative, or the frame smaller than 32 x 32.
+    """
+    rng = np.random.default_rng(seed)
+    margin = _margin(rigid_px, nonrigid_px, 0.0, 0.0)
+    _check(shape, n_frames, photons, rigid_px, nonrigid_px)
+    scene = _Scene(shape, margin, rng)
+    motion = _motion(shape, n_frames, rigid_px, nonrigid_px, jerks, scan_shear, frame_rate_hz, rng)
+    still = np.zeros((*shape, 2), np.float32)
+    present = np.arange(len(scene.patches))
+    return _record(scene, still, present, motion, photons, read_noise, frame_rate_hz, 1.0, rng)
+
+
+def simulate_session(
+    n_recordings: int = 3,
+    shape: tuple[int, int] = (256, 256),
+    n_frames: int = 60,
+    *,
+    photons: float = 12.0,
+    rigid_px: float = 4.0,
+    nonrigid_px: float = 1.5,
+    jerks: int = 3,
+    scan_shear: bool = True,
+    offset_px: float = 8.0,
+    deformation_px: float = 1.5,
+    turnover: float = 0.15,
+    read_noise: float = 0.5,
+    frame_rate_hz: float = 15.0,
+    seed: int = 0,
+) -> SimulatedSession:
+    """Simulate several recordings of one field of view.
+
+    Parameters
+    ----------
+    n_recordings : int
+    offset_px, deformation_px : float
+        Largest shift of the field of view from one day to the centre's, and of its smooth change beyond that, in pixels.
+    turnover : float
+        Share of the cells that is missing from each recording.
+    shape, n_frames, photons, rigid_px, nonrigid_px, jerks, scan_shear, read_noise, frame_rate_hz, seed
+        See `simulate_recording`.
+
+    Returns
+    -------
+    SimulatedSession
+        The middle recording is the centre.
+
+    Raises
+    ------
+    ValueError
+        A size or amount is negative, or the frame smaller than 32 x 32.
+    """
+    _check(shape, n_frames, photons, rigid_px, nonrigid_px)
+    if n_recordings < 1 or offset_px < 0 or deformation_px < 0 or not 0 <= turnover < 1:
+        raise ValueError(
+            f"n_recordings {n_recordings}, offset_px {offset_px}, deformation_px {deformation_px}, turnover {turnover}: "
+            "expected at least 1, not negative, not negative, and within [0, 1)"
+        )
+    rng = np.random.default_rng(seed)
+    scene = _Scene(shape, _margin(rigid_px, nonrigid_px, offset_px, deformation_px), rng)
+    center = n_recordings // 2
+    recordings, between = [], []
+    for number in range(n_recordings):
+        shift = np.zeros((*shape, 2), np.float32)
+        if number != center:
+            shift += rng.uniform(-offset_px, offset_px, 2)
+            shift += _bending(shape, 1, deformation_px, rng)[0]
+        present = np.flatnonzero(rng.random(len(scene.patches)) >= turnover)
+        motion = _motion(shape, n_frames, rigid_px, nonrigid_px, jerks, scan_shear, frame_rate_hz, rng)
+        brightness = rng.uniform(0.8, 1.25)
+        recordings.append(
+            _record(scene, shift, present, motion, photons, read_noise, frame_rate_hz, brightness, rng)
+        )
+        between.append(invert(shift))
+    names = tuple(f"day{number + 1}" for number in range(n_recordings))
+    return SimulatedSession(tuple(recordings), names, center, np.stack(between))
+
+
+def invert(sampling: np.ndarray) -> np.ndarray:
+    """Backward displacement that undoes a sampling.
+
+    Parameters
+    ----------
+    sampling : ndarray, shape (H, W, 2), float
+        The image shows the scene at ``(y + s_y, x + s_x)``, in pixels, smooth.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 2), float32
+        w with ``w(q) = -s(q + w(q))``: looked up there, the image shows the scene at q.
+    """
+    rows, columns = np.mgrid[: sampling.shape[0], : sampling.shape[1]]
+    u, v = -sampling[..., 0], -sampling[..., 1]
+    for _ in range(_INVERSION_STEPS):
+        at = (rows + v, columns + u)
+        new = [-ndimage.map_coordinates(sampling[..., axis], at, order=1, mode="nearest") for axis in (0, 1)]
+        change = max(np.abs(new[0] - u).max(), np.abs(new[1] - v).max())
+        u, v = new
+        if change < 1e-4:
+            break
+    return np.stack([u, v], axis=-1).astype(np.float32)
+
+
+def endpoint_error(w: np.ndarray, truth: np.ndarray, border: int = 0) -> float:
+    """Mean distance between displacements, in pixels.
+
+    Parameters
+    ----------
+    w, truth : ndarray, shape (..., H, W, 2)
+    border : int
+        Pixels left out on every side.
+
+    Returns
+    -------
+    float
+    """
+    return float(np.hypot(*np.moveaxis(_inside(w - truth, border), -1, 0)).mean())
+
+
+def jitter(w: np.ndarray, truth: np.ndarray, border: int = 0) -> float:
+    """Endpoint error without what is common to all frames, in pixels.
+
+    Each pixel's median difference over time only says where the template sits; what is left is motion that was not
+    removed, or that was put in.
+
+    Parameters
+    ----------
+    w, truth : ndarray, shape (T, H, W, 2)
+    border : int
+        Pixels left out on every side.
+
+    Returns
+    -------
+    float
+    """
+    difference = _inside(w - truth, border)
+    return float(np.hypot(*np.moveaxis(difference - np.median(difference, axis=0), -1, 0)).mean())
+
+
+def _inside(field: np.ndarray, border: int) -> np.ndarray:
+    height, width = field.shape[-3:-1]
+    return field[..., border : height - border, border : width - border, :]
+
+
+def _check(
+    shape: tuple[int, int], n_frames: int, photons: float, rigid_px: float, nonrigid_px: float
+) -> None:
+    if min(shape) < 32:
+        raise ValueError(f"shape is {shape}, expected at least (32, 32)")
+    if n_frames < 1 or photons <= 0 or rigid_px < 0 or nonrigid_px < 0:
+        raise ValueError(
+            f"n_frames {n_frames}, photons {photons}, rigid_px {rigid_px}, nonrigid_px {nonrigid_px}: "
+            "expected at least 1, positive, and two that are not negative"
+        )
+
+
+def _margin(rigid_px: float, nonrigid_px: float, offset_px: float, deformation_px: float) -> int:
+    """Canvas beyond the frame on every side: all that motion can bring in, and the spline's border."""
+    return int(np.ceil(2 * rigid_px + nonrigid_px + offset_px + deformation_px)) + _SPLINE_BORDER
+
+
+class _Scene:
+    """The field of view on its canvas, as cubic spline coefficients.
+
+    Attributes
+    ----------
+    still : ndarray, shape (H + 2 margin, W + 2 margin)
+        Coefficients of everything that is not a soma, per unit of brightness.
+    patches : list of (slice, slice), ndarray
+        Each soma's place on the canvas and its coefficients.
+    """
+
+    def __init__(self, shape: tuple[int, int], margin: int, rng: np.random.Generator) -> None:
+        self.shape, self.margin = shape, margin
+        canvas = (shape[0] + 2 * margin, shape[1] + 2 * margin)
+        light = 1 + 0.35 * _noise(canvas, min(shape) / 3, rng)
+        vessels = _vessels(canvas, rng)
+        texture = (
+            0.22 * _noise(canvas, 1.6, rng) + 0.22 * _noise(canvas, 4, rng) + 0.25 * _noise(canvas, 12, rng)
+        )
+        background = np.exp(texture) + 1.3 * _processes(canvas, rng)
+        self.still = _coefficients(background * light * vessels)
+        self.patches = []
+        for (rows, columns), soma in _somata(canvas, rng):
+            shaded = soma * (light * vessels)[rows, columns]
+            self.patches.append(((rows, columns), _coefficients(shaded), soma > 0.5 * soma.max()))
+
+    def at_rest(self, present: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        """Canvas coefficients with the somata `present`, each times its gain."""
+        canvas = self.still.copy()
+        for number, gain in zip(present, gains, strict=True):
+            place, coefficients, _ = self.patches[number]
+            canvas[place] += gain * coefficients
+        return canvas
+
+    def sample(self, canvas: np.ndarray, shift: np.ndarray, order: int = 3) -> np.ndarray:
+        """The scene at every pixel of the frame plus a shift (H, W, 2)."""
+        rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
+        at = (rows + shift[..., 1] + self.margin, columns + shift[..., 0] + self.margin)
+        return ndimage.map_coordinates(canvas, at, order=order, prefilter=False, mode="nearest")
+
+
+def _coefficients(image: np.ndarray) -> np.ndarray:
+    return ndimage.spline_filter(image.astype(np.float32), order=3, output=np.float32, mode="mirror")
+
+
+def _record(
+    scene: _Scene,
+    shift: np.ndarray,
+    present: np.ndarray,
+    motion: np.ndarray,
+    photons: float,
+    read_noise: float,
+    frame_rate_hz: float,
+    brightness: float,
+    rng: np.random.Generator,
+) -> SimulatedRecording:
+    """Record a scene that a day's `shift` has moved, through the `motion` (T, H, W, 2) of the frames."""
+    gain, offset = 30.0, 200.0  # detector counts per photon, and without light
+    resting = np.full(len(present), 1.0)
+    rest = scene.sample(scene.at_rest(present, resting), shift)
+    scale = brightness * photons / rest.mean()
+    traces = _transients(len(present), len(motion), frame_rate_hz, rng)
+    movie = np.empty((len(motion), *scene.shape), np.uint16)
+    truth = np.empty((*movie.shape, 2), np.float32)
+    for t, moved in enumerate(motion):
+        total = moved + _at(shift, moved)
+        light = scale * scene.sample(scene.at_rest(present, resting + traces[:, t]), total)
+        counts = rng.poisson(np.maximum(light, 0)) + rng.normal(0, read_noise, light.shape)
+        movie[t] = np.clip(np.rint(gain * counts + offset), 0, 65535)
+        truth[t] = invert(moved)
+    masks = []
+    for number in present:
+        canvas = np.zeros(scene.still.shape, np.float32)
+        place, _, inside = scene.patches[number]
+        canvas[place] = inside
+        masks.append(scene.sample(canvas, shift, order=1) > 0.5)
+    masks = np.stack(masks) if masks else np.zeros((0, *scene.shape), bool)
+    seen = masks.any(axis=(1, 2))
+    template = (gain * scale * rest + offset).astype(np.float32)
+    return SimulatedRecording(movie, truth, template, masks[seen], present[seen], traces[seen])
+
+
+def _at(field: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """A field (H, W, 2) looked up at every pixel plus `moved`."""
+    if not field.any():
+        return field
+    rows, columns = np.mgrid[: field.shape[0], : field.shape[1]]
+    at = (rows + moved[..., 1], columns + moved[..., 0])
+    parts = [ndimage.map_coordinates(field[..., axis], at, order=1, mode="nearest") for axis in (0, 1)]
+    return np.stack(parts, axis=-1)
+
+
+# ---- motion -----------------------------------------------------------------------------------------------
+
+
+def _motion(
+    shape: tuple[int, int],
+    n_frames: int,
+    rigid_px: float,
+    nonrigid_px: float,
+    jerks: int,
+    scan_shear: bool,
+    frame_rate_hz: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Where each pixel of each frame looks, relative to rest: (T, H, W, 2), float32."""
+    per_frame = 16
+    time = np.arange(n_frames * per_frame + 1) / per_frame
+    walk = ndimage.gaussian_filter1d(
+        rng.standard_normal((2, len(time))).cumsum(axis=1), 2.0 * per_frame, axis=1
+    )
+    breathing = np.sin(2 * np.pi * rng.uniform(1.5, 2.5) / frame_rate_hz * time + rng.uniform(0, 6))
+    path = _scaled(walk - walk.mean(axis=1, keepdims=True), 0.8 * rigid_px)
+    path += 0.2 * rigid_px * breathing * rng.uniform(-1, 1, (2, 1))
+    for start in rng.uniform(0, n_frames, jerks):
+        direction = rng.uniform(-1, 1, (2, 1)) * rigid_px
+        path += (
+            direction * np.exp(-(time - start) / 1.2) * (1 - np.exp(-(time - start) / 0.15)) * (time > start)
+        )
+    row_time = np.arange(shape[0]) / shape[0] if scan_shear else np.zeros(shape[0])
+    motion = _bending(shape, n_frames, nonrigid_px, rng)
+    for t in range(n_frames):
+        for axis in (0, 1):
+            motion[t, ..., axis] += np.interp(t + row_time, time, path[axis])[:, np.newaxis]
+    return motion
+
+
+def _bending(shape: tuple[int, int], n_frames: int, amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """Displacement (T, H, W, 2), smooth in space and time, largest component `amplitude`."""
+    knots = rng.standard_normal((n_frames, 5, 5, 2))
+    if n_frames > 1:
+        knots = ndimage.gaussian_filter1d(knots, min(4.0, n_frames / 4), axis=0, mode="nearest")
+    knots = _scaled(knots - knots.mean(axis=(0, 1, 2)), amplitude)
+    at = np.meshgrid(np.linspace(0, 4, shape[0]), np.linspace(0, 4, shape[1]), indexing="ij")
+    field = np.empty((n_frames, *shape, 2), np.float32)
+    for t in range(n_frames):
+        for axis in (0, 1):
+            field[t, ..., axis] = ndimage.map_coordinates(knots[t, ..., axis], at, order=3, mode="mirror")
+    return field
+
+
+def _scaled(values: np.ndarray, largest: float) -> np.ndarray:
+    top = np.abs(values).max()
+    return values * (largest / top) if top > 0 else values
+
+
+# ---- the scene --------------------------------------------------------------------------------------------
+
+
+def _noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of mean 0 and standard deviation 1."""
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="wrap")
+    return (smooth - smooth.mean()) / smooth.std()
+
+
+def _curve(shape: tuple[int, int], bend: float, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Points (n, 2) of a wandering line, half a pixel apart."""
+    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(bend * rng.standard_normal(length))
+    start = rng.uniform(0, 1, 2) * shape
+    return start + np.cumsum(0.5 * np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=0)
+
+
+def _draw(shape: tuple[int, int], points: np.ndarray, values: np.ndarray | float = 1.0) -> np.ndarray:
+    image = np.zeros(shape, np.float32)
+    where = np.rint(points).astype(int)
+    inside = ((where >= 0) & (where < shape)).all(axis=1)
+    np.maximum.at(image, tuple(where[inside].T), np.broadcast_to(values, len(points))[inside])
+    return image
+
+
+def _processes(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Dendrites and axons: thin bright lines, some out of focus."""
+    image = np.zeros(shape, np.float32)
+    per_pixel = 1 / 900
+    for sigma, share in ((0.8, 0.35), (1.4, 0.65)):
+        lines = np.zeros(shape, np.float32)
+        for _ in range(int(share * per_pixel * shape[0] * shape[1])):
+            points = _curve(shape, 0.05, int(rng.integers(30, 160)), rng)
+            lines = np.maximum(lines, _draw(shape, points, rng.gamma(2.0, 0.5)))
+        image += ndimage.gaussian_filter(lines, sigma) * sigma * 1.5
+    return image
+
+
+def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Factor on the light: dark tubes that branch, softer where they lie above the plane."""
+    shade = np.ones(shape, np.float32)
+    for _ in range(max(2, shape[0] * shape[1] // 25000)):
+        radius = rng.uniform(1.5, 6.0)
+        trunk = _curve(shape, 0.02, 4 * max(shape), rng)
+        branch = _curve(shape, 0.05, max(shape), rng)
+        branch += trunk[len(trunk) // 3] - branch[0]
+        for points, r in ((trunk, radius), (branch, 0.6 * radius)):
+            distance = ndimage.distance_transform_edt(_draw(shape, points) == 0)
+            edge = rng.uniform(0.8, 2.5)
+            shade *= 1 - 0.75 * expit((r - distance) / edge)
+    return shade
+
+
+def _somata(shape: tuple[int, int], rng: np.random.Generator) -> list[tuple[tuple[slice, slice], np.ndarray]]:
+    """Cell bodies with dark nuclei: place on the canvas and brightness at rest."""
+    reach = 10 + _SPLINE_BORDER
+    found: list[tuple[tuple[slice, slice], np.ndarray]] = []
+    centres: list[np.ndarray] = []
+    for _ in range(shape[0] * shape[1] // 700):
+        centre = rng.uniform(reach, np.array(shape) - reach)
+        radius = rng.uniform(4.0, 6.5)
+        if centres and np.hypot(*(np.array(centres) - centre).T).min() < 11:
+            continue
+        centres.append(centre)
+        first = np.floor(centre).astype(int) - reach
+        y, x = np.mgrid[: 2 * reach, : 2 * reach] - (centre - first)[:, np.newaxis, np.newaxis]
+        angle, stretch = rng.uniform(0, np.pi), rng.uniform(1.0, 1.3)
+        a, b = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        wobble = 1 + 0.08 * np.sin(3 * np.arctan2(b, a) + rng.uniform(0, 6))
+        distance = np.hypot(a / stretch, b * stretch) / wobble
+        body = expit((radius - distance) / 0.6)
+        nucleus = rng.uniform(0.3, 0.8) * expit((0.55 * radius - distance) / 0.6)
+        texture = 1 + 0.1 * _noise(distance.shape, 1.2, rng)
+        brightness = rng.lognormal(0.2, 0.6)
+        place = (slice(first[0], first[0] + 2 * reach), slice(first[1], first[1] + 2 * reach))
+        found.append((place, (brightness * body * (1 - nucleus) * texture).astype(np.float32)))
+    return found
+
+
+def _transients(n_cells: int, n_frames: int, frame_rate_hz: float, rng: np.random.Generator) -> np.ndarray:
+    """dF/F (N, T) of cells that fire in bursts: fast rise, decay over about half a second."""
+    lead = int(3 * frame_rate_hz)
+    rate = rng.lognormal(np.log(0.15), 0.8, (n_cells, 1)) / frame_rate_hz
+    spikes = rng.poisson(rate, (n_cells, n_frames + lead)) * rng.uniform(0.5, 1.5, (n_cells, n_frames + lead))
+    time = np.arange(lead) / frame_rate_hz
+    kernel = np.exp(-time / 0.6) - np.exp(-time / 0.07)
+    traces = np.apply_along_axis(np.convolve, 1, spikes, kernel / kernel.max())[:, lead : lead + n_frames]
+    return traces.astype(np.float32)
