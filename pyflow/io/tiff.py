@@ -1,7 +1,6 @@
 """Videos in TIFF files."""
 
 import logging
-import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from pyflow.io.video import VideoReader, VideoWriter, _as_slice
+from pyflow.io.video import VideoReader, VideoWriter
 
 
 class TiffReader(VideoReader):
     """Reads TIFF: classic and BigTIFF, ImageJ hyperstacks of any size, OME, compressed or not.
 
-    Uncompressed files whose pages lie one after the other are memory mapped; the others are decoded page by page.
+    Uncompressed files whose pages lie one after the other are copied from disk; the others are decoded page by page.
 
     Parameters
     ----------
@@ -47,7 +46,9 @@ class TiffReader(VideoReader):
         self.dtype = np.dtype(series.dtype)
         self._samples = samples
         self.shape = (len(self._pages), height, width, self._pages.shape[1] * samples)
-        self._mapped = self._map(series) if series.dataoffset is not None else None
+        self._stored_dtype = self.dtype.newbyteorder(self._file.byteorder)
+        self._first_byte = series.dataoffset
+        self._stream = open(self.path, "rb") if series.dataoffset is not None else None  # noqa: SIM115
 
     @contextmanager
     def _complaints(self) -> Iterator[list[str]]:
@@ -130,25 +131,29 @@ class TiffReader(VideoReader):
             return pixels // int(np.prod(first.shape))
         return None
 
-    def _map(self, series: tifffile.TiffPageSeries) -> np.ndarray:
-        """Pages (n, H, W, S) in the file's byte order, without reading them."""
-        with open(self.path, "rb") as file:
-            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        dtype = np.dtype(series.dtype).newbyteorder(self._file.byteorder)
-        pixels = np.frombuffer(self._memory, dtype, int(np.prod(series.shape)), series.dataoffset)
-        return pixels.reshape(self._pages.size, *self.shape[1:3], self._samples)
+    def _copy(self, pages: np.ndarray) -> np.ndarray:
+        """Pages of a file that holds them one after the other.
+
+        Plain reads, not a memory map: mapped pages would stay in the process's memory.
+        """
+        out = np.empty((len(pages), *self.shape[1:3], self._samples), self._stored_dtype)
+        page_bytes = out[:1].nbytes
+        breaks = np.flatnonzero(np.diff(pages) != 1) + 1
+        for run, target in zip(np.split(pages, breaks), np.split(out, breaks), strict=True):
+            if len(run):
+                self._stream.seek(self._first_byte + int(run[0]) * page_bytes)
+                self._stream.readinto(target.reshape(-1).view(np.uint8))
+        return out
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         pages = self._pages[indices].ravel()
-        if self._mapped is not None:
-            found = self._mapped[_as_slice(pages)]
-        elif len(pages):
-            found = self._decode(pages)
+        if self._stream is not None or not len(pages):
+            found = self._copy(pages)
         else:
-            found = np.empty(0, self.dtype)
+            found = self._decode(pages)
         found = found.reshape(len(indices), self._pages.shape[1], *self.shape[1:3], self._samples)
         frames = np.moveaxis(found, 1, 3).reshape(len(indices), *self.shape[1:])
-        return np.array(frames, dtype=self.dtype, order="C")
+        return np.ascontiguousarray(frames, dtype=self.dtype)
 
     def _decode(self, pages: np.ndarray) -> np.ndarray:
         try:
@@ -160,7 +165,8 @@ class TiffReader(VideoReader):
 
     def close(self) -> None:
         """Close the file."""
-        self._mapped = None
+        if self._stream is not None:
+            self._stream.close()
         self._file.close()
 
 

@@ -177,7 +177,10 @@ def compensate_recording(
         key = checkpoint_key(source, options, reference)
         state, sink = _resume(options, key) if resume else (None, None)
         if state is None:
-            state = _begin(source, options, reference)
+            try:
+                state = _begin(source, options, reference)
+            except ValueError as error:
+                raise ValueError(f"{options.input_file}: {error}") from error
             sink = FileSink(options, key, 0)
         with sink:
             _run(source, options, state, _output_dtype(source, options), sink, progress)

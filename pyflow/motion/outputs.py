@@ -86,6 +86,8 @@ class FileSink:
     def __init__(self, options: OFOptions, key: str, frames_done: int) -> None:
         self._checkpoint = options.output_path / _CHECKPOINT_FILE
         self._key = key
+        if frames_done == 0:  # from now on, the hidden files are no longer those of an older checkpoint
+            self._checkpoint.unlink(missing_ok=True)
         with ExitStack() as stack:
             self._writers = {
                 name: stack.enter_context(writer) for name, writer in _open_writers(options, frames_done)

@@ -35,9 +35,7 @@ STAGES = ("stage1", "stage2", "stage3")
 # taken for new ones.
 SCHEMA_VERSION = {"stage1": 1, "stage2": 1, "stage3": 1}
 
-_ENDS = (
-    1 << 18
-)  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
+_ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 
 
 def fingerprint(path: Path, *, mtime: bool = True) -> dict[str, Any]:

@@ -76,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(run)
     run.add_argument("--stage", type=int, choices=(1, 2, 3), help="only this stage")
     run.add_argument("--index", type=int, metavar="K", help="stage 1 of one recording, counted from 0")
-    run.add_argument(
-        "--array", action="store_true", help="stage 1 of the recording this job array's task is about"
-    )
+    run.add_argument("--array", action="store_true", help="stage 1 of the recording this job array's task is about")
     run.add_argument(
         "--of-params",
         nargs="+",
@@ -151,11 +149,7 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressCallback) -> None:
-    array = (
-        options.array
-        or options.index is not None
-        or (config.scheduler == "array" and options.stage in (None, 1))
-    )
+    array = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
     if array:
         run_stage1_array(config, options.index, progress=progress)
     elif options.stage == 1:
@@ -171,11 +165,7 @@ def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressC
 def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Path) -> None:
     console = Console(highlight=False)
     marker = read_marker(config.final_results, "stage3")
-    alone = (
-        options.array
-        or options.index is not None
-        or (config.scheduler == "array" and options.stage in (None, 1))
-    )
+    alone = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
     if alone:
         console.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
     elif options.stage in (None, 3) and marker:
@@ -201,15 +191,10 @@ def _words(state: State) -> str:
 def _demo(options: argparse.Namespace, console: Console) -> int:
     with _progress(console) as progress:
         report = run_demo(options.folder, progress=progress)
-    table = Table(
-        "recording",
-        "frames/s",
-        "error before [px]",
-        "after [px]",
-        "valid pixels",
-        "shift to the centre [px]: found",
-        "true",
-    )
+    titles = ("frames\nper s", "error\nbefore", "error\nafter", "valid\npixels", "shift\nfound", "shift\ntrue")
+    table = Table("recording", title="errors and shifts to the centre in pixels")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
     for row in report.recordings:
         table.add_row(
             row.name,
@@ -217,14 +202,12 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             f"{row.error_before_px:.2f}",
             f"{row.error_after_px:.2f}",
             str(row.valid_pixels),
-            "({:.2f}, {:.2f})".format(*row.shift_found_px),
-            "({:.2f}, {:.2f})".format(*row.shift_true_px),
+            "{:.1f}, {:.1f}".format(*row.shift_found_px),
+            "{:.1f}, {:.1f}".format(*row.shift_true_px),
         )
     out = Console(highlight=False)
     out.print(table)
-    out.print(
-        f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}"
-    )
+    out.print(f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}")
     out.print(f"session:    {report.config_file}", soft_wrap=True)
     out.print(f"results:    {report.results}", soft_wrap=True)
     if report.picture is not None:

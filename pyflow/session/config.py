@@ -106,9 +106,7 @@ class SessionConfig(BaseModel):
             data["flow_options"] = data.pop("of_options_override")
         unknown = [key for key in data if key not in cls.model_fields]
         if unknown:
-            raise ValueError(
-                "; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown)
-            )
+            raise ValueError("; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown))
         return data
 
     @field_validator("pattern", mode="after")
@@ -131,9 +129,7 @@ class SessionConfig(BaseModel):
             return value
         value = root / value.expanduser()
         if root.resolve().is_relative_to(value.resolve()):
-            raise ValueError(
-                f"{value} is or contains root ({root}), so results could not be told from recordings"
-            )
+            raise ValueError(f"{value} is or contains root ({root}), so results could not be told from recordings")
         return value
 
     @field_validator("scheduler", "flow_backend", "align_output_format", mode="after")
@@ -264,9 +260,7 @@ class SessionConfig(BaseModel):
             suggestion = _suggest(self.center, [f.name for f in files])
             raise ValueError(f"center {self.center!r} is not among the recordings{suggestion}")
         if len(matches) > 1:
-            raise ValueError(
-                f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}"
-            )
+            raise ValueError(f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}")
         return matches[0]
 
 

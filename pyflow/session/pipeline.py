@@ -72,9 +72,7 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
     first = [stage1_state(config, recording) for recording in recordings]
     if not all(state.done for state in first):
         waiting = State(False, "waits for stage 1 of all recordings")
-        return [
-            RecordingState(r.name, state, waiting) for r, state in zip(recordings, first, strict=True)
-        ], waiting
+        return [RecordingState(r.name, state, waiting) for r, state in zip(recordings, first, strict=True)], waiting
     session = open_session(config)
     second = [
         check_done(result.recording.folder, "stage2", field_parts(config, result, session.center))
@@ -84,6 +82,4 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         third = session_state(config, session)
     else:
         third = State(False, "waits for stage 2 of all recordings")
-    return [
-        RecordingState(r.name, *states) for r, *states in zip(recordings, first, second, strict=True)
-    ], third
+    return [RecordingState(r.name, *states) for r, *states in zip(recordings, first, second, strict=True)], third

@@ -87,9 +87,7 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     names = [file.stem for file in files]
     for rename in (lambda f: f.name, lambda f: _relative(f, config.root).replace("/", "_")):
         count = Counter(name.casefold() for name in names)
-        names = [
-            rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)
-        ]
+        names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
     taken: dict[str, Path] = {}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)

@@ -226,9 +226,7 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
         if mask_path.is_file():
             counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
             if len(counts) != reader.frame_count:
-                raise ValueError(
-                    f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}"
-                )
+                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
         if not counts.any():
             raise ValueError(f"{compensated_path}: no frame has a valid pixel")
         total = np.zeros(reader.shape[1:], np.float64)

@@ -92,9 +92,7 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     return [recording.folder for recording in recordings]
 
 
-def run_stage1_array(
-    config: SessionConfig, index: int | None = None, *, progress: Progress | None = None
-) -> Path:
+def run_stage1_array(config: SessionConfig, index: int | None = None, *, progress: Progress | None = None) -> Path:
     """Compensate the one recording that a job array's task is about.
 
     The list of recordings is frozen when the array's first task starts, so that an input file that appears
@@ -127,9 +125,7 @@ def run_stage1_array(
     else:
         recordings = find_recordings(config)
     if not 0 <= index < len(recordings):
-        raise ValueError(
-            f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0"
-        )
+        raise ValueError(f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0")
     recording = recordings[index]
     failures = check_recordings([_find_center(config, recordings), recording])
     try:
@@ -213,8 +209,7 @@ def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
         first = first or (recording.path, shape)
         if shape != first[1]:
             raise ValueError(
-                f"recordings differ in size: frames (H, W, C) of {first[0]} are {first[1]}, "
-                f"of {recording.path} {shape}"
+                f"recordings differ in size: frames (H, W, C) of {first[0]} are {first[1]}, of {recording.path} {shape}"
             )
     return failures
 

@@ -55,9 +55,7 @@ def compute_between_displacement(
         The shapes differ, or a value is NaN or infinite.
     """
     if reference_avg.shape != current_avg.shape:
-        raise ValueError(
-            f"average's shape {current_avg.shape} does not match the centre's {reference_avg.shape}"
-        )
+        raise ValueError(f"average's shape {current_avg.shape} does not match the centre's {reference_avg.shape}")
     for name, image in (("centre's", reference_avg), ("recording's", current_avg)):
         if not np.isfinite(image).all():
             raise ValueError(
@@ -82,11 +80,7 @@ def compute_between_displacement(
 
 def _smooth(image: np.ndarray, config: SessionConfig) -> np.ndarray:
     image = image.astype(np.float32)
-    return (
-        gaussian_filter(image, config.sigma_smooth, n_threads=config.n_threads)
-        if config.sigma_smooth
-        else image
-    )
+    return gaussian_filter(image, config.sigma_smooth, n_threads=config.n_threads) if config.sigma_smooth else image
 
 
 def _same_contrast(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,9 +158,7 @@ def _align(
         try:
             w = compute_between_displacement(averages[session.middle_idx], average, config)
         except ValueError as error:
-            raise ValueError(
-                f"{recording.name} against the centre {center.recording.name}: {error}"
-            ) from error
+            raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
     unmark(recording.folder, "stage2")
     save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
     seconds = time.perf_counter() - started

@@ -176,9 +176,7 @@ def align_sequence_video(
             ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
         ):
             for first, frames in reader.batches(chunk_size):
-                warped = pool.map(
-                    lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames
-                )
+                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
                 writer.write_frames(np.stack(list(warped)))
                 if progress is not None:
                     progress(first + len(frames), reader.frame_count)
@@ -266,8 +264,7 @@ def session_parts(config: SessionConfig, session: Session) -> dict[str, Any]:
         },
         "center": session.center.recording.name,
         "recordings": {
-            result.recording.name: make_key(field_parts(config, result, session.center))
-            for result in session.results
+            result.recording.name: make_key(field_parts(config, result, session.center)) for result in session.results
         },
     }
 
@@ -305,9 +302,7 @@ def _check_arguments(
     session: Session, fields: list[np.ndarray], middle_idx: int | None, given: list[np.ndarray] | None
 ) -> None:
     if middle_idx is not None and middle_idx != session.middle_idx:
-        raise ValueError(
-            f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}"
-        )
+        raise ValueError(f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}")
     if given is None:
         return
     if len(given) != len(fields):
@@ -389,9 +384,7 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
         source = fields[0]
         counts, n_frames = _count_inside(source)
     else:
-        logger.warning(
-            "%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE
-        )
+        logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
         return np.ones(shape, np.int64), 1
     if counts.shape != shape:
         raise ValueError(f"{source}: masks of shape {counts.shape}, but the average has {shape}")
@@ -416,9 +409,7 @@ def _save(folder: Path, results: dict[str, Any]) -> list[Path]:
     npz, mat = folder / f"{RESULT_FILE}.npz", folder / f"{RESULT_FILE}.mat"
     save_npz(npz, **{key: np.asarray(value) for key, value in results.items()})
     with replacing(mat) as temporary:
-        scipy.io.savemat(
-            temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column"
-        )
+        scipy.io.savemat(temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column")
     masks = {folder / f"{RESULT_FILE}.png": results["final_valid"]}
     for i, name in enumerate(names):
         masks[folder / f"{name}_valid_idx.png"] = results["per_seq_valid_masks"][i]

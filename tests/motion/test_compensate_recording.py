@@ -144,15 +144,21 @@ def test_interrupted_and_resumed_equals_uninterrupted(monkeypatch, tmp_path, opt
     assert_same_contents(options.output_path, expected)
 
 
-def test_other_options_or_input_start_over(options, movie):
+def test_another_input_starts_over(options, movie):
     with pytest.raises(Killed):
         compensate_recording(options, progress=stop_at(9))
-    for changed in (options.replace(alpha=20), options):
-        tifffile.imwrite(options.input_file, np.flip(movie[..., 0], axis=1))
+    tifffile.imwrite(options.input_file, np.flip(movie[..., 0], axis=1))
+    done = []
+    compensate_recording(options, progress=lambda n, total: done.append(n))
+    assert done[0] == 1
+
+
+def test_a_run_with_other_options_ends_the_one_before(options):
+    for changed in (options, options.replace(alpha=20), options):
         done = []
         with pytest.raises(Killed):
             compensate_recording(
-                changed, progress=lambda n, total, done=done: done.append(n) or stop_at(9)(n, total)
+                changed, progress=lambda n, total, done=done: done.append(n) or stop_at(6)(n, total)
             )
         assert done[0] == 1
 
@@ -196,6 +202,14 @@ def test_earlier_results_stay_until_new_ones_are_whole(options):
         compensate_recording(options.replace(alpha=50), progress=stop_at(9))
     with h5py.File(options.output_path / "compensated.hdf5") as file:
         np.testing.assert_array_equal(file["ch1"][:], before)
+
+
+def test_recording_without_image_is_named(options, movie):
+    tifffile.imwrite(options.input_file, np.zeros_like(movie[..., 0]))
+    with pytest.raises(ValueError, match=r"recording\.tif: none of the 12 reference frames"):
+        compensate_recording(options)
+    with pytest.raises(ValueError, match=r"recording\.tif: none of the 12 frames"):
+        compensate_recording(options, reference=movie[0])
 
 
 def test_missing_input_is_named(tmp_path):

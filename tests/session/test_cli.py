@@ -147,8 +147,8 @@ def run_slowly(session, frames_per_s):
         "from pyflow.session import cli\n"
         "def slow(name, done, total):\n"
         f"    print(name, done, flush=True); time.sleep({1 / frames_per_s})\n"
-        "from contextlib import contextmanager\n"
-        "cli._progress = contextmanager(lambda console: iter([slow]))\n"
+        "from contextlib import nullcontext\n"
+        "cli._progress = lambda console: nullcontext(slow)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = [sys.executable, "-c", code, str(session), "--stage", "1"]
