@@ -62,9 +62,7 @@ class Hdf5Reader(VideoReader):
             return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
         if len(videos) == 1:
             return list(videos.values())
-        problem = (
-            "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
-        )
+        problem = "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
         raise ValueError(f"{self.path}: {problem}; found: {listed}")
 
     def _layout(self) -> tuple[int | None, tuple[int, int, int, int]]:

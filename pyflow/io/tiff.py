@@ -1,6 +1,7 @@
 """Videos in TIFF files."""
 
 import logging
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,9 @@ class TiffReader(VideoReader):
                 series = self._series()
                 self._pages, samples = self._page_table(series, n_channels)
                 self._check_complete(series, complaints)
+            except (tifffile.TiffFileError, struct.error) as error:
+                self._file.close()
+                raise ValueError(f"{self.path}: damaged or truncated: {error}") from error
             except BaseException:
                 self._file.close()
                 raise

@@ -282,9 +282,7 @@ class VideoWriter(ABC):
         if frames.ndim == 3:
             frames = frames[..., np.newaxis]
         if frames.ndim != 4:
-            raise ValueError(
-                f"{self.path}: frames of shape {frames.shape}, expected (n, H, W) or (n, H, W, C)"
-            )
+            raise ValueError(f"{self.path}: frames of shape {frames.shape}, expected (n, H, W) or (n, H, W, C)")
         if self._frame_shape is None:
             self._frame_shape, self._dtype = frames.shape[1:], frames.dtype
         if frames.shape[1:] != self._frame_shape or frames.dtype != self._dtype:

@@ -38,9 +38,7 @@ def test_damaged_outputs_are_noticed(tmp_path, damage):
     assert "x.npy" in state.reason
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"stage1": "done"}', '{"stage1": "done", "markers": 3}', "\0" * 40]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"stage1": "done"}', '{"stage1": "done", "markers": 3}', "\0" * 40])
 def test_an_unreadable_marker_counts_as_absent(tmp_path, text):
     (tmp_path / "status.json").write_text(text)
     assert not artifacts.check_done(tmp_path, "stage1", {}).done

@@ -177,16 +177,12 @@ def test_kill_and_run_again_equals_one_run(session, write_recordings, config, co
     assert main([str(again)]) == 0
     clean = contents(config.replace(output_root="clean", final_results="clean_results"))
     rename = {"clean": "compensated_outputs", "clean_results": "final_results"}
-    clean = {
-        "/".join([rename[name.split("/")[0]], *name.split("/")[1:]]): array for name, array in clean.items()
-    }
+    clean = {"/".join([rename[name.split("/")[0]], *name.split("/")[1:]]): array for name, array in clean.items()}
     assert resumed.keys() == clean.keys()
     for name in resumed:
         if "paths" not in name:
             np.testing.assert_array_equal(resumed[name], clean[name], err_msg=name)
-    leftovers = [
-        path.name for path in config.output_root.rglob("*") if "partial" in path.name or path.name == ".claim"
-    ]
+    leftovers = [path.name for path in config.output_root.rglob("*") if "partial" in path.name or path.name == ".claim"]
     assert not leftovers
 
 

@@ -19,9 +19,7 @@ def write(path, text):
 
 
 def test_defaults_and_paths(tmp_path):
-    config = SessionConfig.from_file(
-        write(tmp_path / "session.toml", 'root = "data"\nfinal_results = "/else/where"')
-    )
+    config = SessionConfig.from_file(write(tmp_path / "session.toml", 'root = "data"\nfinal_results = "/else/where"'))
     assert config.root == tmp_path / "data"
     assert config.output_root == tmp_path / "data" / "compensated_outputs"
     assert str(config.final_results) == "/else/where"

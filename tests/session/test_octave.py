@@ -84,9 +84,7 @@ def test_names_that_are_not_ascii_load_in_octave(config, caplog):
 
 
 def test_a_session_of_pyflowreg_loads(tmp_path, shared):
-    shutil.copyfile(
-        shared / "reference" / "toolbox" / "mat_io" / "peer.mat", tmp_path / "final_valid_idx.mat"
-    )
+    shutil.copyfile(shared / "reference" / "toolbox" / "mat_io" / "peer.mat", tmp_path / "final_valid_idx.mat")
     octave(
         tmp_path,
         """
@@ -103,9 +101,7 @@ def test_stages_2_and_3_go_on_from_octave(tmp_path):
     rng = np.random.default_rng(0)
     video = rng.integers(0, 4000, (5, 24, 30), dtype=np.uint16)
     masks = rng.random(video.shape) > 0.1
-    scipy.io.savemat(
-        tmp_path / "in.mat", {"video": video.transpose(1, 2, 0), "masks": masks.transpose(1, 2, 0)}
-    )
+    scipy.io.savemat(tmp_path / "in.mat", {"video": video.transpose(1, 2, 0), "masks": masks.transpose(1, 2, 0)})
     octave(tmp_path, "load('in.mat'); pyflow_write_recording('outputs/rec1', video, masks);")
     config = SessionConfig(root=tmp_path, output_root="outputs", sigma_smooth=1)
     run_stage2(config)

@@ -63,9 +63,7 @@ def test_session_end_to_end(config, shifts, contents):
     before = arrays["compensated_outputs/rec10/temporal_average.npy"]
     after = arrays["final_results/aligned_rec10.tif"].mean(axis=0)
     assert arrays["final_results/aligned_rec10.tif"].shape == (6, 48, 56)
-    assert (
-        np.corrcoef(after[mask], average[mask])[0, 1] > 0.99 > np.corrcoef(before[mask], average[mask])[0, 1]
-    )
+    assert np.corrcoef(after[mask], average[mask])[0, 1] > 0.99 > np.corrcoef(before[mask], average[mask])[0, 1]
 
 
 def test_mat_file_is_laid_out_as_matlab_has_it(config):
@@ -82,9 +80,7 @@ def test_mat_file_is_laid_out_as_matlab_has_it(config):
         np.testing.assert_array_equal(np.stack([mat[name][i, 0] for i in range(3)]), npz[name])
     assert mat["displacement_fields"][2, 0].shape == (48, 56, 2)
     np.testing.assert_array_equal(mat["displacement_fields"][2, 0][..., 1], npz["displacement_fields_v"][2])
-    np.testing.assert_array_equal(
-        np.moveaxis(mat["displacement_fields_u"], -1, 0), npz["displacement_fields_u"]
-    )
+    np.testing.assert_array_equal(np.moveaxis(mat["displacement_fields_u"], -1, 0), npz["displacement_fields_u"])
     assert [cell[0].item() for cell in mat["recordings"]] == ["rec1", "rec2", "rec10"]
 
 
@@ -135,16 +131,12 @@ def test_a_replaced_recording_and_what_depends_on_it_run_again(config, write_rec
     tifffile.imwrite(path, tifffile.imread(path)[::-1])
     run_session(config)
     changed = {
-        path.relative_to(config.root).as_posix()
-        for path in modified(config)
-        if before[path] != path.stat().st_mtime_ns
+        path.relative_to(config.root).as_posix() for path in modified(config) if before[path] != path.stat().st_mtime_ns
     }
     assert "compensated_outputs/rec1/compensated.hdf5" in changed
     assert "compensated_outputs/rec1/w_to_reference.npz" in changed
     assert "final_results/aligned_rec1.tif" in changed
-    assert not any(
-        "rec10/" in name or "rec2/" in name or name.endswith("aligned_rec2.tif") for name in changed
-    )
+    assert not any("rec10/" in name or "rec2/" in name or name.endswith("aligned_rec2.tif") for name in changed)
     resumed = contents(config)
     assert_same(resumed, contents_of_a_clean_run(config, contents))
 
@@ -207,9 +199,7 @@ def test_resume_false_recomputes_everything(config):
 def test_the_folder_can_be_moved(config, tmp_path):
     mask = run_session(config)
     shutil.move(config.root, tmp_path / "moved")
-    moved = config.replace(
-        root=tmp_path / "moved", output_root="compensated_outputs", final_results="final_results"
-    )
+    moved = config.replace(root=tmp_path / "moved", output_root="compensated_outputs", final_results="final_results")
     assert session_status(moved)[1].done
     np.testing.assert_array_equal(run_session(moved), mask)
 
@@ -464,3 +454,36 @@ def test_a_matlab_folder_is_accepted(tmp_path, shared, change, caplog):
     run_stage2(config)
     run_stage3(config)
     assert modified(config) == before
+
+
+class Killed(BaseException):
+    """Ends a run as a signal does: no handler of the session's catches it."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_stopped_at_any_file_and_run_again_equals_one_run(config, contents, monkeypatch, when):
+    clean = config.replace(output_root="clean", final_results="clean_results")
+    real, count = os.replace, 0
+
+    def counting(source, target):
+        nonlocal count
+        count += 1
+        if count == stop_at and when == "before":
+            raise Killed
+        real(source, target)
+        if count == stop_at and when == "after":
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", counting)
+    stop_at = 0
+    run_session(clean)
+    expected = {name.split("/", 1)[1]: array for name, array in contents(clean).items() if "paths" not in name}
+    for stop_at in np.linspace(1, count, 7).astype(int):
+        count = 0
+        shutil.rmtree(config.output_root, ignore_errors=True)
+        shutil.rmtree(config.final_results, ignore_errors=True)
+        with pytest.raises(Killed):
+            run_session(config)
+        run_session(config)
+        found = {name.split("/", 1)[1]: array for name, array in contents(config).items() if "paths" not in name}
+        assert_same(found, expected)
