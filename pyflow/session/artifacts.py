@@ -14,17 +14,19 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import h5py
 import imagecodecs
 import numpy as np
+
+from pyflow import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +184,7 @@ def mark_done(
         "outputs": {p.relative_to(folder).as_posix(): fingerprint(p, mtime=False) for p in outputs},
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": {"pyflow": __version__, "numpy": np.__version__, "h5py": h5py.__version__},
         **details,
     }
     save_json(folder / STATUS_FILE, status)
@@ -197,23 +199,14 @@ def unmark(folder: Path, *stages: str) -> None:
     save_json(folder / STATUS_FILE, status)
 
 
-def _versions() -> dict[str, str]:
-    try:
-        own = version("pyflow-2p")
-    except PackageNotFoundError:
-        own = "not installed"
-    return {
-        "pyflow": own,
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-        "hdf5": h5py.version.hdf5_version,
-    }
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of `path` when the block ends well, else vanishes."""
-    temporary = path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -234,15 +227,12 @@ def save_json(path: Path, data: Any) -> None:
 
 def create_json(path: Path, data: Any) -> None:
     """Write JSON unless the file exists; of several processes at once, one succeeds."""
-    temporary = path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(data), encoding="utf-8")
-    try:
+    with suppress(FileExistsError):
         os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    temporary.unlink()
 
 
 def save_npy(path: Path, array: np.ndarray) -> None:
@@ -265,6 +255,7 @@ def save_mask(path: Path, mask: np.ndarray) -> None:
 
 _HEARTBEAT_S = 20.0
 _STALE_S = 300.0
+_TOKEN = uuid.uuid4().hex  # tells this process from an earlier one with its number
 
 
 @contextmanager
@@ -284,15 +275,15 @@ def claim(folder: Path) -> Iterator[None]:
     try:
         _create_claim(path)
     except FileExistsError:
-        holder = _stale_holder(path)
-        logger.warning("%s: taking over from a process that is gone (%s)", folder, holder)
+        logger.warning("%s: taking over from a process that is gone (%s)", folder, _stale_holder(path))
         path.unlink(missing_ok=True)
         _create_claim(path)
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(_HEARTBEAT_S):
-            os.utime(path)
+            with suppress(OSError):
+                os.utime(path)
 
     heart = threading.Thread(target=beat, name="claim", daemon=True)
     heart.start()
@@ -301,23 +292,29 @@ def claim(folder: Path) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        path.unlink(missing_ok=True)
+        if _read_claim(path).get("token") == _TOKEN:
+            path.unlink()
 
 
 def _create_claim(path: Path) -> None:
     with open(path, "x", encoding="utf-8") as file:
-        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": _TOKEN}, file)
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    """Return who holds a claim; empty where nobody does, or is killed or busy writing it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _stale_holder(path: Path) -> dict[str, Any]:
     """Return who held a claim that may be taken over; raise BlockingIOError if it may not."""
     age = time.time() - path.stat().st_mtime
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # killed while it wrote, or just about to write
-        holder = {}
+    holder = _read_claim(path)
     here = holder.get("host") == socket.gethostname() and os.name == "posix"
-    if age > _STALE_S or (here and not _is_running(holder["pid"])):
+    if age > _STALE_S or (here and not _is_running(holder)):
         return holder
     raise BlockingIOError(
         f"{path.parent}: process {holder.get('pid')} on {holder.get('host')} works on it; "
@@ -325,9 +322,11 @@ def _stale_holder(path: Path) -> dict[str, Any]:
     )
 
 
-def _is_running(pid: int) -> bool:
+def _is_running(holder: dict[str, Any]) -> bool:
+    if holder["pid"] == os.getpid():
+        return holder["token"] == _TOKEN
     try:
-        os.kill(pid, 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:

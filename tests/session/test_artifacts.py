@@ -68,11 +68,19 @@ def test_a_folder_has_one_claim(tmp_path):
     assert not (tmp_path / ".claim").exists()
 
 
-def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
-    holder = {"host": artifacts.socket.gethostname(), "pid": 2**22 + 1}
+@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()])
+def test_a_claim_of_a_dead_process_is_taken_over(tmp_path, pid):
+    holder = {"host": artifacts.socket.gethostname(), "pid": pid, "token": "of an earlier process"}
     (tmp_path / ".claim").write_text(json.dumps(holder))
     with artifacts.claim(tmp_path):
-        assert json.loads((tmp_path / ".claim").read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / ".claim").read_text())["token"] == artifacts._TOKEN
+
+
+def test_a_claim_that_was_taken_over_is_left_alone(tmp_path):
+    path = tmp_path / ".claim"
+    with artifacts.claim(tmp_path):
+        path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "another"}))
+    assert path.exists()
 
 
 def test_a_claim_from_elsewhere_holds_while_it_is_fresh(tmp_path):

@@ -478,8 +478,8 @@ def test_stopped_at_any_file_and_run_again_equals_one_run(config, contents, monk
     stop_at = 0
     run_session(clean)
     expected = {name.split("/", 1)[1]: array for name, array in contents(clean).items() if "paths" not in name}
-    for stop_at in np.linspace(1, count, 7).astype(int):
-        count = 0
+    for place in np.linspace(1, count, 7).astype(int):
+        count, stop_at = 0, place
         shutil.rmtree(config.output_root, ignore_errors=True)
         shutil.rmtree(config.final_results, ignore_errors=True)
         with pytest.raises(Killed):
