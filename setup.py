@@ -57,7 +57,8 @@ class BuildKernels(build_ext):
     def build_extensions(self):
         msvc = self.compiler.compiler_type == "msvc"
         # no contraction, no reassociation: all variants give the same bits
-        common = ["/O2", "/fp:precise"] if msvc else ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+        exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+        common = ["/O2", "/fp:precise"] if msvc else ["-O3", *exact]
         self.openmp = openmp_flags(self.compiler, msvc)
         self.variants = variants(msvc)
         self.common = common

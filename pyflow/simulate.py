@@ -216,7 +216,7 @@ def simulate_session(
     ----------
     n_recordings : int
     offset_px, deformation_px : float
-        Largest shift of the field of view from one day to the centre's, and of its smooth change beyond that, in pixels.
+        Largest shift of the field of view against the centre's, and of its smooth change beyond that, in pixels.
     turnover : float
         Share of the cells that is missing from each recording.
     shape, n_frames, photons, rigid_px, nonrigid_px, jerks, scan_shear, read_noise, frame_rate_hz, seed
@@ -235,7 +235,8 @@ def simulate_session(
     _check(shape, n_frames, photons, rigid_px, nonrigid_px)
     if n_recordings < 1 or offset_px < 0 or deformation_px < 0 or not 0 <= turnover < 1:
         raise ValueError(
-            f"n_recordings {n_recordings}, offset_px {offset_px}, deformation_px {deformation_px}, turnover {turnover}: "
+            f"n_recordings {n_recordings}, offset_px {offset_px}, deformation_px {deformation_px}, "
+            f"turnover {turnover}: "
             "expected at least 1, not negative, not negative, and within [0, 1)"
         )
     rng = np.random.default_rng(seed)

@@ -16,8 +16,8 @@ cdef extern from "solver.h" nogil:
         int update_lag
     ctypedef struct pf_solver_kernels:
         size_t (*scratch_size)(const pf_solver_params *p, int n_threads) noexcept nogil
-        int (*solve)(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
-                  float *scratch, int n_threads) noexcept nogil
+        int (*solve)(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du,
+                     float *dv, float *scratch, int n_threads) noexcept nogil
     const pf_solver_kernels *pf_solver_select(int level)
 
 cdef const pf_solver_kernels *kernels = pf_solver_select(LEVEL)

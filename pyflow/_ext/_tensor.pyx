@@ -9,7 +9,7 @@ cdef extern from "split.h" nogil:
 cdef extern from "tensor.h" nogil:
     ctypedef struct pf_tensor_kernels:
         int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
-                          float zeta, float *out, int n_threads) noexcept nogil
+                             float zeta, float *out, int n_threads) noexcept nogil
     const pf_tensor_kernels *pf_tensor_select(int level)
 
 cdef const pf_tensor_kernels *kernels = pf_tensor_select(LEVEL)

@@ -7,7 +7,7 @@ from pyflow._ext._status import check
 cdef extern from "warp.h" nogil:
     ctypedef struct pf_warp_kernels:
         int (*image)(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
-                  float h_col, int interpolation, float *out, int n_threads) noexcept nogil
+                     float h_col, int interpolation, float *out, int n_threads) noexcept nogil
         int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
                     int n_threads) noexcept nogil
         int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil

@@ -82,6 +82,7 @@ class NativeLevel:
         self._free = {}
 
     def __call__(self, warped, u, v, n_threads):
+        """Increment (du, dv) of the displacement (u, v), in full-size pixels."""
         free = self._free.setdefault(n_threads, deque())
         tensor, scratch = self._borrow(free, n_threads)
         for c, (f1, f2) in enumerate(zip(self._reference, warped, strict=True)):

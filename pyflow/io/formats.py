@@ -45,7 +45,7 @@ def open_video(source: Source | list[Source] | tuple[Source, ...], **options: An
         readers: list[VideoReader] = []
         try:
             for one in source:
-                readers.append(open_video(one, **options))
+                readers.append(open_video(one, **options))  # noqa: PERF401 what is open must be known when one fails
             return ChannelReader(readers)
         except BaseException:
             for reader in readers:

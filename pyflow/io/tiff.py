@@ -151,10 +151,7 @@ class TiffReader(VideoReader):
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         pages = self._pages[indices].ravel()
-        if self._stream is not None or not len(pages):
-            found = self._copy(pages)
-        else:
-            found = self._decode(pages)
+        found = self._copy(pages) if self._stream is not None or not len(pages) else self._decode(pages)
         found = found.reshape(len(indices), self._pages.shape[1], *self.shape[1:3], self._samples)
         frames = np.moveaxis(found, 1, 3).reshape(len(indices), *self.shape[1:])
         return np.ascontiguousarray(frames, dtype=self.dtype)

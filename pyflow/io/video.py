@@ -34,8 +34,8 @@ class VideoReader(ABC):
     def _read(self, indices: np.ndarray) -> np.ndarray:
         """Frames (n, H, W, C) at valid, non-negative indices, in a new array."""
 
-    def close(self) -> None:
-        """Let go of the file."""
+    def close(self) -> None:  # noqa: B027
+        """Let go of the file, where there is one."""
 
     @property
     def frame_count(self) -> int:
@@ -262,7 +262,7 @@ class VideoWriter(ABC):
     def _close_file(self) -> None:
         """Close the hidden file, with everything written."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027
         """Hand everything so far to the operating system."""
 
     def write_frames(self, frames: np.ndarray) -> None:

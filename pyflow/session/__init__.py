@@ -3,7 +3,12 @@
 from pyflow.session.config import SessionConfig
 from pyflow.session.pipeline import run_session, session_status
 from pyflow.session.recordings import Recording, discover_input_files, find_recordings
-from pyflow.session.stage1_compensate import SessionError, run_stage1, run_stage1_array
+from pyflow.session.stage1_compensate import (
+    SessionError,
+    compute_and_save_temporal_average,
+    run_stage1,
+    run_stage1_array,
+)
 from pyflow.session.stage2_between_avgs import compute_between_displacement, run_stage2
 from pyflow.session.stage3_valid_mask import align_sequence_video, load_idx_and_compute_mask, run_stage3
 
@@ -12,6 +17,7 @@ __all__ = [
     "SessionConfig",
     "SessionError",
     "align_sequence_video",
+    "compute_and_save_temporal_average",
     "compute_between_displacement",
     "discover_input_files",
     "find_recordings",

@@ -12,7 +12,9 @@ import h5py
 import numpy as np
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
-from pyflow.session.artifacts import read_marker
+from pyflow.io import open_video
+from pyflow.plots import plot_before_after
+from pyflow.session.artifacts import read_marker, replacing
 from pyflow.session.config import SessionConfig
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
@@ -183,4 +185,25 @@ def _mean_shift(field: np.ndarray) -> tuple[float, float]:
 
 
 def _picture(config: SessionConfig, recordings: list[Recording]) -> Path | None:
-    return None
+    """Draw all recordings, one after the other, as recorded and in the centre's frame."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return None
+    recorded, aligned = (
+        np.concatenate([_movie(path) for path in paths])
+        for paths in (
+            [recording.path for recording in recordings],
+            [config.final_results / f"aligned_{recording.name}.tif" for recording in recordings],
+        )
+    )
+    path = config.final_results / "before_after.png"
+    title = f"{len(recordings)} recordings of one field of view, before and after"
+    with replacing(path) as temporary:
+        plot_before_after(recorded, aligned, title=title).savefig(temporary, format="png")
+    return path
+
+
+def _movie(path: Path) -> np.ndarray:
+    with open_video(path) as reader:
+        return reader[:][..., 0]

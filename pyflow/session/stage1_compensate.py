@@ -28,6 +28,9 @@ from pyflow.session.results import (
     stage1_parts,
     stage1_state,
 )
+from pyflow.session.results import (
+    compute_and_save_temporal_average as compute_and_save_temporal_average,
+)
 
 logger = logging.getLogger(__name__)
 

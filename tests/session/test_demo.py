@@ -17,6 +17,7 @@ def test_demo_finds_the_known_motion(tmp_path, monkeypatch, capsys):
     (report,) = reports
     assert report.mask_iou > 0.98
     assert len(report.recordings) == 3
+    assert report.picture.stat().st_size > 10_000
     for recording in report.recordings:
         assert recording.error_after_px < 0.5 < 1 < recording.error_before_px
         assert recording.shift_found_px == pytest.approx(recording.shift_true_px, abs=0.5)

@@ -22,8 +22,7 @@ from pyflow.session import (
     run_stage3,
     session_status,
 )
-from pyflow.session.results import compute_and_save_temporal_average
-from pyflow.session.stage1_compensate import get_array_task_id
+from pyflow.session.stage1_compensate import compute_and_save_temporal_average, get_array_task_id
 
 
 def write_masks(path, masks, dataset="idx"):
