@@ -436,19 +436,26 @@ static void fill(level *l, const float *u, const float *v)
         }
 }
 
+static int check(const pf_solver_params *p, int n_threads)
+{
+    if (p->h <= 0 || p->w <= 0 || (size_t)p->h * p->w < 2 || p->n_channels <= 0) return PF_ESHAPE;
+    if (p->iterations < 1 || p->update_lag < 1 || 2 * sweeps_per_block(p) >= MAX_STAGES || n_threads < 1) return PF_EVALUE;
+    if (!(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0)) return PF_EVALUE;
+    return PF_OK;
+}
+
 static size_t scratch_size(const pf_solver_params *p, int n_threads)
 {
     level l;
+    if (check(p, n_threads) != PF_OK) return 1;
     return lay_out(&l, p, n_threads, NULL) + PF_PAD; /* room to align */
 }
 
 static int solve(const pf_solver_params *p, const float *tensor, const float *u, const float *v, float *du, float *dv,
                  float *scratch, int n_threads)
 {
-    if (p->h <= 0 || p->w <= 0 || (size_t)p->h * p->w < 2 || p->n_channels <= 0) return PF_ESHAPE;
-    if (p->iterations < 1 || p->update_lag < 1 || 2 * pf_min_int(p->update_lag, p->iterations) >= MAX_STAGES
-        || !(p->alpha_x > 0) || !(p->alpha_y > 0) || !(p->h_row > 0) || !(p->h_col > 0) || !(p->a_smooth > 0) || n_threads < 1)
-        return PF_EVALUE;
+    const int status = check(p, n_threads);
+    if (status != PF_OK) return status;
     level l;
     lay_out(&l, p, n_threads, scratch + (-((uintptr_t)scratch / sizeof(float)) & (PF_PAD - 1)));
     l.tensor = tensor;

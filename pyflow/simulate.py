@@ -251,9 +251,7 @@ def simulate_session(
         present = np.flatnonzero(rng.random(len(scene.patches)) >= turnover)
         motion = _motion(shape, n_frames, rigid_px, nonrigid_px, jerks, scan_shear, frame_rate_hz, rng)
         brightness = rng.uniform(0.8, 1.25)
-        recordings.append(
-            _record(scene, shift, present, motion, photons, read_noise, frame_rate_hz, brightness, rng)
-        )
+        recordings.append(_record(scene, shift, present, motion, photons, read_noise, frame_rate_hz, brightness, rng))
         between.append(invert(shift))
     names = tuple(f"day{number + 1}" for number in range(n_recordings))
     return SimulatedSession(tuple(recordings), names, center, np.stack(between))
@@ -325,9 +323,7 @@ def _inside(field: np.ndarray, border: int) -> np.ndarray:
     return field[..., border : height - border, border : width - border, :]
 
 
-def _check(
-    shape: tuple[int, int], n_frames: int, photons: float, rigid_px: float, nonrigid_px: float
-) -> None:
+def _check(shape: tuple[int, int], n_frames: int, photons: float, rigid_px: float, nonrigid_px: float) -> None:
     if min(shape) < 32:
         raise ValueError(f"shape is {shape}, expected at least (32, 32)")
     if n_frames < 1 or photons <= 0 or rigid_px < 0 or nonrigid_px < 0:
@@ -358,9 +354,7 @@ class _Scene:
         canvas = (shape[0] + 2 * margin, shape[1] + 2 * margin)
         light = 1 + 0.35 * _noise(canvas, min(shape) / 3, rng)
         vessels = _vessels(canvas, rng)
-        texture = (
-            0.22 * _noise(canvas, 1.6, rng) + 0.22 * _noise(canvas, 4, rng) + 0.25 * _noise(canvas, 12, rng)
-        )
+        texture = 0.22 * _noise(canvas, 1.6, rng) + 0.22 * _noise(canvas, 4, rng) + 0.25 * _noise(canvas, 12, rng)
         background = np.exp(texture) + 1.3 * _processes(canvas, rng)
         self.still = _coefficients(background * light * vessels)
         self.patches = []
@@ -450,17 +444,13 @@ def _motion(
     """Where each pixel of each frame looks, relative to rest: (T, H, W, 2), float32."""
     per_frame = 16
     time = np.arange(n_frames * per_frame + 1) / per_frame
-    walk = ndimage.gaussian_filter1d(
-        rng.standard_normal((2, len(time))).cumsum(axis=1), 2.0 * per_frame, axis=1
-    )
+    walk = ndimage.gaussian_filter1d(rng.standard_normal((2, len(time))).cumsum(axis=1), 2.0 * per_frame, axis=1)
     breathing = np.sin(2 * np.pi * rng.uniform(1.5, 2.5) / frame_rate_hz * time + rng.uniform(0, 6))
     path = _scaled(walk - walk.mean(axis=1, keepdims=True), 0.8 * rigid_px)
     path += 0.2 * rigid_px * breathing * rng.uniform(-1, 1, (2, 1))
     for start in rng.uniform(0, n_frames, jerks):
         direction = rng.uniform(-1, 1, (2, 1)) * rigid_px
-        path += (
-            direction * np.exp(-(time - start) / 1.2) * (1 - np.exp(-(time - start) / 0.15)) * (time > start)
-        )
+        path += direction * np.exp(-(time - start) / 1.2) * (1 - np.exp(-(time - start) / 0.15)) * (time > start)
     row_time = np.arange(shape[0]) / shape[0] if scan_shear else np.zeros(shape[0])
     motion = _bending(shape, n_frames, nonrigid_px, rng)
     for t in range(n_frames):

@@ -85,9 +85,7 @@ def test_cells_keep_their_identity_and_come_and_go():
     assert 0 < len(shared) < min(len(first.cell_ids), len(second.cell_ids))
     for a, b in zip(at, of, strict=True):
         moved = ndimage.center_of_mass(first.masks[a]), ndimage.center_of_mass(second.masks[b])
-        assert (
-            np.abs(np.subtract(*moved)).max() < 5 + 1.5 + 5
-        )  # offset, deformation, a soma cut by the border
+        assert np.abs(np.subtract(*moved)).max() < 5 + 1.5 + 5  # offset, deformation, a soma cut by the border
 
 
 def test_save_and_load(tmp_path):

@@ -161,7 +161,7 @@ class FlowEstimator:
                 a_smooth=float(a_smooth),
                 a_data=np.asarray(a_data, np.float32),
                 weight=weight,
-                weight_map=None if weight_map is None else resize_planes(weight_map, geometry.shape),
+                weight_map=_level_weights(weight_map, geometry.shape),
                 constancy=const_assumption,
                 iterations=int(iterations),
                 update_lag=int(update_lag),
@@ -254,6 +254,11 @@ def _image_pyramid(planes, shapes, n_threads=1):
         if 2 * min(shape) <= min(source.shape[1:]):
             source = found[-1]
     return found[::-1]
+
+
+def _level_weights(weight_map, shape):
+    """The weight map on a level; a cubic may overshoot, but a negative weight has no minimum."""
+    return None if weight_map is None else np.maximum(resize_planes(weight_map, shape), 0)
 
 
 def _depth(side, eta, levels):

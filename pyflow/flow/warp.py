@@ -116,9 +116,7 @@ def warp_planes(planes, u, v, fill, out, *, spacing=(1.0, 1.0), interpolation="c
         The interpolation is unknown.
     """
     if interpolation not in _warp.INTERPOLATIONS:
-        raise ValueError(
-            f"interpolation is {interpolation!r}, expected one of {', '.join(_warp.INTERPOLATIONS)}"
-        )
+        raise ValueError(f"interpolation is {interpolation!r}, expected one of {', '.join(_warp.INTERPOLATIONS)}")
     code = _warp.INTERPOLATIONS[interpolation]
     for c, plane in enumerate(planes):
         outside = None if fill is None else fill[c]

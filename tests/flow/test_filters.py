@@ -40,7 +40,9 @@ def test_resize_against_its_twin(image, shape, antialias):
 @settings(max_examples=40, deadline=None)
 @given(IMAGES, st.floats(0, 4), st.floats(0, 4))
 def test_gaussian_against_its_twin(image, sigma_y, sigma_x):
-    np.testing.assert_allclose(gaussian_filter(image, (sigma_y, sigma_x)), twin.gaussian(image, sigma_y, sigma_x), atol=1e-4)
+    np.testing.assert_allclose(
+        gaussian_filter(image, (sigma_y, sigma_x)), twin.gaussian(image, sigma_y, sigma_x), atol=1e-4
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,85 @@
+"""Motion tensor against its twin and the MATLAB toolbox."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import split
+from reference import tensor as twin
+
+from pyflow._ext import _tensor
+
+# float32 carries seven digits; second derivatives of nearly equal values lose two to three of them
+FLOAT32 = 2e-4
+
+
+def tensor(f1, f2, spacing=(1.0, 1.0), constancy="gc", zeta=1e-6, n_threads=1):
+    layout = np.zeros((f1.shape[0], 2, 6, _tensor.split_stride(f1.shape[1])), np.float32)
+    images = (np.ascontiguousarray(image, np.float32) for image in (f1, f2))
+    _tensor.motion_tensor(*images, *spacing, _tensor.CONSTANCIES[constancy], zeta, layout, n_threads)
+    return split.merge(layout, f1.shape[1])
+
+
+def assert_agrees(found, expected):
+    """Each component, relative to its largest value."""
+    for name, one, other in zip(twin.PLANES, found, expected, strict=True):
+        scale = max(np.abs(other).max(), 1e-12)
+        np.testing.assert_allclose(one / scale, other / scale, atol=FLOAT32, err_msg=name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 40)),
+    st.integers(0, 10**6),
+    st.sampled_from(["gc", "gray"]),
+    st.tuples(st.floats(0.5, 4), st.floats(0.5, 4)),
+)
+def test_against_its_twin(shape, seed, constancy, spacing):
+    f1, f2 = np.random.default_rng(seed).random((2, *shape), dtype=np.float32)
+    # zeta of the size of the derivatives: with the default, rounding in flat places is all there is to compare
+    expected = twin.motion_tensor(f1, f2, *spacing, constancy, zeta=1e-2)
+    assert_agrees(tensor(f1, f2, spacing, constancy, zeta=1e-2), expected)
+
+
+@pytest.mark.parametrize("case", [1, 2, 3])
+def test_against_the_toolbox(shared, case):
+    with np.load(shared / "reference" / "flow_reference.npz") as data:
+        images = [np.atleast_3d(data[f"tensor{case}_f{k}"]) for k in (1, 2)]
+        spacing = (float(data[f"tensor{case}_spacing"]),) * 2
+        for channel in range(images[0].shape[2]):
+            expected = [data[f"tensor{case}_{name}"][..., channel] for name in twin.PLANES]
+            assert all((plane[[0, -1]] == 0).all() and (plane[:, [0, -1]] == 0).all() for plane in expected)
+            found = tensor(*(image[..., channel] for image in images), spacing)
+            assert_agrees(found, [plane[1:-1, 1:-1] for plane in expected])
+
+
+@pytest.mark.parametrize("pair", ["p1", "p2", "p3"])
+@pytest.mark.parametrize("grid", ["h1", "h2"])
+def test_against_the_toolbox_on_uneven_grids(shared, pair, grid):
+    folder = shared / "reference" / "toolbox"
+    with np.load(folder / "inputs_pairs.npz") as inputs, np.load(folder / "a_motion_tensor.npz") as data:
+        cases = json.loads(str(data["params_json"]))["cases"]
+        fixed, moving = (np.atleast_3d(inputs[f"{pair}_{name}"]) for name in ("fixed", "moving"))
+        for channel in range(fixed.shape[2]):
+            name = f"{pair}_ch{channel + 1}_{grid}"
+            found = tensor(fixed[..., channel], moving[..., channel], (cases[name]["hy"], cases[name]["hx"]))
+            assert_agrees(found, np.moveaxis(data[name][1:-1, 1:-1], -1, 0))
+
+
+def test_identical_images_have_no_residual():
+    image = np.random.default_rng(0).random((20, 31), dtype=np.float32)
+    for constancy in ("gc", "gray"):
+        assert not tensor(image, image, constancy=constancy)[[2, 4, 5]].any()
+
+
+def test_same_bits_for_any_number_of_threads():
+    f1, f2 = np.random.default_rng(0).random((2, 70, 41), dtype=np.float32)
+    np.testing.assert_array_equal(tensor(f1, f2, n_threads=1), tensor(f1, f2, n_threads=3))
+
+
+@pytest.mark.parametrize("wrong", [{"zeta": 0.0}, {"spacing": (0.0, 1.0)}, {"spacing": (1.0, -1.0)}])
+def test_parameters_outside_their_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="motion_tensor: parameter outside its range"):
+        tensor(np.ones((5, 5)), np.ones((5, 5)), **wrong)
