@@ -120,9 +120,7 @@ def compensate_arr(
     options = OFOptions() if options is None else options
     movie = np.asarray(movie)
     if movie.ndim not in (3, 4) or 0 in movie.shape:
-        raise ValueError(
-            f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis"
-        )
+        raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
     source = _source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
     sink = ArraySink(len(source), source.frame_shape, _output_dtype(source, options))
     _run(source, options, _begin(source, options, reference), _output_dtype(source, options), sink, progress)
@@ -227,9 +225,7 @@ def _source(reader: VideoReader | np.ndarray, options: OFOptions, name: str) -> 
         raise ValueError(f"{name} has dtype {reader.dtype}, expected an integer or floating type")
     n_channels = reader.shape[3]
     if options.channel_idx is not None and max(options.channel_idx) >= n_channels:
-        raise ValueError(
-            f"channel_idx {options.channel_idx}: {name} has {n_channels} channels, counted from 0"
-        )
+        raise ValueError(f"channel_idx {options.channel_idx}: {name} has {n_channels} channels, counted from 0")
     return FrameSource(reader, options.channel_idx, options.bin_size)
 
 
@@ -239,9 +235,7 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and return the state before the first frame."""
-    raw = (
-        find_reference(source, options) if reference is None else as_reference(reference, source.frame_shape)
-    )
+    raw = find_reference(source, options) if reference is None else as_reference(reference, source.frame_shape)
     return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), len(source))
 
 

@@ -48,19 +48,13 @@ def _one_of(expected: str) -> Discriminator:
             return "text"
         return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
 
-    return Discriminator(
-        kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}"
-    )
+    return Discriminator(kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}")
 
 
 def _one_or_many_rows(value: Any) -> Any:
     """Let ``(1, 1, 0.1)`` stand for ``((1, 1, 0.1),)``; arrays and lists are welcome."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
-    return (
-        (value,)
-        if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple)
-        else value
-    )
+    return (value,) if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple) else value
 
 
 def _plain(value: Any) -> Any:
@@ -182,9 +176,7 @@ class OFOptions(BaseModel):
     output_file_name: Execution[str | None] = None
     output_typename: str | None = None
     compression: Execution[Literal["gzip"] | None] = None
-    channel_idx: (
-        Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None
-    ) = None
+    channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
 
     alpha: Annotated[
         Annotated[PositiveFloat, Tag("number")] | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")],
@@ -256,18 +248,14 @@ class OFOptions(BaseModel):
             except TypeError:
                 dtype = None
             if dtype is None or dtype.kind not in "uif":
-                raise ValueError(
-                    f"expected an integer or floating type such as 'uint16' or 'single', found {value!r}"
-                )
+                raise ValueError(f"expected an integer or floating type such as 'uint16' or 'single', found {value!r}")
         return value
 
     @field_validator("output_file_name")
     @classmethod
     def _bare_name(cls, value: str | None) -> str | None:
         if value is not None and Path(value).name != value:
-            raise ValueError(
-                f"expected a file name without a folder, found {value!r}; the folder is output_path"
-            )
+            raise ValueError(f"expected a file name without a folder, found {value!r}; the folder is output_path")
         return value
 
     @model_validator(mode="after")

@@ -89,9 +89,7 @@ class FileSink:
         if frames_done == 0:  # from now on, the hidden files are no longer those of an older checkpoint
             self._checkpoint.unlink(missing_ok=True)
         with ExitStack() as stack:
-            self._writers = {
-                name: stack.enter_context(writer) for name, writer in _open_writers(options, frames_done)
-            }
+            self._writers = {name: stack.enter_context(writer) for name, writer in _open_writers(options, frames_done)}
             self._behind = stack.enter_context(WriteBehind(_PIECES_BEHIND))
             self._stack = stack.pop_all()
 

@@ -75,9 +75,7 @@ class Preprocessor:
         scaled = (image.astype(self._low.dtype, copy=False) - self._low) * self._scale
         if (self._sigma_yx == self._sigma_yx[0]).all():
             return gaussian_filter(scaled, tuple(self._sigma_yx[0]), n_threads=1)
-        planes = [
-            gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)
-        ]
+        planes = [gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)]
         return np.stack(planes, axis=-1)
 
     def __call__(self, window: Sequence[np.ndarray]) -> np.ndarray:

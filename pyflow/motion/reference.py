@@ -93,9 +93,7 @@ def reference_indices(options: OFOptions, n_frames: int) -> list[int]:
             f"reference_frames {options.reference_frames!r} names none of the recording's {n_frames} frames"
         )
     if indices != wanted:
-        logger.info(
-            "the recording has %d frames: the reference is made from %s", n_frames, _described(indices)
-        )
+        logger.info("the recording has %d frames: the reference is made from %s", n_frames, _described(indices))
     return indices
 
 
@@ -162,6 +160,6 @@ def _read_image(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     with open_video(path) as reader:
         frames = FrameSource(reader)
-        return _mean(
-            frame for i in range(0, len(frames), frames.piece) for frame in frames.read(i, i + frames.piece)
-        )[0]
+        return _mean(frame for i in range(0, len(frames), frames.piece) for frame in frames.read(i, i + frames.piece))[
+            0
+        ]

@@ -138,9 +138,7 @@ class FrameRegistration:
     def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
-        return RegisteredFrame(
-            _cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem
-        )
+        return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
 
 
 def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:

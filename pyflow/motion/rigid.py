@@ -87,8 +87,7 @@ class RigidShift:
         offsets = np.arange(-self._upsample, self._upsample + 1) / self._upsample
         near = [p + offsets for p in peak]
         rows, cols = (
-            np.exp(2j * np.pi * np.outer(p, scipy.fft.fftfreq(n)))
-            for p, n in zip(near, self._size, strict=True)
+            np.exp(2j * np.pi * np.outer(p, scipy.fft.fftfreq(n))) for p, n in zip(near, self._size, strict=True)
         )
         fine = (rows @ cross @ cols.T).real
         best = np.unravel_index(fine.argmax(), fine.shape)

@@ -233,9 +233,7 @@ class UnitStore:
 
     def pins(self):
         """What people decided: kind (link, unlink, lock), both units, time, author."""
-        units = (
-            f"s{x}.name AS session_{x}, u{x}.group_name AS group_{x}, u{x}.unit_name AS unit_{x}" for x in "ab"
-        )
+        units = (f"s{x}.name AS session_{x}, u{x}.group_name AS group_{x}, u{x}.unit_name AS unit_{x}" for x in "ab")
         joins = (
             f"JOIN unit u{x} ON u{x}.unit_id = unit_{x} JOIN session s{x} ON s{x}.session_id = u{x}.session_id"
             for x in "ab"
@@ -419,8 +417,7 @@ class UnitStore:
         """Pairwise scores that a multi-session unit's members take part in: unit_a, unit_b, name, value."""
         link_set_id = self._link_set_id(link_set)
         units = (
-            "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = "
-            f"{self._multi_sess_unit_id(unit, link_set_id)}"
+            f"SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = {self._multi_sess_unit_id(unit, link_set_id)}"
         )
         key = (
             "(SELECT s.name || '/' || group_name || '/' || unit_name FROM unit JOIN session s USING (session_id) "
@@ -645,7 +642,9 @@ class UnitStore:
         """Ids of the table's units, in its order."""
         units = table.units
         session = units["session"].map(session_ids)
-        attributes = _attributes(units, ("session", "group", "unit", "identity", "global_id", "probability", "original_index"))
+        attributes = _attributes(
+            units, ("session", "group", "unit", "identity", "global_id", "probability", "original_index")
+        )
         index = [None if pd.isna(i) else int(i) for i in units["original_index"]]
         keys = list(zip(session.tolist(), units["group"].tolist(), units["unit"].tolist(), strict=True))
         known = {}
@@ -760,9 +759,7 @@ class UnitStore:
         best = mutual_best(pairs)
         numbers = np.full(len(global_ids), -1)
         taken = set(given.dropna())
-        for code, number, global_id in zip(
-            best["new_number"], best["old_number"], best["old_global_id"], strict=True
-        ):
+        for code, number, global_id in zip(best["new_number"], best["old_number"], best["old_global_id"], strict=True):
             numbers[code] = number
             if pd.isna(given[code]) and global_id not in taken:
                 global_ids[code] = global_id
@@ -846,19 +843,19 @@ class UnitStore:
 
     def _join(self, ids, owners, link_set_id, change_id):
         """Put two units with all that is linked to them into one identity; its row."""
-        sides = [
-            self._member_rows(owner) if owner else {unit_id}
-            for unit_id, owner in zip(ids, owners, strict=True)
-        ]
+        sides = [self._member_rows(owner) if owner else {unit_id} for unit_id, owner in zip(ids, owners, strict=True)]
         self._refuse_locked(sides[0] | sides[1])
         self._refuse_clash(*sides)
         kept = min((owner for owner in owners if owner), default=None)
         if kept is None:
-            number = 1 + self._run(
-                "SELECT max(coalesce(max(number), 0), coalesce(max(CAST(label AS INTEGER)), 0)) "
-                "FROM multi_sess_unit WHERE link_set_id = ?",
-                link_set_id,
-            ).fetchone()[0]
+            number = (
+                1
+                + self._run(
+                    "SELECT max(coalesce(max(number), 0), coalesce(max(CAST(label AS INTEGER)), 0)) "
+                    "FROM multi_sess_unit WHERE link_set_id = ?",
+                    link_set_id,
+                ).fetchone()[0]
+            )
             kept = self._run(
                 "INSERT INTO multi_sess_unit (link_set_id, number, global_id, label, change_id) VALUES (?, ?, ?, ?, ?)",
                 *(link_set_id, number, str(uuid.uuid4()), str(number), change_id),

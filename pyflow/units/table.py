@@ -105,9 +105,7 @@ class UnitTable:
 
     def error(self, message, *, rows=(), column="", values=()):
         """`TableError` at rows and a column of this table."""
-        return TableError(
-            self.origin, message, rows=rows, column=self.heading(column) if column else "", values=values
-        )
+        return TableError(self.origin, message, rows=rows, column=self.heading(column) if column else "", values=values)
 
     def _check(self):
         for column in ("session", "group", "unit"):

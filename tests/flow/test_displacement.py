@@ -281,11 +281,13 @@ def test_no_worse_than_the_toolbox(shared, number, name):
     assert endpoint_error(w, toolbox) < 0.1
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["p1_default", "p1_of", "p1_of_min4", "p2_default", "p2_of", "p2_of_min4", "p2_of_uv", "p2_of_w73", "p2_of_wmap"]
-    + ["variant_geo_p3_of", "variant_geo_p3_default", "variant_psi1_p2_of"],
-)
+TOOLBOX_FLOWS = (
+    "p1_default p1_of p1_of_min4 p2_default p2_of p2_of_min4 p2_of_uv p2_of_w73 p2_of_wmap "
+    "variant_geo_p3_of variant_geo_p3_default variant_psi1_p2_of"
+).split()
+
+
+@pytest.mark.parametrize("name", TOOLBOX_FLOWS)
 def test_near_the_toolbox(shared, name):
     """Whole flows differ where 50 over-relaxed sweeps have not converged: 0.1 px in the mean."""
     folder = shared / "reference" / "toolbox"

@@ -102,18 +102,14 @@ def test_threads_and_pieces_change_nothing(monkeypatch, scene, shifts, changes):
     options = OPTIONS.replace(buffer_size=5, **changes)
     expected = compensate_arr(movie, options=options.replace(n_workers=1))
     monkeypatch.setattr(frames, "PIECE_BYTES", 2 * movie[0].nbytes)
-    for result, value in zip(
-        compensate_arr(movie, options=options.replace(n_workers=3)), expected, strict=True
-    ):
+    for result, value in zip(compensate_arr(movie, options=options.replace(n_workers=3)), expected, strict=True):
         np.testing.assert_array_equal(result, value)
 
 
 def test_batches_start_from_the_one_before(scene, shifts):
     movie = scene.movie(shifts)
     options = OPTIONS.replace(update_initialization_w=False)
-    whole, in_batches = (
-        compensate_arr(movie, scene.frame(), options.replace(buffer_size=n))[1] for n in (12, 5)
-    )
+    whole, in_batches = (compensate_arr(movie, scene.frame(), options.replace(buffer_size=n))[1] for n in (12, 5))
     np.testing.assert_array_equal(whole, in_batches)
     carried = compensate_arr(movie, scene.frame(), OPTIONS.replace(buffer_size=5))[1]
     assert (carried != whole).any()
@@ -139,9 +135,7 @@ def test_frames_without_image_change_no_other(scene, shifts, value):
     movie = scene.movie(shifts, np.float32)
     broken = movie.copy()
     broken[3], broken[8, :, :4] = value, np.nan
-    registered, displacement = compensate_arr(
-        broken, scene.frame(), OPTIONS.replace(update_initialization_w=False)
-    )
+    registered, displacement = compensate_arr(broken, scene.frame(), OPTIONS.replace(update_initialization_w=False))
     expected, field = compensate_arr(movie, scene.frame(), OPTIONS.replace(update_initialization_w=False))
     others = np.delete(np.arange(len(movie)), [3, 8])
     np.testing.assert_array_equal(registered[others], expected[others])

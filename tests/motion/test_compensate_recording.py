@@ -24,9 +24,7 @@ def movie(scene, shifts):
 def options(tmp_path, movie):
     path = tmp_path / "recording.tif"
     tifffile.imwrite(path, movie[..., 0])
-    return OFOptions(
-        input_file=path, output_path=tmp_path / "out", alpha=10, buffer_size=4, save_w=True, n_workers=2
-    )
+    return OFOptions(input_file=path, output_path=tmp_path / "out", alpha=10, buffer_size=4, save_w=True, n_workers=2)
 
 
 def contents(folder):
@@ -157,9 +155,7 @@ def test_a_run_with_other_options_ends_the_one_before(options):
     for changed in (options, options.replace(alpha=20), options):
         done = []
         with pytest.raises(Killed):
-            compensate_recording(
-                changed, progress=lambda n, total, done=done: done.append(n) or stop_at(6)(n, total)
-            )
+            compensate_recording(changed, progress=lambda n, total, done=done: done.append(n) or stop_at(6)(n, total))
         assert done[0] == 1
 
 
@@ -250,9 +246,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
     for n_frames in (100, 400):
         path = tmp_path / f"{n_frames}.tif"
         tifffile.imwrite(path, np.broadcast_to(image, (n_frames, 64, 64)))
-        options = OFOptions(
-            input_file=path, output_path=tmp_path / path.stem, quality_setting="fast", n_workers=2
-        )
+        options = OFOptions(input_file=path, output_path=tmp_path / path.stem, quality_setting="fast", n_workers=2)
         compensate_recording(options)  # imports, caches
         tracemalloc.start()
         compensate_recording(options.replace(output_path=tmp_path / "again"))

@@ -89,9 +89,7 @@ def test_cannot_be_changed():
 
 
 def test_json_round_trip(tmp_path):
-    options = OFOptions(
-        input_file="a b.tif", alpha=(1, 2), reference_frames=[1, 2], sigma=(1, 1, 0), weight="map.npy"
-    )
+    options = OFOptions(input_file="a b.tif", alpha=(1, 2), reference_frames=[1, 2], sigma=(1, 1, 0), weight="map.npy")
     path = tmp_path / "options.json"
     options.to_json(path)
     assert OFOptions.from_json(path) == options

@@ -26,9 +26,7 @@ def test_joint_and_separate_scaling(movie):
     np.testing.assert_allclose(joint, (raw - raw.min()) / np.ptp(raw).astype(float), atol=1e-6)
     separate = Preprocessor(raw, unfiltered.replace(channel_normalization="separate"), raw.dtype).image(raw)
     for c in range(2):
-        np.testing.assert_allclose(
-            separate[..., c], (raw[..., c] - raw[..., c].min()) / np.ptp(raw[..., c]), atol=1e-6
-        )
+        np.testing.assert_allclose(separate[..., c], (raw[..., c] - raw[..., c].min()) / np.ptp(raw[..., c]), atol=1e-6)
 
 
 def test_large_offsets_keep_their_contrast():
