@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow.motion.atomic import write_atomically
+from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
 
@@ -343,8 +343,8 @@ class OFOptions(BaseModel):
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically."""
-        text = self.model_dump_json(indent=1)
-        write_atomically(Path(path), lambda file: file.write(text.encode()))
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike, **changes: Any) -> "OFOptions":

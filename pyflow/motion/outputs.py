@@ -14,7 +14,7 @@ import numpy as np
 import scipy.io
 
 from pyflow.io import VideoWriter, get_video_file_writer
-from pyflow.motion.atomic import write_atomically
+from pyflow.io.atomic import replacing
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.register import RegisteredFrame
@@ -109,7 +109,8 @@ class FileSink:
     def _save(self, state: LoopState) -> None:
         for writer in self._writers.values():
             writer.flush()
-        write_atomically(self._checkpoint, lambda file: np.savez(file, key=self._key, **vars(state)))
+        with replacing(self._checkpoint) as temporary, open(temporary, "wb") as file:
+            np.savez(file, key=self._key, **vars(state))
 
     def __enter__(self) -> "FileSink":
         return self
@@ -161,7 +162,8 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
             "statistics.mat": lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
         }
     for name, write in files.items():
-        write_atomically(options.output_path / name, write)
+        with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
+            write(file)
 
 
 def without_single_channel(image: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ import numpy as np
 
 from pyflow.flow.displacement import FlowEstimator
 from pyflow.flow.planes import cast_like
+from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion.frames import frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
-from pyflow.motion.rigid import RigidShift
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ import imagecodecs
 import numpy as np
 
 from pyflow import __version__
+from pyflow.io.atomic import replacing, temporary_beside
 
 logger = logging.getLogger(__name__)
 
@@ -199,26 +200,6 @@ def unmark(folder: Path, *stages: str) -> None:
     save_json(folder / STATUS_FILE, status)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path that takes the place of `path` when the block ends well, else vanishes."""
-    temporary = _temporary(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as temporary:
@@ -227,7 +208,7 @@ def save_json(path: Path, data: Any) -> None:
 
 def create_json(path: Path, data: Any) -> None:
     """Write JSON unless the file exists; of several processes at once, one succeeds."""
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(data), encoding="utf-8")
     with suppress(FileExistsError):

@@ -13,8 +13,9 @@ import numpy as np
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import open_video
+from pyflow.io.atomic import replacing
 from pyflow.plots import plot_before_after
-from pyflow.session.artifacts import read_marker, replacing
+from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings

@@ -14,8 +14,8 @@ import numpy as np
 
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
+from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister
-from pyflow.motion.rigid import RigidShift
 from pyflow.session.artifacts import check_done, mark_done, save_npz, unmark
 from pyflow.session.config import SessionConfig
 from pyflow.session.results import (

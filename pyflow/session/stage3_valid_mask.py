@@ -22,13 +22,13 @@ import scipy.io
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
+from pyflow.io.atomic import replacing
 from pyflow.session.artifacts import (
     SCHEMA_VERSION,
     State,
     check_done,
     make_key,
     mark_done,
-    replacing,
     save_mask,
     save_npz,
     unmark,

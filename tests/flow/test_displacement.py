@@ -282,9 +282,10 @@ def test_no_worse_than_the_toolbox(shared, number, name):
 
 
 TOOLBOX_FLOWS = (
-    "p1_default p1_of p1_of_min4 p2_default p2_of p2_of_min4 p2_of_uv p2_of_w73 p2_of_wmap "
-    "variant_geo_p3_of variant_geo_p3_default variant_psi1_p2_of"
-).split()
+    *("p1_default", "p1_of", "p1_of_min4"),
+    *("p2_default", "p2_of", "p2_of_min4", "p2_of_uv", "p2_of_w73", "p2_of_wmap"),
+    *("variant_geo_p3_of", "variant_geo_p3_default", "variant_psi1_p2_of"),
+)
 
 
 @pytest.mark.parametrize("name", TOOLBOX_FLOWS)

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 
+from pyflow.io.atomic import replacing
 from pyflow.session import artifacts
 
 
@@ -54,7 +55,7 @@ def test_unmarked_is_not_done(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     artifacts.save_json(path, 1)
-    with pytest.raises(ZeroDivisionError), artifacts.replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
         temporary.write_text(str(1 / 0))
     assert path.read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a hidden name in the same folder that no other process uses."""
+    return path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `path` when the block ends well, else vanishes.
+
+    Parameters
+    ----------
+    path
+        The file; an older one is replaced. Missing folders are made.
+
+    Yields
+    ------
+    Path
+        To be written in the block.
+
+    Raises
+    ------
+    OSError
+        It could not be written; the message names `path`, and what was there before is intact.
+    """
+    temporary = temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""Rigid shifts by phase cross-correlation."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pyflow.flow.rigid import RigidShift
+
+
+def frame(u=0.0, v=0.0, seed=0):
+    """64 x 72 pixels of a scene, displaced by (u, v)."""
+    scene = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((96, 104)), 2)
+    return ndimage.shift(scene, (v, u), order=3)[16:-16, 16:-16]
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (5, -3), (-7.25, 2.5)])
+def test_finds_shift(shift):
+    np.testing.assert_allclose(RigidShift(frame(), upsample=4)(frame(*shift)), shift, atol=0.26)
+
+
+def test_reduced_images_give_full_size_pixels():
+    found = RigidShift(frame(), max_size=48, upsample=8)(frame(6, -4))
+    np.testing.assert_allclose(found, (6, -4), atol=0.5)
+
+
+def test_channels_without_weight_do_not_count():
+    noise = np.random.default_rng(1).normal(size=(64, 72)) * 1e4
+    shift = RigidShift(np.stack([frame(), frame(seed=2)], axis=-1), weight=np.array([1, 0], np.float32))
+    np.testing.assert_allclose(shift(np.stack([frame(4, 2), noise], axis=-1)), (4, 2), atol=0.5)
+
+
+def test_constant_image_has_no_shift():
+    assert RigidShift(frame())(np.ones_like(frame())) == (0, 0)
+
+
+def test_refuses_other_shape():
+    with pytest.raises(ValueError, match=r"\(3, 4\).*does not match"):
+        RigidShift(frame())(np.zeros((3, 4)))
