@@ -13,7 +13,7 @@ from pyflow.threads import _VARIABLES, available_threads, resolve_threads
 
 def test_importing_loads_nothing_heavy():
     script = "import sys; import pyflow; print(*sys.modules)"
-    loaded = set(subprocess.check_output([sys.executable, "-c", script], text=True).split())
+    loaded = set(subprocess.check_output([sys.executable, "-P", "-c", script], text=True).split())
     heavy = {"numpy", "scipy", "h5py", "tifffile", "pydantic", "rich", "pandas", "matplotlib", "yaml"}
     assert not loaded & heavy
 

@@ -233,12 +233,14 @@ def test_all_simd_variants_give_the_same_bits(tmp_path):
         "r = get_displacement(d['reference'], d['moving'], a_smooth=0.5, const_assumption='gray', min_level=2);"
         "np.savez(sys.argv[2], w=w, r=r, m=imregister(d['moving'], w), level=LEVEL)"
     )
-    widest = int(subprocess.check_output([sys.executable, "-c", "from pyflow._ext._simd import LEVEL; print(LEVEL)"]))
+    widest = int(
+        subprocess.check_output([sys.executable, "-P", "-c", "from pyflow._ext._simd import LEVEL; print(LEVEL)"])
+    )
     results = []
     for level in range(2, widest + 1):
         target = tmp_path / f"v{level}.npz"
         environment = {**os.environ, "PYFLOW_SIMD": f"v{level}"}
-        subprocess.run([sys.executable, "-c", script, tmp_path / "pair.npz", target], env=environment, check=True)
+        subprocess.run([sys.executable, "-P", "-c", script, tmp_path / "pair.npz", target], env=environment, check=True)
         with np.load(target) as found:
             assert found["level"] == level
             results.append({name: found[name] for name in "wrm"})
@@ -251,7 +253,7 @@ def test_an_unknown_simd_variant_is_refused():
     if _simd.LEVEL == 0:
         pytest.skip("one variant on this processor")
     done = subprocess.run(
-        [sys.executable, "-c", "import pyflow._ext._simd"],
+        [sys.executable, "-P", "-c", "import pyflow._ext._simd"],
         env={**os.environ, "PYFLOW_SIMD": "v9"},
         capture_output=True,
         text=True,

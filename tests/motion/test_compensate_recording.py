@@ -231,7 +231,7 @@ def test_killed_between_any_two_moments(tmp_path, options):
         compensate_recording(OFOptions.from_json(sys.argv[1]), progress=kill)
     """
     for frame in (5, 11):
-        command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "options.json", str(frame)]
+        command = [sys.executable, "-P", "-c", textwrap.dedent(script), tmp_path / "options.json", str(frame)]
         assert subprocess.run(command, check=False).returncode == -9
     compensate_recording(killed)
     assert_same_contents(killed.output_path, expected)

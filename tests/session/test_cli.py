@@ -151,7 +151,7 @@ def run_slowly(session, frames_per_s):
         "cli._progress = lambda console: nullcontext(slow)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
-    arguments = [sys.executable, "-c", code, str(session), "--stage", "1"]
+    arguments = [sys.executable, "-P", "-c", code, str(session), "--stage", "1"]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
