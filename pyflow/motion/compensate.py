@@ -21,6 +21,7 @@ import numpy as np
 
 from pyflow.io import VideoReader, open_video
 from pyflow.motion.frames import PROBLEMS, FrameSource
+from pyflow.motion.noise import START_ALPHA, choose_alpha
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import (
     ArraySink,
@@ -50,6 +51,8 @@ _LAST_FRAMES = 21
 _SHORT_BATCH = 100
 _TEMPLATE_FRAMES = 101
 
+_OTHER_ALPHA = 4.0  # a reference built with an alpha off by this factor is built again
+
 
 @dataclass(frozen=True)
 class RecordingResult:
@@ -64,6 +67,8 @@ class RecordingResult:
     statistics
         Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
         in pixels per pixel; NaN for frames that could not be registered.
+    alpha
+        Smoothness weight (x, y) that was used.
     reference
         Raw reference, float64 (H, W) or (H, W, C).
     temporal_average
@@ -76,6 +81,7 @@ class RecordingResult:
     output_path: Path
     video_file: Path
     statistics: dict[str, np.ndarray]
+    alpha: tuple[float, float]
     reference: np.ndarray
     temporal_average: np.ndarray
     problems: dict[int, str]
@@ -194,6 +200,7 @@ def compensate_recording(
         output_path=options.output_path,
         video_file=movie_file(options),
         statistics=dict(zip(STATISTICS, state.statistics, strict=True)),
+        alpha=tuple(state.alpha.tolist()),
         reference=without_single_channel(state.reference),
         temporal_average=without_single_channel(state.temporal_average),
         problems=problems,
@@ -234,9 +241,29 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 
 
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
-    """Find the reference and return the state before the first frame."""
-    raw = find_reference(source, options) if reference is None else as_reference(reference, source.frame_shape)
-    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), len(source))
+    """Find the reference and alpha; return the state before the first frame."""
+    raw, options = _settle(source, options, reference)
+    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), options.alpha, len(source))
+
+
+def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, OFOptions]:
+    """Find the reference, and alpha where it is not given.
+
+    The reference is built with a typical alpha; where the recording asks for a very different one, again with that.
+    """
+
+    def find(known: OFOptions) -> np.ndarray:
+        return find_reference(source, known) if reference is None else as_reference(reference, source.frame_shape)
+
+    if options.alpha != "auto":
+        return find(options), options
+    typical = options.replace(alpha=START_ALPHA)
+    raw = find(typical)
+    found = typical.replace(alpha=choose_alpha(source, raw, typical))
+    if reference is None and not 1 / _OTHER_ALPHA < found.alpha / START_ALPHA < _OTHER_ALPHA:
+        raw = find(found)
+        found = found.replace(alpha=choose_alpha(source, raw, found))
+    return raw, found
 
 
 def _run(
@@ -249,6 +276,7 @@ def _run(
 ) -> None:
     """Register all frames from `state.frames_done` on and bring `state` up to date."""
     n_frames, n_workers = len(source), resolve_threads(options.n_workers)
+    options = options.replace(alpha=tuple(state.alpha))
     preprocess = Preprocessor(state.reference, options, source.dtype)
     register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
 

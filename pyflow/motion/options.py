@@ -93,7 +93,8 @@ class OFOptions(BaseModel):
     channel_idx
         Channels of the input to use, counted from 0. None: all.
     alpha
-        Weight of the smoothness term: one value, or (x, y).
+        Weight of the smoothness term: one value, or (x, y); larger is smoother. ``"auto"``: found from the
+        recording's noise, see `pyflow.motion.noise`. The toolbox's default is 1.5.
     weight
         Weight of each channel in the data term, scaled to a sum of 1; a channel without one gets 1 / (number
         of channels), and weights beyond the last channel are ignored. Or the path of an ``.npy`` file with a
@@ -179,9 +180,11 @@ class OFOptions(BaseModel):
     channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
 
     alpha: Annotated[
-        Annotated[PositiveFloat, Tag("number")] | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")],
-        _one_of("a number or a pair (x, y)"),
-    ] = 1.5
+        Annotated[PositiveFloat, Tag("number")]
+        | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")]
+        | Annotated[Literal["auto"], Tag("text")],
+        _one_of("a number, a pair (x, y) or 'auto'"),
+    ] = "auto"
     weight: Annotated[
         Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
         | Annotated[Path, Tag("text")],

@@ -118,21 +118,22 @@ class FrameRegistration:
         else:
             shift = np.array(self._shift(filtered), np.float32)
             residual = self._estimate(
-                self._warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1
+                self.warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1
             )
             displacement = residual + shift
         if self._dtype.kind == "f":
             frame = frame.astype(self._dtype, copy=False)
         return RegisteredFrame(
-            frame=_cast(self._warp(frame, displacement, self._fill), self._dtype),
+            frame=_cast(self.warp(frame, displacement, self._fill), self._dtype),
             valid=valid_mask(displacement, n_threads=1),
             displacement=displacement,
             residual=residual,
             statistics=displacement_statistics(displacement),
-            filtered=self._warp(filtered, displacement, self._template) if self._keep_filtered else None,
+            filtered=self.warp(filtered, displacement, self._template) if self._keep_filtered else None,
         )
 
-    def _warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray) -> np.ndarray:
+    def warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray | None) -> np.ndarray:
+        """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
         return imregister(image, w, fill=fill, interpolation=self._interpolation, n_threads=1)
 
     def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:

@@ -19,6 +19,8 @@ class LoopState:
         Raw reference, float64 (H, W, C).
     template
         What frames are registered to: the reference, preprocessed; float32 (H, W, C).
+    alpha
+        Smoothness weight (x, y), float64.
     start
         Displacement that the next batch starts from, float32 (H, W, 2).
     total
@@ -34,6 +36,7 @@ class LoopState:
 
     reference: np.ndarray
     template: np.ndarray
+    alpha: np.ndarray
     start: np.ndarray
     total: np.ndarray
     statistics: np.ndarray
@@ -41,11 +44,14 @@ class LoopState:
     frames_done: int = 0
 
     @classmethod
-    def begin(cls, reference: np.ndarray, template: np.ndarray, n_frames: int) -> "LoopState":
+    def begin(
+        cls, reference: np.ndarray, template: np.ndarray, alpha: float | tuple[float, float], n_frames: int
+    ) -> "LoopState":
         """Return the state before the first frame."""
         return cls(
             reference=reference,
             template=template,
+            alpha=np.array(np.broadcast_to(alpha, 2), float),
             start=np.zeros((*reference.shape[:2], 2), np.float32),
             total=np.zeros(reference.shape),
             statistics=np.full((len(STATISTICS), n_frames), np.nan),

@@ -33,7 +33,6 @@ root = "."
 pattern = "recordings/*.tif"
 
 [flow_options]
-alpha = 4  # 12 photons per pixel are noisy: smoother than the default
 reference_frames = "0:{frames}"
 save_w = true
 """

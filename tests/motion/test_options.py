@@ -11,7 +11,7 @@ from pyflow.motion.options import OFOptions
 def test_defaults_are_the_toolbox_s():
     options = OFOptions()
     expected = {
-        "alpha": 1.5,
+        "alpha": "auto",
         "weight": (0.5, 0.5),
         "levels": 100,
         "min_level": None,
@@ -59,7 +59,7 @@ def test_accepts(given, field, value):
         ({"alpah": 3}, "'alpah', did you mean 'alpha'"),
         ({"alpha": -1}, "alpha.*greater than 0"),
         ({"alpha": (1, 2, 3)}, "alpha.*at most 2"),
-        ({"alpha": "strong"}, "alpha.*number or a pair"),
+        ({"alpha": "strong"}, "alpha.*'auto'"),
         ({"alpha": float("nan")}, "alpha.*finite"),
         ({"eta": 1}, "eta.*less than 1"),
         ({"iterations": 2.5}, "iterations.*integer"),
@@ -83,7 +83,7 @@ def test_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         options.alpha = 3
     changed = options.replace(alpha=3)
-    assert (options.alpha, changed.alpha) == (1.5, 3)
+    assert (options.alpha, changed.alpha) == ("auto", 3)
     with pytest.raises(ValueError, match="alpha"):
         options.replace(alpha=0)
 

@@ -24,24 +24,24 @@ from pyflow.motion.reference import as_reference, build_reference, find_referenc
     ],
 )
 def test_reference_indices(frames, n_frames, expected):
-    assert reference_indices(OFOptions(reference_frames=frames), n_frames) == list(expected)
+    assert reference_indices(OFOptions(alpha=10, reference_frames=frames), n_frames) == list(expected)
 
 
 def test_says_when_the_recording_is_too_short(caplog):
     with caplog.at_level(logging.INFO, "pyflow"):
-        reference_indices(OFOptions(), 60)
+        reference_indices(OFOptions(alpha=10), 60)
     assert "has 60 frames" in caplog.text
 
 
 @pytest.mark.parametrize("frames", [[7, 8], "5:5", "9:"])
 def test_refuses_frames_that_are_not_there(frames):
     with pytest.raises(ValueError, match="none of the recording's 7 frames"):
-        reference_indices(OFOptions(reference_frames=frames), 7)
+        reference_indices(OFOptions(alpha=10, reference_frames=frames), 7)
 
 
 def test_reference_is_sharper_than_the_mean(scene, shifts):
     movie = scene.movie(shifts - shifts.mean(axis=0))
-    reference = build_reference(FrameSource(movie), OFOptions())
+    reference = build_reference(FrameSource(movie), OFOptions(alpha=10))
     assert (reference.dtype, reference.shape) == (np.float64, movie.shape[1:])
     inner = (slice(6, -6), slice(6, -6))
     still = scene.frame()[inner]
@@ -51,13 +51,13 @@ def test_reference_is_sharper_than_the_mean(scene, shifts):
 
 def test_still_frames_give_their_mean(scene):
     movie = scene.movie(np.zeros((5, 2)))
-    reference = build_reference(FrameSource(movie), OFOptions())
+    reference = build_reference(FrameSource(movie), OFOptions(alpha=10))
     np.testing.assert_allclose(reference, movie[0], rtol=1e-5)
 
 
 def test_frames_without_image_are_left_out(scene, shifts):
     movie = scene.movie(shifts, np.float32)
-    options = OFOptions()
+    options = OFOptions(alpha=10)
     expected = build_reference(FrameSource(movie, indices=[0, 1, 4]), options)
     movie[2], movie[3] = np.nan, 0
     result = build_reference(FrameSource(movie, indices=[0, 1, 4, 2, 3]), options)
@@ -71,12 +71,12 @@ def test_reference_from_file(tmp_path, scene):
     source = FrameSource(scene.movie(np.zeros((3, 2))))
     path = tmp_path / "reference.npy"
     np.save(path, scene.frame()[..., 0])
-    np.testing.assert_array_equal(find_reference(source, OFOptions(reference_frames=path)), scene.frame())
+    np.testing.assert_array_equal(find_reference(source, OFOptions(alpha=10, reference_frames=path)), scene.frame())
     np.save(path, np.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"reference.npy has shape \(3, 4\)"):
-        find_reference(source, OFOptions(reference_frames=path))
+        find_reference(source, OFOptions(alpha=10, reference_frames=path))
     with pytest.raises(FileNotFoundError, match=r"absent.npy"):
-        find_reference(source, OFOptions(reference_frames=tmp_path / "absent.npy"))
+        find_reference(source, OFOptions(alpha=10, reference_frames=tmp_path / "absent.npy"))
 
 
 def test_as_reference_checks_the_shape():

@@ -1,0 +1,102 @@
+"""How smooth the flow of a recording should be, found from the recording itself (``alpha="auto"``).
+
+Noise in two successive frames is independent, their motion is nearly the same. So the displacement found in one frame
+is judged by how well it registers its neighbours: fitting noise does not help there, missing motion does harm.
+
+1. Some frames are registered with a series of alphas, from finding everything to finding next to nothing.
+2. Their neighbours are warped by what was found and multiplied with the template's fine structure. In this covariance
+   noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
+3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha.
+"""
+
+import logging
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from pyflow.flow.displacement import MIN_LEVEL
+from pyflow.flow.filters import gaussian_filter
+from pyflow.motion.frames import FrameSource, frame_problem
+from pyflow.motion.options import OFOptions
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.register import FrameRegistration
+from pyflow.threads import resolve_threads
+
+logger = logging.getLogger(__name__)
+
+START_ALPHA = 60.0
+"""What photon-limited recordings of a moving brain typically need."""
+
+_ALPHAS = np.geomspace(1.5, 400, 7)
+_FRAMES = 16
+_FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
+_MIN_LEVEL = 2  # the choice is the same on full resolution, at a third of the speed
+
+
+def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions) -> float:
+    """Find the smoothness weight that registers the recording best.
+
+    Parameters
+    ----------
+    source
+        The recording.
+    reference
+        Raw reference (H, W, C).
+    options
+        How to compute the flow; `alpha` does not count.
+
+    Returns
+    -------
+    float
+        Two significant digits; `START_ALPHA` where the recording is too short to tell.
+    """
+    still = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # neighbours must not share noise
+    finest = options.min_level if options.min_level is not None else MIN_LEVEL[options.quality_setting]
+    options = options.replace(sigma=still, min_level=max(finest, _MIN_LEVEL), update_reference=False)
+    preprocess = Preprocessor(reference, options, source.dtype)
+    triples = _triples(source)
+    if not triples:
+        logger.info("alpha is %g: the recording is too short to find it", START_ALPHA)
+        return START_ALPHA
+
+    template = preprocess.image(reference)
+    structure = template - gaussian_filter(template, _FINE_STRUCTURE)
+    neighbours = [[preprocess.image(triple[k]) for k in (0, 2)] for triple in triples]
+    start = np.zeros((*reference.shape[:2], 2), np.float32)
+
+    def covariance(register: FrameRegistration, number: int) -> float:
+        w = register([triples[number][1]], start).displacement
+        return sum(float((register.warp(image, w, None) * structure).sum()) for image in neighbours[number])
+
+    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
+        scores = np.array([
+            sum(pool.map(lambda number: covariance(register, number), range(len(triples))))  # noqa: B023
+            for register in (
+                FrameRegistration(template, reference, preprocess, options.replace(alpha=alpha), np.dtype(np.float32))
+                for alpha in _ALPHAS
+            )
+        ])  # fmt: skip
+    alpha = _peak(scores)
+    logger.info("alpha is %g, found from %d frames", alpha, len(triples))
+    return alpha
+
+
+def _triples(source: FrameSource) -> list[np.ndarray]:
+    """Frames (3, H, W, C) that follow each other, from all over the recording."""
+    centres = np.unique(np.linspace(1, len(source) - 2, _FRAMES).round().astype(int)) if len(source) > 2 else ()
+    triples = [source.read(centre - 1, centre + 2) for centre in centres]
+    return [triple for triple in triples if not any(frame_problem(frame) for frame in triple)]
+
+
+def _peak(scores: np.ndarray) -> float:
+    """Where the parabola through the best score and its neighbours peaks, rounded to two digits."""
+    best = int(scores.argmax())
+    position = float(best)
+    if 0 < best < len(scores) - 1:
+        left, top, right = scores[best - 1 : best + 2]
+        curvature = left - 2 * top + right
+        position += 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+    alpha = float(np.exp(np.interp(position, np.arange(len(_ALPHAS)), np.log(_ALPHAS))))
+    digits = 1 - math.floor(math.log10(alpha))
+    return round(alpha, digits)

@@ -1,0 +1,71 @@
+"""The smoothness found from a recording follows its noise and its motion."""
+
+import numpy as np
+import pytest
+
+from pyflow import OFOptions, compensate_arr
+from pyflow.motion.frames import FrameSource
+from pyflow.motion.noise import _ALPHAS, START_ALPHA, _peak, choose_alpha
+from pyflow.simulate import endpoint_error, jitter, simulate_recording
+
+
+def chosen(movie, reference, **options):
+    return choose_alpha(FrameSource(movie[..., np.newaxis]), reference[..., np.newaxis], OFOptions(**options))
+
+
+def test_noise_asks_for_smoothness():
+    """Two photons a pixel leave little but noise, two thousand next to none; motion is the same."""
+    dark, bright = (
+        simulate_recording((128, 128), 20, photons=photons, rigid_px=3, nonrigid_px=2, seed=4) for photons in (2, 2000)
+    )
+    alphas = [chosen(recording.movie, recording.template) for recording in (dark, bright)]
+    assert alphas[0] > 2 * alphas[1]
+    assert _ALPHAS[0] <= min(alphas)
+    assert max(alphas) <= _ALPHAS[-1]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_close_to_the_best_of_all(seed):
+    recording = simulate_recording((128, 128), 24, photons=12, rigid_px=4, nonrigid_px=1.5, seed=seed)
+
+    def error(alpha):
+        options = OFOptions(alpha=alpha, quality_setting="balanced")
+        w = compensate_arr(recording.movie, recording.template, options)[1]
+        return jitter(w, recording.displacement_px, 12)
+
+    best = min(error(float(alpha)) for alpha in _ALPHAS[::2])
+    assert error("auto") < 1.15 * best
+
+
+def test_a_still_noisy_recording_is_left_still():
+    recording = simulate_recording((128, 128), 24, photons=5, rigid_px=0, nonrigid_px=0, jerks=0, seed=3)
+    w = compensate_arr(recording.movie, recording.template)[1]
+    assert endpoint_error(w, recording.displacement_px, 12) < 0.15
+    given = compensate_arr(recording.movie, recording.template, OFOptions(alpha=1.5))[1]
+    assert endpoint_error(given, recording.displacement_px, 12) > 0.4
+
+
+def test_the_same_every_time_on_any_number_of_threads():
+    recording = simulate_recording((64, 64), 12, seed=5)
+    one, two = (chosen(recording.movie, recording.template, n_workers=n) for n in (1, 2))
+    assert one == two
+
+
+def test_too_short_to_tell():
+    recording = simulate_recording((64, 64), 2, seed=5)
+    assert chosen(recording.movie, recording.template) == START_ALPHA
+
+
+def test_bad_frames_do_not_count():
+    recording = simulate_recording((64, 64), 5, seed=5)
+    movie = recording.movie.astype(np.float32)
+    movie[::2] = np.nan
+    assert chosen(movie, recording.template) == START_ALPHA
+
+
+def test_the_peak_lies_between_the_alphas_tried():
+    x = np.arange(len(_ALPHAS))
+    assert _peak(-((x - 3.0) ** 2)) == pytest.approx(_ALPHAS[3], rel=0.05)
+    assert _ALPHAS[3] < _peak(-((x - 3.4) ** 2)) < _ALPHAS[4]
+    assert _peak(x) == pytest.approx(400, rel=0.05)
+    assert _peak(-x) == pytest.approx(1.5, rel=0.05)
