@@ -58,6 +58,13 @@ typedef enum {
     }
 #endif
 
+/* For bodies that are specialised by constant arguments. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PF_INLINE static __forceinline
+#else
+#define PF_INLINE static inline __attribute__((always_inline))
+#endif
+
 /* The next loop's iterations are independent. */
 #define PF_SIMD _Pragma("omp simd")
 

@@ -14,11 +14,12 @@
 #define STRIP 16
 
 /* out (+)= sum of PF_TAPS weighted lines. */
-static inline void weighted_sum(const float *const from[PF_TAPS], const float *PF_RESTRICT weight, int n,
+PF_INLINE void weighted_sum(const float *const from[PF_TAPS], const float *PF_RESTRICT weight, int n,
                                 float *PF_RESTRICT out, const int first)
 {
     const float *PF_RESTRICT a = from[0], *PF_RESTRICT b = from[1], *PF_RESTRICT c = from[2], *PF_RESTRICT d = from[3];
     const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
+    PF_SIMD
     for (int i = 0; i < n; i++) {
         const float sum = (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
         out[i] = first ? sum : out[i] + sum;
@@ -26,7 +27,7 @@ static inline void weighted_sum(const float *const from[PF_TAPS], const float *P
 }
 
 /* One output line from lines `stride` apart. */
-static inline void combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *out)
+PF_INLINE void combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *out)
 {
     const int32_t *index = axis->index + (size_t)row * axis->taps;
     const float *weight = axis->weight + (size_t)row * axis->taps;

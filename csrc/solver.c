@@ -63,15 +63,15 @@ typedef struct {
 
 static float *flow_row(const level *l, int y, int colour) { return pf_split(l->flow, 2, l->stride, y + 1, colour, 0); }
 
-static float *ring_row(const level *l, int block, int y, int colour)
+static float *ring_row(const level *l, int ring, int y, int colour)
 {
-    const size_t row = (size_t)block * l->depth + (size_t)(y & (l->depth - 1));
+    const size_t row = (size_t)ring * l->depth + (size_t)(y & (l->depth - 1));
     return pf_split(l->ring, l->planes, l->stride, 0, colour, 0) + row * 2 * l->planes * l->stride;
 }
 
-static float *psi_row(const level *l, int block, int y, int colour)
+static float *psi_row(const level *l, int ring, int y, int colour)
 {
-    return l->psi + (((size_t)block * 2 + (y & 1)) * 2 + colour) * l->stride + PF_PAD;
+    return l->psi + (((size_t)ring * 2 + (y & 1)) * 2 + colour) * l->stride + PF_PAD;
 }
 
 /* ---- refresh ------------------------------------------------------------------------------------------- */
@@ -108,13 +108,13 @@ static void gradient_penalty(const float *PF_RESTRICT left, const float *PF_REST
     }
 }
 
-static void smoothness_row(const level *l, int block, int y)
+static void smoothness_row(const level *l, int ring, int y)
 {
     for (int colour = 0; colour < 2; colour++) {
         const int other = 1 - colour, o = pf_first_column(y, colour);
         const float *side = flow_row(l, y, other);
         gradient_penalty(side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other), l->stride,
-                         l->lanes, l->p->h_row, l->p->h_col, l->p->a_smooth, psi_row(l, block, y, colour));
+                         l->lanes, l->p->h_row, l->p->h_col, l->p->a_smooth, psi_row(l, ring, y, colour));
     }
 }
 
@@ -129,16 +129,16 @@ static void edge_weights(const float *PF_RESTRICT own, const float *PF_RESTRICT 
 }
 
 /* Weights of the edges of row y to the right and down. */
-static void edges_row(const level *l, int block, int y)
+static void edges_row(const level *l, int ring, int y)
 {
     const int h = l->p->h, w = l->p->w;
     for (int k = y == 0 ? 0 : y + 2; k <= y + 2 && k < h; k++) repeat_border(l, k);
-    if (y == 0) smoothness_row(l, block, 0);
-    if (y + 1 < h) smoothness_row(l, block, y + 1);
+    if (y == 0) smoothness_row(l, ring, 0);
+    if (y + 1 < h) smoothness_row(l, ring, y + 1);
     for (int colour = 0; colour < 2; colour++) {
         const int other = 1 - colour, o = pf_first_column(y, colour), n = pf_split_count(y, colour, w);
-        float *c = ring_row(l, block, y, colour);
-        edge_weights(psi_row(l, block, y, colour), psi_row(l, block, y, other) + o, psi_row(l, block, y + 1, other),
+        float *c = ring_row(l, ring, y, colour);
+        edge_weights(psi_row(l, ring, y, colour), psi_row(l, ring, y, other) + o, psi_row(l, ring, y + 1, other),
                      0.5f * l->k_x, 0.5f * l->k_y, l->lanes, l->stride, c);
         const int at_right = colour == ((y + w - 1) & 1) ? n - 1 : n;
         for (int j = at_right; j < l->lanes; j++) c[j + EAST * l->stride] = 0.0f;
@@ -147,90 +147,112 @@ static void edges_row(const level *l, int block, int y)
     }
 }
 
-/* Data term of one channel, summed over channels in the coefficient planes:
- * R1: d J11, R2: d J22, C: d J12, B1: d (J11 u + J12 v - J13), B2: d (J12 u + J22 v - J23). */
-static inline void data_term(const float *PF_RESTRICT j, const float *PF_RESTRICT flow, const float *PF_RESTRICT base,
-                             const float *PF_RESTRICT map, float weight, float a, int lanes, size_t stride,
-                             float *PF_RESTRICT c, const int first, const int robust)
+/* One row and colour of a channel: tensor, U and V, u and v; weights of its data term. */
+typedef struct {
+    const float *tensor, *flow, *base, *map;
+    float weight, a;
+} channel_row;
+
+/* The edges of a row and colour: sums of the constant ones in units of k, or the weights to the west and north. */
+typedef struct {
+    const float *horizontal, *omega, *west, *north;
+    float vertical, k;
+} edge_row;
+
+/* Data term of a channel, summed over channels in the coefficient planes:
+ *   R1: d J11, R2: d J22, C: d J12, B1: d (J11 u + J12 v - J13), B2: d (J12 u + J22 v - J23);
+ * with the last channel they become the coefficients of the sweep, in units of k. */
+PF_INLINE void refresh_row(channel_row in, edge_row edge, int lanes, size_t stride, float *PF_RESTRICT c,
+                           const int first, const int last, const int robust_data, const int robust_smooth)
 {
+    const float per_k = 1.0f / edge.k;
     PF_SIMD
     for (int i = 0; i < lanes; i++) {
-        const float j11 = j[i], j22 = j[i + stride], j33 = j[i + 2 * stride];
-        const float j12 = j[i + 3 * stride], j13 = j[i + 4 * stride], j23 = j[i + 5 * stride];
-        const float u = base[i], v = base[i + stride], du = flow[i] - u, dv = flow[i + stride] - v;
-        float d = weight;
-        if (robust) {
+        const float *j = in.tensor + i;
+        const float j11 = j[0], j22 = j[stride], j33 = j[2 * stride];
+        const float j12 = j[3 * stride], j13 = j[4 * stride], j23 = j[5 * stride];
+        const float u = in.base[i], v = in.base[i + stride], du = in.flow[i] - u, dv = in.flow[i + stride] - v;
+        float d = in.weight;
+        if (robust_data) {
             float s = j11 * du * du + j22 * dv * dv + 2.0f * (j12 * du * dv + j13 * du + j23 * dv) + j33;
             s = s > 0.0f ? s : 0.0f;
-            d *= a * pf_power(s + EPSILON, a - 1.0f);
+            d *= in.a * pf_power(s + EPSILON, in.a - 1.0f);
         }
-        if (map) d *= map[i];
-        const float b1 = d * (j11 * u + j12 * v - j13), b2 = d * (j12 * u + j22 * v - j23);
-        c[i + R1 * stride] = first ? d * j11 : c[i + R1 * stride] + d * j11;
-        c[i + R2 * stride] = first ? d * j22 : c[i + R2 * stride] + d * j22;
-        c[i + C * stride] = first ? d * j12 : c[i + C * stride] + d * j12;
-        c[i + B1 * stride] = first ? b1 : c[i + B1 * stride] + b1;
-        c[i + B2 * stride] = first ? b2 : c[i + B2 * stride] + b2;
+        if (in.map) d *= in.map[i];
+        float a11 = d * j11, a22 = d * j22, a12 = d * j12;
+        float b1 = d * (j11 * u + j12 * v - j13), b2 = d * (j12 * u + j22 * v - j23);
+        if (!first) {
+            a11 += c[i + R1 * stride];
+            a22 += c[i + R2 * stride];
+            a12 += c[i + C * stride];
+            b1 += c[i + B1 * stride];
+            b2 += c[i + B2 * stride];
+        }
+        if (last) {
+            float edges = edge.horizontal[i] + edge.vertical;
+            if (robust_smooth) edges += c[i + EAST * stride] + c[i + SOUTH * stride] + edge.west[i] + edge.north[i];
+            const float d1 = edges + per_k * a11, d2 = edges + per_k * a22, both = edge.omega[i] / (d1 * d2);
+            a11 = both * d2;
+            a22 = both * d1;
+            a12 *= per_k;
+            b1 *= per_k;
+            b2 *= per_k;
+        }
+        c[i + R1 * stride] = a11;
+        c[i + R2 * stride] = a22;
+        c[i + C * stride] = a12;
+        c[i + B1 * stride] = b1;
+        c[i + B2 * stride] = b2;
     }
 }
 
-static void data_row(const level *l, int block, int y, int colour)
+static const float *north_edges(const level *l, int ring, int y, int other)
+{
+    return y > 0 ? ring_row(l, ring, y - 1, other) + SOUTH * l->stride : l->zeros + PF_PAD;
+}
+
+static edge_row edges_of(const level *l, int ring, int y, int colour)
+{
+    const int other = 1 - colour, o = pf_first_column(y, colour);
+    edge_row e = {.horizontal = l->horizontal + (size_t)o * l->stride + PF_PAD,
+                  .omega = l->omega + (size_t)o * l->stride + PF_PAD,
+                  .vertical = (float)((y > 0) + (y < l->p->h - 1)),
+                  .k = l->k_y};
+    if (l->robust) {
+        e.west = ring_row(l, ring, y, other) + EAST * l->stride + o - 1;
+        e.north = north_edges(l, ring, y, other);
+        e.vertical = 0.0f;
+        e.k = 1.0f;
+    }
+    return e;
+}
+
+static channel_row channel_of(const level *l, int y, int colour, int k)
 {
     const pf_solver_params *p = l->p;
-    float *c = ring_row(l, block, y, colour);
-    const float *flow = flow_row(l, y, colour), *base = pf_split(l->base, 2, l->stride, y, colour, 0);
-    for (int k = 0; k < p->n_channels; k++) {
-        const float *j = pf_split_const(l->tensor + (size_t)k * p->h * 2 * PF_TENSOR_PLANES * l->stride,
-                                        PF_TENSOR_PLANES, l->stride, y, colour, 0);
-        const float *map = l->map ? pf_split(l->map, p->n_channels, l->stride, y, colour, k) : NULL;
-        const float a = p->a_data[k], weight = p->weight[k];
-        const int robust = a != 1.0f;
-        if (k == 0 && robust && !map) data_term(j, flow, base, NULL, weight, a, l->lanes, l->stride, c, 1, 1);
-        else if (robust && !map) data_term(j, flow, base, NULL, weight, a, l->lanes, l->stride, c, 0, 1);
-        else data_term(j, flow, base, map, weight, a, l->lanes, l->stride, c, k == 0, robust);
-    }
+    const float *tensor = l->tensor + (size_t)k * p->h * 2 * PF_TENSOR_PLANES * l->stride;
+    return (channel_row){.tensor = pf_split_const(tensor, PF_TENSOR_PLANES, l->stride, y, colour, 0),
+                         .flow = flow_row(l, y, colour),
+                         .base = pf_split(l->base, 2, l->stride, y, colour, 0),
+                         .map = l->map ? pf_split(l->map, p->n_channels, l->stride, y, colour, k) : NULL,
+                         .weight = p->weight[k],
+                         .a = p->a_data[k]};
 }
 
-/* Turn the summed data term into the coefficients of the sweep, in units of k. The sum of a pixel's edges is
- * `horizontal` + `vertical`, plus the edges' own weights where the smoothness is robust. */
-static inline void fold(const float *PF_RESTRICT horizontal, const float *PF_RESTRICT omega, float vertical, float k,
-                        const float *PF_RESTRICT west, const float *PF_RESTRICT north, int lanes, size_t stride,
-                        float *PF_RESTRICT c, const int robust)
+static void refresh(const level *l, int ring, int y)
 {
-    const float per_k = 1.0f / k;
-    PF_SIMD
-    for (int i = 0; i < lanes; i++) {
-        float edges = horizontal[i] + vertical;
-        if (robust) edges += c[i + EAST * stride] + c[i + SOUTH * stride] + west[i] + north[i];
-        const float d1 = edges + per_k * c[i + R1 * stride], d2 = edges + per_k * c[i + R2 * stride];
-        const float both = omega[i] / (d1 * d2);
-        c[i + R1 * stride] = both * d2;
-        c[i + R2 * stride] = both * d1;
-        c[i + B1 * stride] *= per_k;
-        c[i + B2 * stride] *= per_k;
-        c[i + C * stride] *= per_k;
-    }
-}
-
-static const float *north_edges(const level *l, int block, int y, int other)
-{
-    return y > 0 ? ring_row(l, block, y - 1, other) + SOUTH * l->stride : l->zeros + PF_PAD;
-}
-
-static void refresh(const level *l, int block, int y)
-{
-    if (l->robust) edges_row(l, block, y);
+    const int n = l->p->n_channels;
+    if (l->robust) edges_row(l, ring, y);
     for (int colour = 0; colour < 2; colour++) {
-        const int other = 1 - colour, o = pf_first_column(y, colour);
-        float *c = ring_row(l, block, y, colour);
-        const float *horizontal = l->horizontal + (size_t)o * l->stride + PF_PAD;
-        const float *omega = l->omega + (size_t)o * l->stride + PF_PAD;
-        data_row(l, block, y, colour);
-        if (l->robust)
-            fold(horizontal, omega, 0.0f, 1.0f, ring_row(l, block, y, other) + EAST * l->stride + o - 1,
-                 north_edges(l, block, y, other), l->lanes, l->stride, c, 1);
-        else
-            fold(horizontal, omega, (float)((y > 0) + (y < l->p->h - 1)), l->k_y, NULL, NULL, l->lanes, l->stride, c, 0);
+        float *c = ring_row(l, ring, y, colour);
+        const edge_row edge = edges_of(l, ring, y, colour);
+        for (int k = 0; k < n; k++) {
+            channel_row in = channel_of(l, y, colour, k);
+            if (n > 1 || in.map || in.a == 1.0f)
+                refresh_row(in, edge, l->lanes, l->stride, c, k == 0, k == n - 1, in.a != 1.0f, l->robust);
+            else if (l->robust) refresh_row(in, edge, l->lanes, l->stride, c, 1, 1, 1, 1);
+            else refresh_row(in, edge, l->lanes, l->stride, c, 1, 1, 1, 0);
+        }
     }
 }
 
@@ -241,7 +263,7 @@ typedef struct {
     const float *west_edge, *north_edge;                  /* robust only */
 } neighbours;
 
-static inline void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, int lanes, size_t stride,
+PF_INLINE void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, int lanes, size_t stride,
                          float *PF_RESTRICT flow, const int robust)
 {
     const float *PF_RESTRICT we = n.west, *PF_RESTRICT ea = n.east, *PF_RESTRICT no = n.north, *PF_RESTRICT so = n.south;
@@ -264,15 +286,15 @@ static inline void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, 
     }
 }
 
-static void half_sweep(const level *l, int block, int y, int colour)
+static void half_sweep(const level *l, int ring, int y, int colour)
 {
     const int other = 1 - colour, o = pf_first_column(y, colour);
-    const float *side = flow_row(l, y, other), *c = ring_row(l, block, y, colour);
+    const float *side = flow_row(l, y, other), *c = ring_row(l, ring, y, colour);
     neighbours n = {side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other), NULL, NULL};
     float *flow = flow_row(l, y, colour);
     if (l->robust) {
-        n.west_edge = ring_row(l, block, y, other) + EAST * l->stride + o - 1;
-        n.north_edge = north_edges(l, block, y, other);
+        n.west_edge = ring_row(l, ring, y, other) + EAST * l->stride + o - 1;
+        n.north_edge = north_edges(l, ring, y, other);
         sweep(n, c, 0.0f, l->lanes, l->stride, flow, 1);
     } else {
         sweep(n, c, l->k_x / l->k_y, l->lanes, l->stride, flow, 0);
