@@ -89,7 +89,8 @@ def extension(topic, sources=()):
         include_dirs=["csrc"],
         define_macros=[LIMITED_API],
         py_limited_api=True,
-        depends=headers + ([f"csrc/{topic}.c"] if topic in KERNELS else []),
+        # also what a source distribution holds beside the sources
+        depends=[*headers, f"pyflow/_ext/_{topic}.pyx", f"csrc/{topic}.c"],
     )
 
 
