@@ -1,4 +1,4 @@
-"""Motion correction, session alignment and unit linking for two-photon imaging."""
+"""Motion correction and session alignment for two-photon imaging."""
 
 from importlib import import_module
 

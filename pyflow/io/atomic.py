@@ -7,9 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+_PREFIX = ".temporary-"
+
+
 def temporary_beside(path: Path) -> Path:
     """Return a hidden name in the same folder that no other process uses."""
-    return path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
+    return path.with_name(f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder that no other process works in now."""
+    for leftover in folder.glob(f"{_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager

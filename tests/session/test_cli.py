@@ -182,7 +182,7 @@ def test_kill_and_run_again_equals_one_run(session, write_recordings, config, co
     for name in resumed:
         if "paths" not in name:
             np.testing.assert_array_equal(resumed[name], clean[name], err_msg=name)
-    leftovers = [path.name for path in config.output_root.rglob("*") if "partial" in path.name or path.name == ".claim"]
+    leftovers = [path.name for path in config.output_root.rglob("*") if path.name.startswith(".")]
     assert not leftovers
 
 

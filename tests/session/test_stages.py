@@ -117,7 +117,7 @@ def test_only_what_is_affected_runs_again(config, contents):
 
     other = other.replace(flow_options={**other.flow_options, "alpha": 4})
     recordings, session = session_status(other)
-    assert "options.alpha: 1.5 -> 4" in recordings[0].stage1.reason
+    assert "options.alpha: auto -> 4" in recordings[0].stage1.reason
     assert session.reason == "waits for stage 1 of all recordings"
     with pytest.raises(ValueError, match=r"rec1: stage 1 has to run first .*alpha"):
         run_stage2(other)
