@@ -6,12 +6,13 @@ is judged by how well it registers its neighbours: fitting noise does not help t
 1. Some frames are registered with a series of alphas, from finding everything to finding next to nothing.
 2. Their neighbours are warped by what was found and multiplied with the template's fine structure. In this covariance
    noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
-3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha.
+3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the medians.
 """
 
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions)
     Returns
     -------
     float
-        Two significant digits; `START_ALPHA` where the recording is too short to tell.
+        Two significant digits; `START_ALPHA` where the recording is too short to tell, or shows something else.
     """
     still = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # neighbours must not share noise
     finest = options.min_level if options.min_level is not None else MIN_LEVEL[options.quality_setting]
@@ -65,18 +66,23 @@ def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions)
     neighbours = [[preprocess.image(triple[k]) for k in (0, 2)] for triple in triples]
     start = np.zeros((*reference.shape[:2], 2), np.float32)
 
-    def covariance(register: FrameRegistration, number: int) -> float:
+    def covariances(register: FrameRegistration, number: int) -> list[float]:
         w = register([triples[number][1]], start).displacement
-        return sum(float((register.warp(image, w, None) * structure).sum()) for image in neighbours[number])
+        return [float((register.warp(image, w, None) * structure).sum()) for image in neighbours[number]]
 
+    found = []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        scores = np.array([
-            sum(pool.map(lambda number: covariance(register, number), range(len(triples))))  # noqa: B023
-            for register in (
-                FrameRegistration(template, reference, preprocess, options.replace(alpha=alpha), np.dtype(np.float32))
-                for alpha in _ALPHAS
-            )
-        ])  # fmt: skip
+        for alpha in _ALPHAS:
+            tried = options.replace(alpha=alpha)
+            register = FrameRegistration(template, reference, preprocess, tried, np.dtype(np.float32))
+            found.append(list(pool.map(partial(covariances, register), range(len(triples)))))
+    found = np.array(found).reshape(len(_ALPHAS), -1)
+    usable = found.max(axis=0) > 0
+    if not usable.any():
+        logger.info("alpha is %g: the frames do not resemble the reference", START_ALPHA)
+        return START_ALPHA
+    # the median: where the brain jerks, a frame's motion is not its neighbours'
+    scores = np.median(found[:, usable] / found[:, usable].max(axis=0), axis=1)
     alpha = _peak(scores)
     logger.info("alpha is %g, found from %d frames", alpha, len(triples))
     return alpha
