@@ -63,6 +63,7 @@ def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None
         found = correlation_with_mean(movie, mean)
         curve.plot(found, color=colour, linewidth=1.2, label=f"{name} (mean {found.mean():.3f})")
     curve.set(xlabel="frame", ylabel="correlation with\nthe mean", xlim=(0, max(1, len(before) - 1)))
+    curve.xaxis.get_major_locator().set_params(integer=True)
     curve.spines[["top", "right"]].set_visible(False)
     curve.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     if title:
