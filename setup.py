@@ -58,7 +58,7 @@ class BuildKernels(build_ext):
         msvc = self.compiler.compiler_type == "msvc"
         # no contraction, no reassociation: all variants give the same bits
         exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-        common = ["/O2", "/fp:precise"] if msvc else ["-O3", *exact]
+        common = ["/O2", "/fp:precise"] if msvc else ["-O3", "-fopenmp-simd", *exact]
         self.openmp = openmp_flags(self.compiler, msvc)
         self.variants = variants(msvc)
         self.common = common

@@ -132,7 +132,7 @@ class FlowEstimator:
         weight=None,
         backend="flowreg",
     ):
-        planes = _finite_planes(reference, "reference")
+        planes = _finite_planes(reference, "reference").copy()
         self._image_shape = np.shape(reference)
         self.shape = planes.shape[1:]
         min_level = _min_level(quality, min_level)

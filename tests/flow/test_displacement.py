@@ -122,6 +122,15 @@ def test_calls_at_the_same_time_do_not_meet():
     np.testing.assert_array_equal(get_displacement(reference, frames[5]), alone[5])
 
 
+def test_the_reference_is_kept():
+    reference, moving, _ = pair((50, 60))
+    reference, moving = reference.astype(np.float32), moving.astype(np.float32)
+    estimator = FlowEstimator(reference)
+    expected = estimator(moving)
+    reference[:] = 0
+    np.testing.assert_array_equal(estimator(moving), expected)
+
+
 def test_layout_dtype_and_input():
     reference, moving, _ = pair((50, 60))
     before = reference.copy(), moving.copy()
