@@ -30,7 +30,7 @@ START_ALPHA = 60.0
 """What photon-limited recordings of a moving brain typically need."""
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
-_FRAMES = 16
+_FRAMES = 32
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the choice is the same on full resolution, at a third of the speed
 
