@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pyflow.io import VideoReader, open_video
+from pyflow.io.atomic import remove_leftovers
 from pyflow.motion.frames import PROBLEMS, FrameSource
 from pyflow.motion.noise import START_ALPHA, choose_alpha
 from pyflow.motion.options import OFOptions
@@ -176,6 +177,7 @@ def compensate_recording(
     if options.input_file is None:
         raise ValueError("input_file: no recording is given")
     options.output_path.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(options.output_path)
     with open_video(options.input_file) as reader:
         source = _source(reader, options, str(options.input_file))
         key = checkpoint_key(source, options, reference)

@@ -27,7 +27,7 @@ import imagecodecs
 import numpy as np
 
 from pyflow import __version__
-from pyflow.io.atomic import remove_leftovers, replacing, temporary_beside
+from pyflow.io.atomic import replacing, temporary_beside
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +259,6 @@ def claim(folder: Path) -> Iterator[None]:
         logger.warning("%s: taking over from a process that is gone (%s)", folder, _stale_holder(path))
         path.unlink(missing_ok=True)
         _create_claim(path)
-    remove_leftovers(folder)
     stop = threading.Event()
 
     def beat() -> None:
