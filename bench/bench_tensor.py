@@ -10,6 +10,6 @@ from pyflow._ext import _tensor
 def test_tensor(benchmark, pair, constancy, n_threads):
     benchmark.group = f"motion tensor, {constancy}"
     height, width = pair[0].shape
-    out = np.zeros((height, 2, 6, _tensor.split_stride(width)), np.float32)
+    out = np.zeros(_tensor.layout_shape(height, width), np.float32)
     code = _tensor.CONSTANCIES[constancy]
     benchmark(_tensor.motion_tensor, pair[0], pair[1], 1.0, 1.0, code, 1e-6, out, n_threads)

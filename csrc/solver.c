@@ -15,7 +15,7 @@
  *  5. Edges that would leave the image have weight zero (Neumann boundary). Padding lanes have R = 0 and stay zero, so
  *     that the loops run over whole vectors without tests.
  *
- * With a robust smoothness term every edge has its own weight and two more planes (to the right, down) join the
+ * With a robust smoothness term every edge has its own weight, kept in two planes (to the right, down) beside the
  * coefficients; with the quadratic one the weights are two constants, and R carries them.
  */
 #include "solver.h"
@@ -32,15 +32,15 @@
 #define MAX_STAGES 1024
 #define BEHIND 4            /* rows a wave stays behind the one before it: a refresh reads two rows ahead */
 
-enum { R1, R2, B1, B2, C, EAST, SOUTH, N_COEFFICIENTS };
+enum { R1, R2, B1, B2, C, N_COEFFICIENTS };
+enum { EAST, SOUTH, N_EDGES };
 
 typedef struct {
     const pf_solver_params *p;
-    const float *tensor; /* (n_channels) (h, 2, 6, stride) */
+    const float *tensor; /* (n_channels) (h, 2, groups, 6, PF_PAD) */
     size_t stride;
-    int lanes;           /* elements per row and colour, whole vectors */
+    size_t lanes;        /* elements per row and colour, whole groups */
     int robust;
-    int planes;          /* coefficient planes */
     int depth;           /* rows in a ring, a power of two */
     float k_x, k_y;      /* alpha / spacing^2 */
     float *flow;         /* (h + 2, 2, 2, stride) U, V with one ghost row above and below */
@@ -49,9 +49,11 @@ typedef struct {
     float *horizontal;   /* (2, stride) per first column: sum of a pixel's horizontal edge weights / k_y */
     float *omega;        /* (2, stride) per first column: over-relaxation, 0 in the padding */
     float *zeros;        /* (stride) */
+    float *ones;         /* (stride) */
     float *psi;          /* (rings, 2, 2, stride) smoothness weights of the two newest rows */
     int *progress;       /* (waves,) rows finished */
-    float *ring;         /* (rings, depth, 2, planes, stride) */
+    float *ring;         /* (rings, depth, 2, groups, N_COEFFICIENTS, PF_PAD) */
+    float *edges;        /* (rings, depth, 2, N_EDGES, stride), robust only */
 } level;
 
 /* What one stage of the wavefront does. */
@@ -63,10 +65,19 @@ typedef struct {
 
 static float *flow_row(const level *l, int y, int colour) { return pf_split(l->flow, 2, l->stride, y + 1, colour, 0); }
 
+static size_t ring_index(const level *l, int ring, int y, int colour)
+{
+    return (((size_t)ring * l->depth) + (size_t)(y & (l->depth - 1))) * 2 + (size_t)colour;
+}
+
 static float *ring_row(const level *l, int ring, int y, int colour)
 {
-    const size_t row = (size_t)ring * l->depth + (size_t)(y & (l->depth - 1));
-    return pf_split(l->ring, l->planes, l->stride, 0, colour, 0) + row * 2 * l->planes * l->stride;
+    return l->ring + ring_index(l, ring, y, colour) * l->lanes * N_COEFFICIENTS;
+}
+
+static float *edge_plane(const level *l, int ring, int y, int colour, int plane)
+{
+    return l->edges + (ring_index(l, ring, y, colour) * N_EDGES + plane) * l->stride + PF_PAD;
 }
 
 static float *psi_row(const level *l, int ring, int y, int colour)
@@ -95,12 +106,12 @@ static void repeat_border(const level *l, int y)
 }
 
 static void gradient_penalty(const float *PF_RESTRICT left, const float *PF_RESTRICT right,
-                             const float *PF_RESTRICT above, const float *PF_RESTRICT below, size_t stride, int lanes,
+                             const float *PF_RESTRICT above, const float *PF_RESTRICT below, size_t stride, size_t lanes,
                              float h_row, float h_col, float a, float *PF_RESTRICT psi)
 {
     const float per_x = 0.5f / h_col, per_y = 0.5f / h_row;
     PF_SIMD
-    for (int j = 0; j < lanes; j++) {
+    for (size_t j = 0; j < lanes; j++) {
         const float ux = (right[j] - left[j]) * per_x, uy = (below[j] - above[j]) * per_y;
         const float vx = (right[j + stride] - left[j + stride]) * per_x;
         const float vy = (below[j + stride] - above[j + stride]) * per_y;
@@ -118,14 +129,11 @@ static void smoothness_row(const level *l, int ring, int y)
     }
 }
 
-static void edge_weights(const float *PF_RESTRICT own, const float *PF_RESTRICT east, const float *PF_RESTRICT south,
-                         float half_k_x, float half_k_y, int lanes, size_t stride, float *PF_RESTRICT c)
+static void edge_weights(const float *PF_RESTRICT own, const float *PF_RESTRICT neighbour, float half_k, size_t lanes,
+                         float *PF_RESTRICT edge)
 {
     PF_SIMD
-    for (int j = 0; j < lanes; j++) {
-        c[j + EAST * stride] = half_k_x * (own[j] + east[j]);
-        c[j + SOUTH * stride] = half_k_y * (own[j] + south[j]);
-    }
+    for (size_t j = 0; j < lanes; j++) edge[j] = half_k * (own[j] + neighbour[j]);
 }
 
 /* Weights of the edges of row y to the right and down. */
@@ -137,13 +145,14 @@ static void edges_row(const level *l, int ring, int y)
     if (y + 1 < h) smoothness_row(l, ring, y + 1);
     for (int colour = 0; colour < 2; colour++) {
         const int other = 1 - colour, o = pf_first_column(y, colour), n = pf_split_count(y, colour, w);
-        float *c = ring_row(l, ring, y, colour);
-        edge_weights(psi_row(l, ring, y, colour), psi_row(l, ring, y, other) + o, psi_row(l, ring, y + 1, other),
-                     0.5f * l->k_x, 0.5f * l->k_y, l->lanes, l->stride, c);
+        const float *own = psi_row(l, ring, y, colour);
+        float *east = edge_plane(l, ring, y, colour, EAST), *south = edge_plane(l, ring, y, colour, SOUTH);
+        edge_weights(own, psi_row(l, ring, y, other) + o, 0.5f * l->k_x, l->lanes, east);
         const int at_right = colour == ((y + w - 1) & 1) ? n - 1 : n;
-        for (int j = at_right; j < l->lanes; j++) c[j + EAST * l->stride] = 0.0f;
-        c[(ptrdiff_t)(EAST * l->stride) - 1] = 0.0f;
-        if (y + 1 == h) memset(c + SOUTH * l->stride, 0, (size_t)l->lanes * sizeof(float));
+        for (int j = at_right; j < (int)l->lanes; j++) east[j] = 0.0f;
+        east[-1] = 0.0f;
+        if (y + 1 == h) memset(south, 0, l->lanes * sizeof(float));
+        else edge_weights(own, psi_row(l, ring, y + 1, other), 0.5f * l->k_y, l->lanes, south);
     }
 }
 
@@ -153,62 +162,90 @@ typedef struct {
     float weight, a;
 } channel_row;
 
-/* The edges of a row and colour: sums of the constant ones in units of k, or the weights to the west and north. */
+/* The edges of a row and colour: sums of the constant ones in units of k, or the weights of all four. */
 typedef struct {
-    const float *horizontal, *omega, *west, *north;
+    const float *horizontal, *omega, *west, *east, *north, *south;
     float vertical, k;
 } edge_row;
 
-/* Data term of a channel, summed over channels in the coefficient planes:
- *   R1: d J11, R2: d J22, C: d J12, B1: d (J11 u + J12 v - J13), B2: d (J12 u + J22 v - J23);
- * with the last channel they become the coefficients of the sweep, in units of k. */
-PF_INLINE void refresh_row(channel_row in, edge_row edge, int lanes, size_t stride, float *PF_RESTRICT c,
-                           const int first, const int last, const int robust_data, const int robust_smooth)
+/* Data term of a channel at a pixel; sums of them over the channels are what the coefficients are made of. */
+typedef struct {
+    float a11, a22, a12, b1, b2; /* d J11, d J22, d J12, d (J11 u + J12 v - J13), d (J12 u + J22 v - J23) */
+} data_term;
+
+/* j: interleaved tensor of the pixel i. */
+PF_INLINE data_term data_at(const channel_row *in, const float *j, size_t i, size_t stride, const int robust)
+{
+    const float j11 = j[PF_J11 * PF_PAD], j22 = j[PF_J22 * PF_PAD], j33 = j[PF_J33 * PF_PAD];
+    const float j12 = j[PF_J12 * PF_PAD], j13 = j[PF_J13 * PF_PAD], j23 = j[PF_J23 * PF_PAD];
+    const float u = in->base[i], v = in->base[i + stride], du = in->flow[i] - u, dv = in->flow[i + stride] - v;
+    float d = in->weight;
+    if (robust) {
+        float s = j11 * du * du + j22 * dv * dv + 2.0f * (j12 * du * dv + j13 * du + j23 * dv) + j33;
+        s = s > 0.0f ? s : 0.0f;
+        d *= in->a * pf_power(s + EPSILON, in->a - 1.0f);
+    }
+    return (data_term){d * j11, d * j22, d * j12, d * (j11 * u + j12 * v - j13), d * (j12 * u + j22 * v - j23)};
+}
+
+/* c: interleaved coefficients of the pixel i. */
+PF_INLINE void fold_at(const edge_row *edge, float per_k, data_term t, size_t i, float *c, const int robust)
+{
+    float edges = edge->horizontal[i] + edge->vertical;
+    if (robust) edges += edge->east[i] + edge->south[i] + edge->west[i] + edge->north[i];
+    const float d1 = edges + per_k * t.a11, d2 = edges + per_k * t.a22, both = edge->omega[i] / (d1 * d2);
+    c[R1 * PF_PAD] = both * d2;
+    c[R2 * PF_PAD] = both * d1;
+    c[B1 * PF_PAD] = per_k * t.b1;
+    c[B2 * PF_PAD] = per_k * t.b2;
+    c[C * PF_PAD] = per_k * t.a12;
+}
+
+/* The usual case in one pass: one channel, robust data term, no weight map. */
+PF_INLINE void refresh_one(channel_row in, edge_row edge, size_t lanes, size_t stride, float *PF_RESTRICT c, const int robust)
 {
     const float per_k = 1.0f / edge.k;
-    PF_SIMD
-    for (int i = 0; i < lanes; i++) {
-        const float *j = in.tensor + i;
-        const float j11 = j[0], j22 = j[stride], j33 = j[2 * stride];
-        const float j12 = j[3 * stride], j13 = j[4 * stride], j23 = j[5 * stride];
-        const float u = in.base[i], v = in.base[i + stride], du = in.flow[i] - u, dv = in.flow[i + stride] - v;
-        float d = in.weight;
-        if (robust_data) {
-            float s = j11 * du * du + j22 * dv * dv + 2.0f * (j12 * du * dv + j13 * du + j23 * dv) + j33;
-            s = s > 0.0f ? s : 0.0f;
-            d *= in.a * pf_power(s + EPSILON, in.a - 1.0f);
+    for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD, in.tensor += PF_TENSOR_PLANES * PF_PAD) {
+        PF_SIMD
+        for (size_t i = 0; i < PF_PAD; i++)
+            fold_at(&edge, per_k, data_at(&in, in.tensor + i, first + i, stride, 1), first + i, c + i, robust);
+    }
+}
+
+/* Sum of the data terms over channels: R1, R2, C, B1, B2 hold a11, a22, a12, b1, b2 until `fold`. */
+PF_INLINE void add_channel(channel_row in, size_t lanes, size_t stride, float *PF_RESTRICT c, const int fresh,
+                           const int robust)
+{
+    for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD, in.tensor += PF_TENSOR_PLANES * PF_PAD) {
+        PF_SIMD
+        for (size_t i = 0; i < PF_PAD; i++) {
+            const data_term t = data_at(&in, in.tensor + i, first + i, stride, robust);
+            const float d = in.map[first + i];
+            c[i + R1 * PF_PAD] = (fresh ? 0.0f : c[i + R1 * PF_PAD]) + d * t.a11;
+            c[i + R2 * PF_PAD] = (fresh ? 0.0f : c[i + R2 * PF_PAD]) + d * t.a22;
+            c[i + C * PF_PAD] = (fresh ? 0.0f : c[i + C * PF_PAD]) + d * t.a12;
+            c[i + B1 * PF_PAD] = (fresh ? 0.0f : c[i + B1 * PF_PAD]) + d * t.b1;
+            c[i + B2 * PF_PAD] = (fresh ? 0.0f : c[i + B2 * PF_PAD]) + d * t.b2;
         }
-        if (in.map) d *= in.map[i];
-        float a11 = d * j11, a22 = d * j22, a12 = d * j12;
-        float b1 = d * (j11 * u + j12 * v - j13), b2 = d * (j12 * u + j22 * v - j23);
-        if (!first) {
-            a11 += c[i + R1 * stride];
-            a22 += c[i + R2 * stride];
-            a12 += c[i + C * stride];
-            b1 += c[i + B1 * stride];
-            b2 += c[i + B2 * stride];
+    }
+}
+
+PF_INLINE void fold(edge_row edge, size_t lanes, float *PF_RESTRICT c, const int robust)
+{
+    const float per_k = 1.0f / edge.k;
+    for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD) {
+        PF_SIMD
+        for (size_t i = 0; i < PF_PAD; i++) {
+            const data_term t = {c[i + R1 * PF_PAD], c[i + R2 * PF_PAD], c[i + C * PF_PAD], c[i + B1 * PF_PAD],
+                                 c[i + B2 * PF_PAD]};
+            fold_at(&edge, per_k, t, first + i, c + i, robust);
         }
-        if (last) {
-            float edges = edge.horizontal[i] + edge.vertical;
-            if (robust_smooth) edges += c[i + EAST * stride] + c[i + SOUTH * stride] + edge.west[i] + edge.north[i];
-            const float d1 = edges + per_k * a11, d2 = edges + per_k * a22, both = edge.omega[i] / (d1 * d2);
-            a11 = both * d2;
-            a22 = both * d1;
-            a12 *= per_k;
-            b1 *= per_k;
-            b2 *= per_k;
-        }
-        c[i + R1 * stride] = a11;
-        c[i + R2 * stride] = a22;
-        c[i + C * stride] = a12;
-        c[i + B1 * stride] = b1;
-        c[i + B2 * stride] = b2;
     }
 }
 
 static const float *north_edges(const level *l, int ring, int y, int other)
 {
-    return y > 0 ? ring_row(l, ring, y - 1, other) + SOUTH * l->stride : l->zeros + PF_PAD;
+    return y > 0 ? edge_plane(l, ring, y - 1, other, SOUTH) : l->zeros + PF_PAD;
 }
 
 static edge_row edges_of(const level *l, int ring, int y, int colour)
@@ -219,8 +256,10 @@ static edge_row edges_of(const level *l, int ring, int y, int colour)
                   .vertical = (float)((y > 0) + (y < l->p->h - 1)),
                   .k = l->k_y};
     if (l->robust) {
-        e.west = ring_row(l, ring, y, other) + EAST * l->stride + o - 1;
+        e.west = edge_plane(l, ring, y, other, EAST) + o - 1;
+        e.east = edge_plane(l, ring, y, colour, EAST);
         e.north = north_edges(l, ring, y, other);
+        e.south = edge_plane(l, ring, y, colour, SOUTH);
         e.vertical = 0.0f;
         e.k = 1.0f;
     }
@@ -230,11 +269,11 @@ static edge_row edges_of(const level *l, int ring, int y, int colour)
 static channel_row channel_of(const level *l, int y, int colour, int k)
 {
     const pf_solver_params *p = l->p;
-    const float *tensor = l->tensor + (size_t)k * p->h * 2 * PF_TENSOR_PLANES * l->stride;
-    return (channel_row){.tensor = pf_split_const(tensor, PF_TENSOR_PLANES, l->stride, y, colour, 0),
+    const size_t row = ((size_t)k * p->h + (size_t)y) * 2 + (size_t)colour;
+    return (channel_row){.tensor = l->tensor + row * l->lanes * PF_TENSOR_PLANES,
                          .flow = flow_row(l, y, colour),
                          .base = pf_split(l->base, 2, l->stride, y, colour, 0),
-                         .map = l->map ? pf_split(l->map, p->n_channels, l->stride, y, colour, k) : NULL,
+                         .map = l->map ? pf_split(l->map, p->n_channels, l->stride, y, colour, k) : l->ones + PF_PAD,
                          .weight = p->weight[k],
                          .a = p->a_data[k]};
 }
@@ -246,43 +285,53 @@ static void refresh(const level *l, int ring, int y)
     for (int colour = 0; colour < 2; colour++) {
         float *c = ring_row(l, ring, y, colour);
         const edge_row edge = edges_of(l, ring, y, colour);
-        for (int k = 0; k < n; k++) {
-            channel_row in = channel_of(l, y, colour, k);
-            if (n > 1 || in.map || in.a == 1.0f)
-                refresh_row(in, edge, l->lanes, l->stride, c, k == 0, k == n - 1, in.a != 1.0f, l->robust);
-            else if (l->robust) refresh_row(in, edge, l->lanes, l->stride, c, 1, 1, 1, 1);
-            else refresh_row(in, edge, l->lanes, l->stride, c, 1, 1, 1, 0);
+        if (n == 1 && !l->map && l->p->a_data[0] != 1.0f) {
+            const channel_row in = channel_of(l, y, colour, 0);
+            if (l->robust) refresh_one(in, edge, l->lanes, l->stride, c, 1);
+            else refresh_one(in, edge, l->lanes, l->stride, c, 0);
+            continue;
         }
+        for (int k = 0; k < n; k++) {
+            const channel_row in = channel_of(l, y, colour, k);
+            const int robust_data = in.a != 1.0f;
+            if (k == 0 && robust_data) add_channel(in, l->lanes, l->stride, c, 1, 1);
+            else if (k == 0) add_channel(in, l->lanes, l->stride, c, 1, 0);
+            else if (robust_data) add_channel(in, l->lanes, l->stride, c, 0, 1);
+            else add_channel(in, l->lanes, l->stride, c, 0, 0);
+        }
+        if (l->robust) fold(edge, l->lanes, c, 1);
+        else fold(edge, l->lanes, c, 0);
     }
 }
 
 /* ---- half sweep ---------------------------------------------------------------------------------------- */
 
 typedef struct {
-    const float *west, *east, *north, *south;             /* U of the neighbours; V one stride further */
-    const float *west_edge, *north_edge;                  /* robust only */
+    const float *west, *east, *north, *south; /* U of the neighbours; V one stride further */
 } neighbours;
 
-PF_INLINE void sweep(neighbours n, const float *PF_RESTRICT c, float ratio, int lanes, size_t stride,
-                         float *PF_RESTRICT flow, const int robust)
+PF_INLINE void sweep(neighbours n, edge_row edge, const float *PF_RESTRICT c, float ratio, size_t lanes, size_t stride,
+                     float *PF_RESTRICT flow, const int robust)
 {
-    const float *PF_RESTRICT we = n.west, *PF_RESTRICT ea = n.east, *PF_RESTRICT no = n.north, *PF_RESTRICT so = n.south;
-    const float *PF_RESTRICT kw = n.west_edge, *PF_RESTRICT kn = n.north_edge;
-    PF_SIMD
-    for (int i = 0; i < lanes; i++) {
-        float su, sv;
-        if (robust) {
-            const float ke = c[i + EAST * stride], ks = c[i + SOUTH * stride];
-            su = (kw[i] * we[i] + ke * ea[i]) + (kn[i] * no[i] + ks * so[i]);
-            sv = (kw[i] * we[i + stride] + ke * ea[i + stride]) + (kn[i] * no[i + stride] + ks * so[i + stride]);
-        } else {
-            su = ratio * (we[i] + ea[i]) + (no[i] + so[i]);
-            sv = ratio * (we[i + stride] + ea[i + stride]) + (no[i + stride] + so[i + stride]);
+    for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD) {
+        PF_SIMD
+        for (size_t j = 0; j < PF_PAD; j++) {
+            const size_t i = first + j;
+            float su, sv;
+            if (robust) {
+                const float kw = edge.west[i], ke = edge.east[i], kn = edge.north[i], ks = edge.south[i];
+                su = (kw * n.west[i] + ke * n.east[i]) + (kn * n.north[i] + ks * n.south[i]);
+                sv = (kw * n.west[i + stride] + ke * n.east[i + stride])
+                    + (kn * n.north[i + stride] + ks * n.south[i + stride]);
+            } else {
+                su = ratio * (n.west[i] + n.east[i]) + (n.north[i] + n.south[i]);
+                sv = ratio * (n.west[i + stride] + n.east[i + stride]) + (n.north[i + stride] + n.south[i + stride]);
+            }
+            const float v = flow[i + stride], both = c[j + C * PF_PAD];
+            const float u = (1.0f - OMEGA) * flow[i] + c[j + R1 * PF_PAD] * (su + c[j + B1 * PF_PAD] - both * v);
+            flow[i] = u;
+            flow[i + stride] = (1.0f - OMEGA) * v + c[j + R2 * PF_PAD] * (sv + c[j + B2 * PF_PAD] - both * u);
         }
-        const float v = flow[i + stride];
-        const float u = (1.0f - OMEGA) * flow[i] + c[i + R1 * stride] * (su + c[i + B1 * stride] - c[i + C * stride] * v);
-        flow[i] = u;
-        flow[i + stride] = (1.0f - OMEGA) * v + c[i + R2 * stride] * (sv + c[i + B2 * stride] - c[i + C * stride] * u);
     }
 }
 
@@ -290,15 +339,10 @@ static void half_sweep(const level *l, int ring, int y, int colour)
 {
     const int other = 1 - colour, o = pf_first_column(y, colour);
     const float *side = flow_row(l, y, other), *c = ring_row(l, ring, y, colour);
-    neighbours n = {side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other), NULL, NULL};
+    const neighbours n = {side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other)};
     float *flow = flow_row(l, y, colour);
-    if (l->robust) {
-        n.west_edge = ring_row(l, ring, y, other) + EAST * l->stride + o - 1;
-        n.north_edge = north_edges(l, ring, y, other);
-        sweep(n, c, 0.0f, l->lanes, l->stride, flow, 1);
-    } else {
-        sweep(n, c, l->k_x / l->k_y, l->lanes, l->stride, flow, 0);
-    }
+    if (l->robust) sweep(n, edges_of(l, ring, y, colour), c, 0.0f, l->lanes, l->stride, flow, 1);
+    else sweep(n, (edge_row){0}, c, l->k_x / l->k_y, l->lanes, l->stride, flow, 0);
 }
 
 /* ---- wavefront ----------------------------------------------------------------------------------------- */
@@ -313,7 +357,8 @@ static int count_blocks(const pf_solver_params *p)
 
 static int blocks_per_wave(const level *l, int n_threads)
 {
-    const size_t row = 2 * (size_t)(l->planes + PF_TENSOR_PLANES * l->p->n_channels + 4) * l->stride * sizeof(float);
+    const int planes = N_COEFFICIENTS + (l->robust ? N_EDGES : 0) + PF_TENSOR_PLANES * l->p->n_channels + 4;
+    const size_t row = 2 * (size_t)planes * l->stride * sizeof(float);
     const int in_cache = (int)(CACHE_BYTES / (row * (size_t)l->depth));
     const int in_list = MAX_STAGES / (1 + 2 * sweeps_per_block(l->p));
     const int share = (count_blocks(l->p) + n_threads - 1) / n_threads;
@@ -390,9 +435,8 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     const size_t stride = pf_split_stride(p->w);
     l->p = p;
     l->stride = stride;
-    l->lanes = (((p->w + 1) / 2 + PF_PAD - 1) / PF_PAD) * PF_PAD;
+    l->lanes = (size_t)pf_groups(p->w) * PF_PAD;
     l->robust = p->a_smooth != 1.0f;
-    l->planes = l->robust ? N_COEFFICIENTS : EAST;
     l->depth = 1;
     while (l->depth < 2 * sweeps_per_block(p) + 2) l->depth *= 2;
     l->k_x = p->alpha_x / (p->h_col * p->h_col);
@@ -411,8 +455,10 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     TAKE(horizontal, 2 * stride + PF_PAD);
     TAKE(omega, 2 * stride + PF_PAD);
     TAKE(zeros, stride + PF_PAD);
+    TAKE(ones, stride + PF_PAD);
     TAKE(psi, l->robust ? rings * 4 * stride + PF_PAD : 0);
-    TAKE(ring, rings * l->depth * 2 * l->planes * stride + PF_PAD);
+    TAKE(ring, rings * l->depth * 2 * l->lanes * N_COEFFICIENTS);
+    TAKE(edges, l->robust ? rings * l->depth * 2 * N_EDGES * stride + PF_PAD : 0);
 #undef TAKE
     l->progress = (int *)(scratch ? scratch + used : NULL);
     used += (size_t)count_blocks(p) * sizeof(int) / sizeof(float);
@@ -448,9 +494,10 @@ static void fill(level *l, const float *u, const float *v)
     memset(flow_row(l, -1, 0) - PF_PAD, 0, 4 * l->stride * sizeof(float));
     memset(flow_row(l, p->h, 0) - PF_PAD, 0, 4 * l->stride * sizeof(float));
     memset(l->zeros, 0, l->stride * sizeof(float));
+    for (size_t i = 0; i < l->stride; i++) l->ones[i] = 1.0f;
 
     for (int o = 0; o < 2; o++)
-        for (int j = 0; j < l->lanes; j++) {
+        for (int j = 0; j < (int)l->lanes; j++) {
             const int x = 2 * j + o, edges = (x > 0) + (x < p->w - 1);
             const size_t at = (size_t)o * l->stride + PF_PAD + j;
             l->omega[at] = x < p->w ? OMEGA : 0.0f;

@@ -75,7 +75,6 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, float h
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     if ((constancy != PF_GC && constancy != PF_GRAY) || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
-    const size_t stride = pf_split_stride(w);
     int failed = 0;
     (void)n_threads;
 
@@ -100,7 +99,7 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, float h
             }
             tensor_row(&r, constancy, w, line);
             for (int plane = 0; plane < PF_TENSOR_PLANES; plane++)
-                pf_split_row(line + (size_t)plane * w, w, y, out, PF_TENSOR_PLANES, stride, plane);
+                pf_group_row(line + (size_t)plane * w, w, y, out, PF_TENSOR_PLANES, plane);
         }
         free(line);
     }

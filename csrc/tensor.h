@@ -14,7 +14,7 @@ typedef struct {
     /* f1 reference, f2 moving image already warped by the current flow, both (h, w).
      * h_row, h_col: grid spacing in full-size pixels.
      * zeta: constant of the normalised data term (PF_GC only), in units of the squared second derivative.
-     * out: planes J11, J22, J33, J12, J13, J23 in the solver's layout (split.h). */
+     * out: J11, J22, J33, J12, J13, J23 in interleaved groups (split.h). */
     int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
                          float zeta, float *out, int n_threads);
 } pf_tensor_kernels;

@@ -46,11 +46,11 @@ cdef class LevelParams:
         return kernels.scratch_size(&self.c, n_threads)
 
 
-def solve(LevelParams params, const float[:, :, :, :, ::1] tensor, const float[:, ::1] u, const float[:, ::1] v,
+def solve(LevelParams params, const float[:, :, :, :, :, ::1] tensor, const float[:, ::1] u, const float[:, ::1] v,
           float[:, ::1] du, float[:, ::1] dv, float[::1] scratch, int n_threads):
     cdef int status
     with nogil:
-        status = kernels.solve(&params.c, &tensor[0, 0, 0, 0, 0], &u[0, 0], &v[0, 0], &du[0, 0], &dv[0, 0],
+        status = kernels.solve(&params.c, &tensor[0, 0, 0, 0, 0, 0], &u[0, 0], &v[0, 0], &du[0, 0], &dv[0, 0],
                                &scratch[0], n_threads)
     check(status, "solve", shape=(params.c.h, params.c.w), alpha=(params.c.alpha_x, params.c.alpha_y),
           iterations=params.c.iterations, update_lag=params.c.update_lag)

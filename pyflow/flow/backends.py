@@ -96,8 +96,7 @@ class NativeLevel:
         try:
             return free.pop()
         except IndexError:
-            h, w = self._geometry.shape
-            tensor = _aligned_zeros((len(self._reference), h, 2, 6, _tensor.split_stride(w)))
+            tensor = _aligned_zeros((len(self._reference), *_tensor.layout_shape(*self._geometry.shape)))
             return tensor, np.zeros(self._params.scratch_size(n_threads), np.float32)
 
 

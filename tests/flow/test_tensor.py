@@ -16,7 +16,7 @@ FLOAT32 = 2e-4
 
 
 def tensor(f1, f2, spacing=(1.0, 1.0), constancy="gc", zeta=1e-6, n_threads=1):
-    layout = np.zeros((f1.shape[0], 2, 6, _tensor.split_stride(f1.shape[1])), np.float32)
+    layout = np.zeros(_tensor.layout_shape(*f1.shape), np.float32)
     images = (np.ascontiguousarray(image, np.float32) for image in (f1, f2))
     _tensor.motion_tensor(*images, *spacing, _tensor.CONSTANCIES[constancy], zeta, layout, n_threads)
     return split.merge(layout, f1.shape[1])

@@ -1,4 +1,4 @@
-"""The solver's checkerboard layout, to and from planes (P, H, W)."""
+"""The tensor's layout, interleaved groups of a checkerboard, to and from planes (P, H, W)."""
 
 import numpy as np
 
@@ -11,16 +11,18 @@ def columns(y, colour):
 
 def split(planes):
     count, height, width = planes.shape
-    out = np.zeros((height, 2, count, _tensor.split_stride(width)), np.float32)
+    out = np.zeros(_tensor.layout_shape(height, width), np.float32)
     for y, colour in np.ndindex(height, 2):
         values = planes[:, y, columns(y, colour)]
-        out[y, colour, :, _tensor.SPLIT_PAD : _tensor.SPLIT_PAD + values.shape[1]] = values
+        for i in range(values.shape[1]):
+            out[y, colour, i // _tensor.LANES, :, i % _tensor.LANES] = values[:, i]
     return out
 
 
 def merge(layout, width):
-    out = np.zeros((layout.shape[2], len(layout), width), np.float32)
+    out = np.zeros((layout.shape[3], len(layout), width), np.float32)
     for y, colour in np.ndindex(*layout.shape[:2]):
         target = out[:, y, columns(y, colour)]
-        target[:] = layout[y, colour, :, _tensor.SPLIT_PAD : _tensor.SPLIT_PAD + target.shape[1]]
+        lanes = np.moveaxis(layout[y, colour], 1, 0).reshape(len(target), -1)
+        target[:] = lanes[:, : target.shape[1]]
     return out
