@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyflow.flow.backends import LevelGeometry, LevelParameters, NativeLevel
+from pyflow.flow.backends import LevelGeometry, LevelParameters, NativeLevel, aligned_zeros
 from pyflow.flow.filters import resize_planes
 
 
@@ -23,5 +23,5 @@ def test_level(benchmark, pair, side, a_smooth, n_threads):
         update_lag=5,
     )
     level = NativeLevel(LevelGeometry((side, side), (512 / side, 512 / side)), reference, parameters)
-    still = np.zeros((side, side), np.float32)
-    benchmark(level, moving, still, still, n_threads)
+    flow, step = np.zeros((2, 2, side, side), np.float32)
+    benchmark(level, moving, flow, step, aligned_zeros(level.scratch_size(n_threads)), n_threads)

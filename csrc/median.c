@@ -66,7 +66,8 @@ static void sort_columns(const float *const src[5], int w, float *PF_RESTRICT s,
     }
 }
 
-static void select_row(const float *PF_RESTRICT s, size_t stride, int w, float *PF_RESTRICT out)
+PF_INLINE void select_row(const float *PF_RESTRICT s, size_t stride, int w, const int add,
+                       float *PF_RESTRICT out)
 {
     for (int x = 0; x < w; x++) {
         const float *p = s + x;
@@ -90,11 +91,11 @@ static void select_row(const float *PF_RESTRICT s, size_t stride, int w, float *
         ENDS5(b3, c1, d0, d1, c3);
         ENDS4(c1, d0, d1, d2);
         ENDS3(d0, d1, e1);
-        out[x] = d1;
+        out[x] = add ? out[x] + d1 : d1;
     }
 }
 
-static int median5x5(const float *src, int h, int w, float *out, int n_threads)
+static int filter(const float *src, int h, int w, int add, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     const size_t stride = (size_t)w + 4;
@@ -122,11 +123,12 @@ static int median5x5(const float *src, int h, int w, float *out, int n_threads)
                     line[w - 1 + e] = line[pf_mirror(w - 1 + e, w)];
                 }
             }
-            select_row(sorted, stride, w, out + (size_t)y * w);
+            if (add) select_row(sorted, stride, w, 1, out + (size_t)y * w);
+            else select_row(sorted, stride, w, 0, out + (size_t)y * w);
         }
         free(sorted);
     }
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-const pf_median_kernels PF_TABLE(pf_median) = {median5x5};
+const pf_median_kernels PF_TABLE(pf_median) = {filter};

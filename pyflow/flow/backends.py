@@ -1,12 +1,13 @@
 """Level solvers by name.
 
 A backend is a callable ``backend(geometry, reference, parameters)`` that binds everything constant on one level and
-returns a callable ``increment(warped, u, v, n_threads) -> (du, dv)``: given the moving image warped by the current
-displacement, the increment in full-size pixels. The pyramid around it is in `pyflow.flow.displacement`.
+returns a level: ``level(warped, flow, step, scratch, n_threads)`` writes into ``step`` (2, rows, cols) the increment in
+full-size pixels, given the moving image (C, rows, cols) warped by the current displacement ``flow``. ``scratch`` is
+float32 memory of at least ``level.scratch_size(n_threads)`` values that all levels share, so that no frame allocates
+anything. The pyramid around it is in `pyflow.flow.displacement`.
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,47 +67,37 @@ class LevelParameters:
 
 
 class NativeLevel:
-    """Motion tensor and red-black SOR in C.
-
-    Scratch is kept and lent to one call at a time, so that calls from several threads do not meet and repeated calls
-    allocate nothing.
-    """
+    """Motion tensor and red-black SOR in C."""
 
     def __init__(self, geometry, reference, parameters):
         p = parameters
-        self._geometry, self._reference, self._constancy = geometry, reference, _tensor.CONSTANCIES[p.constancy]
+        self._reference, self._constancy = reference, _tensor.CONSTANCIES[p.constancy]
+        self._spacing = geometry.spacing
         self._params = _solver.LevelParams(
             geometry.shape, geometry.spacing, p.alpha, p.a_smooth, p.a_data, p.weight, p.weight_map, p.iterations,
             p.update_lag,
         )  # fmt: skip
-        self._free = {}
+        self._tensor_shape = (len(reference), *_tensor.layout_shape(*geometry.shape))
+        self._tensor_size = math.prod(self._tensor_shape)
 
-    def __call__(self, warped, u, v, n_threads):
-        """Increment (du, dv) of the displacement (u, v), in full-size pixels."""
-        free = self._free.setdefault(n_threads, deque())
-        tensor, scratch = self._borrow(free, n_threads)
-        for c, (f1, f2) in enumerate(zip(self._reference, warped, strict=True)):
-            _tensor.motion_tensor(f1, f2, *self._geometry.spacing, self._constancy, ZETA, tensor[c], n_threads)
-        du, dv = np.empty_like(u), np.empty_like(v)
-        _solver.solve(self._params, tensor, u, v, du, dv, scratch, n_threads)
-        free.append((tensor, scratch))
-        return du, dv
+    def scratch_size(self, n_threads):
+        """float32 values of scratch that a call on that many threads needs."""
+        return self._tensor_size + self._params.scratch_size(n_threads)
 
-    def _borrow(self, free, n_threads):
-        try:
-            return free.pop()
-        except IndexError:
-            tensor = _aligned_zeros((len(self._reference), *_tensor.layout_shape(*self._geometry.shape)))
-            return tensor, np.zeros(self._params.scratch_size(n_threads), np.float32)
+    def __call__(self, warped, flow, step, scratch, n_threads):
+        """Write the increment of the displacement `flow` into `step`."""
+        tensor = scratch[: self._tensor_size].reshape(self._tensor_shape)
+        for f1, f2, out in zip(self._reference, warped, tensor, strict=True):
+            _tensor.motion_tensor(f1, f2, *self._spacing, self._constancy, ZETA, out, n_threads)
+        _solver.solve(self._params, tensor, *flow, *step, scratch[self._tensor_size :], n_threads)
 
 
-def _aligned_zeros(shape):
-    """float32 zeros whose first element starts a cache line, so that no vector crosses two."""
+def aligned_zeros(size):
+    """That many float32 zeros from the start of a cache line, so that no vector crosses two."""
     line = 64
-    size = math.prod(shape) * 4
-    raw = np.zeros(size + line, np.uint8)
+    raw = np.zeros(4 * size + line, np.uint8)
     start = -raw.ctypes.data % line
-    return raw[start : start + size].view(np.float32).reshape(shape)
+    return raw[start : start + 4 * size].view(np.float32)
 
 
 _BACKENDS = {"flowreg": NativeLevel}

@@ -9,11 +9,12 @@ with Psi(s) = (s + 1e-5)^a.
 """
 
 import math
+from collections import defaultdict, deque
 
 import numpy as np
 
 from pyflow._ext import _median
-from pyflow.flow.backends import LevelGeometry, LevelParameters, get_backend
+from pyflow.flow.backends import LevelGeometry, LevelParameters, aligned_zeros, get_backend
 from pyflow.flow.filters import resize_planes
 from pyflow.flow.planes import flow_components, to_planes
 from pyflow.flow.warp import warp_planes
@@ -106,7 +107,7 @@ def get_displacement(
         weight=weight,
         backend=backend,
     )
-    return estimator(moving, uv, n_threads=n_threads)
+    return estimator(moving, None if uv is None else estimator.start(uv), n_threads=n_threads)
 
 
 class FlowEstimator:
@@ -167,15 +168,39 @@ class FlowEstimator:
                 update_lag=int(update_lag),
             )
             self._levels.append((geometry, f1, make_level(geometry, f1, parameters)))
+        self._free = defaultdict(deque)  # workspaces by number of threads
 
-    def __call__(self, moving, uv=None, n_threads=1):
+    def start(self, uv):
+        """Prepare a field to start from, once for all images that do.
+
+        Parameters
+        ----------
+        uv : array_like, shape (H, W, 2)
+            Displacement in pixels.
+
+        Returns
+        -------
+        ndarray, shape (2, rows, cols), float32
+            The field on the coarsest level.
+
+        Raises
+        ------
+        ValueError
+            The shape is not that of the reference, or a value is not finite.
+        """
+        planes = np.stack(flow_components(uv, self.shape, "uv"))
+        if not np.isfinite(planes).all():
+            raise ValueError("uv holds values that are not finite")
+        return resize_planes(planes, self._shapes[0])
+
+    def __call__(self, moving, start=None, n_threads=1):
         """Displacement that registers ``moving``.
 
         Parameters
         ----------
         moving : array_like, shape of the reference
-        uv : array_like, shape (H, W, 2), optional
-            Field to start from, in pixels.
+        start : ndarray, optional
+            What `start` made of the field to start from; zero where not given.
         n_threads : int
             0: all this process may use. The result does not depend on it.
 
@@ -193,24 +218,53 @@ class FlowEstimator:
             raise ValueError(f"moving has shape {np.shape(moving)}, the reference has {self._image_shape}")
         n_threads = resolve_threads(n_threads)
         planes = _finite_planes(moving, "moving")
-        flow = np.zeros((2, *self._levels[0][0].shape), np.float32)
-        if uv is not None:
-            start = np.stack(flow_components(uv, self.shape, "uv"))
-            if not np.isfinite(start).all():
-                raise ValueError("uv holds values that are not finite")
-            flow = resize_planes(start, self._levels[0][0].shape, n_threads=n_threads).copy()
-
-        images = _image_pyramid(planes, self._shapes, n_threads)
-        for number, ((geometry, f1, increment), f2) in enumerate(zip(self._levels, images, strict=True)):
+        workspace = self._borrow(n_threads)
+        flow = workspace.flows[0]
+        flow[:] = 0 if start is None else start
+        images = _image_pyramid(planes, self._shapes, n_threads, workspace.images)
+        for k, ((geometry, f1, level), f2) in enumerate(zip(self._levels, images, strict=True)):
             threads = n_threads if math.prod(geometry.shape) >= _PARALLEL_PIXELS else 1
-            if number > 0:
-                flow = resize_planes(flow, geometry.shape, n_threads=threads)
-                warped = np.empty_like(f2)
-                warp_planes(f2, *flow, f1, warped, spacing=geometry.spacing, n_threads=threads)
-                f2 = warped
-            for component, step in zip(flow, increment(f2, *flow, threads), strict=True):
-                component += _smoothed(step, threads)
-        return np.ascontiguousarray(np.moveaxis(resize_planes(flow, self.shape, n_threads=n_threads), 0, -1))
+            step = workspace.steps[k]
+            if k > 0:
+                flow = resize_planes(flow, geometry.shape, out=workspace.flows[k], n_threads=threads)
+                warp_planes(f2, *flow, f1, workspace.warped[k], spacing=geometry.spacing, n_threads=threads)
+                f2 = workspace.warped[k]
+            level(f2, flow, step, workspace.scratch, threads)
+            if min(geometry.shape) > _MEDIAN_SIDE:
+                for component, increment in zip(flow, step, strict=True):
+                    _median.add_median5x5(increment, component, threads)
+            else:
+                flow += step
+        out = np.empty((2, *self.shape), np.float32)
+        if resize_planes(flow, self.shape, out=out, n_threads=n_threads) is flow:
+            out[:] = flow
+        self._free[n_threads].append(workspace)
+        return np.moveaxis(out, 0, -1)
+
+    def _borrow(self, n_threads):
+        try:
+            return self._free[n_threads].pop()
+        except IndexError:
+            return _Workspace(self._levels, n_threads)
+
+
+class _Workspace:
+    """Memory of one call at a time, kept so that a frame allocates only its result."""
+
+    def __init__(self, levels, n_threads):
+        shapes = [geometry.shape for geometry, _, _ in levels]
+        n_channels = len(levels[0][1])
+        largest = max(math.prod(shape) for shape in shapes)
+        warped, step = (np.empty(n * largest, np.float32) for n in (n_channels, 2))
+        self.images = [np.empty((n_channels, *shape), np.float32) for shape in shapes]
+        self.flows = [np.empty((2, *shape), np.float32) for shape in shapes]
+        self.warped = [_first(warped, (n_channels, *shape)) for shape in shapes]
+        self.steps = [_first(step, (2, *shape)) for shape in shapes]
+        self.scratch = aligned_zeros(max(level.scratch_size(n_threads) for _, _, level in levels))
+
+
+def _first(memory, shape):
+    return memory[: math.prod(shape)].reshape(shape)
 
 
 def pyramid(shape, eta, levels, min_level):
@@ -245,12 +299,12 @@ def pyramid(shape, eta, levels, min_level):
     return found
 
 
-def _image_pyramid(planes, shapes, n_threads=1):
+def _image_pyramid(planes, shapes, n_threads=1, out=None):
     """The image at each of the shapes (coarse to fine), each made from the next finer one at most twice its size."""
     found = []
     source = planes
-    for shape in reversed(shapes):
-        found.append(resize_planes(source, shape, n_threads=n_threads))
+    for shape, memory in zip(reversed(shapes), reversed(out or [None] * len(shapes)), strict=True):
+        found.append(resize_planes(source, shape, out=memory, n_threads=n_threads))
         if 2 * min(shape) <= min(source.shape[1:]):
             source = found[-1]
     return found[::-1]
@@ -266,14 +320,6 @@ def _depth(side, eta, levels):
     while depth < levels and math.floor(side * eta ** (depth + 1) + 0.5) >= _SMALLEST_SIDE:
         depth += 1
     return depth
-
-
-def _smoothed(step, n_threads):
-    if min(step.shape) <= _MEDIAN_SIDE:
-        return step
-    out = np.empty_like(step)
-    _median.median5x5(step, out, n_threads)
-    return out
 
 
 def _finite_planes(image, name):

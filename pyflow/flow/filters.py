@@ -94,17 +94,18 @@ def median_filter_5x5(image, *, n_threads=0):
     return _as_given(out, image)
 
 
-def resize_planes(planes, shape, *, antialias=True, n_threads=1):
-    """`resize` for float32 planes (C, H, W)."""
+def resize_planes(planes, shape, *, antialias=True, out=None, n_threads=1):
+    """`resize` for float32 planes (C, H, W), into `out` where given; of the same shape they are returned as they are."""
     if planes.shape[1:] == shape:
         return planes
     axes = tuple(_resize_axis(n, m, antialias) for n, m in zip(planes.shape[1:], shape, strict=True))
-    return _apply(planes, axes, n_threads)
+    return _apply(planes, axes, n_threads, out)
 
 
-def _apply(planes, axes, n_threads):
+def _apply(planes, axes, n_threads, out=None):
     (index_y, weight_y), (index_x, weight_x) = axes
-    out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
+    if out is None:
+        out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
     for source, target in zip(planes, out, strict=True):
         _separable.separable(source, index_y, weight_y, index_x, weight_x, target, n_threads)
     return out

@@ -283,7 +283,7 @@ def _run(
     register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
 
     def registered(windows: Iterator[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
-        return ordered_map(workers, partial(register, uv=state.start), windows, 2 * n_workers)
+        return ordered_map(workers, partial(register, start=register.start(state.start)), windows, 2 * n_workers)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(n_workers, "register") as workers:
         if state.frames_done == 0 and options.update_initialization_w:

@@ -62,10 +62,9 @@ def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
     neighbours = [[preprocess.image(triple[k]) for k in (0, 2)] for triple in triples]
-    start = np.zeros((*reference.shape[:2], 2), np.float32)
 
     def covariances(register: FrameRegistration, number: int) -> list[float]:
-        w = register([triples[number][1]], start).displacement
+        w = register([triples[number][1]]).displacement
         return [float((register.warp(image, w, None) * structure).sum()) for image in neighbours[number]]
 
     found = []

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +136,8 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
             update_reference=False,
         )
         register = FrameRegistration(preprocess.image(mean), mean, preprocess, strong, np.dtype(np.float32))
-        start = np.zeros((*mean.shape[:2], 2), np.float32)
         windows = source.windows(reading, 0, preprocess.radius)
-        registered = ordered_map(workers, partial(register, uv=start), windows, 2 * n_threads)
+        registered = ordered_map(workers, register, windows, 2 * n_threads)
         mean, count = _mean(result.frame for result in registered if result.problem == 0)
     logger.info("the reference is the mean of %d frames", count)
     return mean

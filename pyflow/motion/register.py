@@ -98,15 +98,19 @@ class FrameRegistration:
             weight=weight,
         )
 
-    def __call__(self, window: Sequence[np.ndarray], uv: np.ndarray) -> RegisteredFrame:
+    def start(self, uv: np.ndarray) -> np.ndarray:
+        """Prepare a displacement to start from, float32 (H, W, 2), for all frames that do."""
+        return self._estimate.start(uv)
+
+    def __call__(self, window: Sequence[np.ndarray], start: np.ndarray | None = None) -> RegisteredFrame:
         """Register a frame.
 
         Parameters
         ----------
         window
             The raw frame in the middle of its neighbours in time, each (H, W, C).
-        uv
-            Displacement to start from, float32 (H, W, 2).
+        start
+            What `start` made of the displacement to start from; None: zero.
         """
         frame = window[len(window) // 2]
         problem = frame_problem(frame)
@@ -114,12 +118,11 @@ class FrameRegistration:
             return self._passed_on(frame, problem)
         filtered = self._preprocess(window)
         if self._shift is None:
-            displacement = residual = self._estimate(filtered, uv=uv, n_threads=1)
+            displacement = residual = self._estimate(filtered, start, n_threads=1)
         else:
             shift = np.array(self._shift(filtered), np.float32)
-            residual = self._estimate(
-                self.warp(filtered, np.broadcast_to(shift, uv.shape), self._template), uv=uv, n_threads=1
-            )
+            shifted = self.warp(filtered, np.broadcast_to(shift, (*frame.shape[:2], 2)), self._template)
+            residual = self._estimate(shifted, start, n_threads=1)
             displacement = residual + shift
         if self._dtype.kind == "f":
             frame = frame.astype(self._dtype, copy=False)
@@ -148,7 +151,7 @@ def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:
     Parameters
     ----------
     w
-        float32 (H, W, 2), C-contiguous, pixels.
+        float32 (H, W, 2), pixels.
 
     Returns
     -------
@@ -157,7 +160,7 @@ def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:
         length of its mean in pixels.
     """
     u, v = w[..., 0], w[..., 1]
-    length = np.abs(w.view(np.complex64)[..., 0])  # of u + iv: one vectorised pass
+    length = np.sqrt(u * u + v * v)
     height, width = u.shape
     # what the forward differences of all pixels add up to
     divergence = (u[:, -1] - u[:, 0]).mean() / max(width - 1, 1) + (v[-1] - v[0]).mean() / max(height - 1, 1)
