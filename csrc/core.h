@@ -65,6 +65,13 @@ typedef enum {
 #define PF_INLINE static inline __attribute__((always_inline))
 #endif
 
+/* For loops that need all registers: inlined into more code than they are, the compiler spills their pointers. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PF_APART static __declspec(noinline)
+#else
+#define PF_APART static __attribute__((noinline))
+#endif
+
 /* The next loop's iterations are independent. */
 #define PF_SIMD _Pragma("omp simd")
 

@@ -43,6 +43,7 @@ typedef struct {
     int robust;
     int depth;           /* rows in a ring, a power of two */
     float k_x, k_y;      /* alpha / spacing^2 */
+    float ratio;         /* k_x / k_y */
     float *flow;         /* (h + 2, 2, 2, stride) U, V with one ghost row above and below */
     float *base;         /* (h, 2, 2, stride) u, v */
     float *map;          /* (h, 2, n_channels, stride) weight map, or NULL */
@@ -202,7 +203,8 @@ PF_INLINE void fold_at(const edge_row *edge, float per_k, data_term t, size_t i,
 }
 
 /* The usual case in one pass: one channel, robust data term, no weight map. */
-PF_INLINE void refresh_one(channel_row in, edge_row edge, size_t lanes, size_t stride, float *PF_RESTRICT c, const int robust)
+PF_INLINE void refresh_one(channel_row in, edge_row edge, size_t lanes, size_t stride, float *PF_RESTRICT c,
+                           const int robust)
 {
     const float per_k = 1.0f / edge.k;
     for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD, in.tensor += PF_TENSOR_PLANES * PF_PAD) {
@@ -306,43 +308,59 @@ static void refresh(const level *l, int ring, int y)
 
 /* ---- half sweep ---------------------------------------------------------------------------------------- */
 
-typedef struct {
-    const float *west, *east, *north, *south; /* U of the neighbours; V one stride further */
-} neighbours;
+/* One step of the pixels of a row and colour; su, sv: weighted sums of the neighbours. */
+#define STEP(su, sv)                                                                                             \
+    do {                                                                                                         \
+        const float v = flow[i + stride], both = c[j + C * PF_PAD];                                              \
+        const float u = (1.0f - OMEGA) * flow[i] + c[j + R1 * PF_PAD] * ((su) + c[j + B1 * PF_PAD] - both * v);   \
+        flow[i] = u;                                                                                             \
+        flow[i + stride] = (1.0f - OMEGA) * v + c[j + R2 * PF_PAD] * ((sv) + c[j + B2 * PF_PAD] - both * u);      \
+    } while (0)
 
-PF_INLINE void sweep(neighbours n, edge_row edge, const float *PF_RESTRICT c, float ratio, size_t lanes, size_t stride,
-                     float *PF_RESTRICT flow, const int robust)
+/* west, north, south: U of the neighbours, V one stride further; the east is the west's next. */
+PF_APART void sweep(const float *PF_RESTRICT west, const float *PF_RESTRICT north, const float *PF_RESTRICT south,
+                    const float *PF_RESTRICT c, float ratio, size_t lanes, size_t stride, float *PF_RESTRICT flow)
 {
     for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD) {
         PF_SIMD
         for (size_t j = 0; j < PF_PAD; j++) {
             const size_t i = first + j;
-            float su, sv;
-            if (robust) {
-                const float kw = edge.west[i], ke = edge.east[i], kn = edge.north[i], ks = edge.south[i];
-                su = (kw * n.west[i] + ke * n.east[i]) + (kn * n.north[i] + ks * n.south[i]);
-                sv = (kw * n.west[i + stride] + ke * n.east[i + stride])
-                    + (kn * n.north[i + stride] + ks * n.south[i + stride]);
-            } else {
-                su = ratio * (n.west[i] + n.east[i]) + (n.north[i] + n.south[i]);
-                sv = ratio * (n.west[i + stride] + n.east[i + stride]) + (n.north[i + stride] + n.south[i + stride]);
-            }
-            const float v = flow[i + stride], both = c[j + C * PF_PAD];
-            const float u = (1.0f - OMEGA) * flow[i] + c[j + R1 * PF_PAD] * (su + c[j + B1 * PF_PAD] - both * v);
-            flow[i] = u;
-            flow[i + stride] = (1.0f - OMEGA) * v + c[j + R2 * PF_PAD] * (sv + c[j + B2 * PF_PAD] - both * u);
+            STEP(ratio * (west[i] + west[i + 1]) + (north[i] + south[i]),
+                 ratio * (west[i + stride] + west[i + stride + 1]) + (north[i + stride] + south[i + stride]));
+        }
+    }
+}
+
+PF_APART void sweep_robust(const float *PF_RESTRICT west, const float *PF_RESTRICT north, const float *PF_RESTRICT south,
+                           const float *PF_RESTRICT c, const edge_row *edge, size_t lanes, size_t stride,
+                           float *PF_RESTRICT flow)
+{
+    const float *PF_RESTRICT kw = edge->west, *PF_RESTRICT ke = edge->east;
+    const float *PF_RESTRICT kn = edge->north, *PF_RESTRICT ks = edge->south;
+    for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD) {
+        PF_SIMD
+        for (size_t j = 0; j < PF_PAD; j++) {
+            const size_t i = first + j;
+            STEP((kw[i] * west[i] + ke[i] * west[i + 1]) + (kn[i] * north[i] + ks[i] * south[i]),
+                 (kw[i] * west[i + stride] + ke[i] * west[i + stride + 1])
+                     + (kn[i] * north[i + stride] + ks[i] * south[i + stride]));
         }
     }
 }
 
 static void half_sweep(const level *l, int ring, int y, int colour)
 {
-    const int other = 1 - colour, o = pf_first_column(y, colour);
-    const float *side = flow_row(l, y, other), *c = ring_row(l, ring, y, colour);
-    const neighbours n = {side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other)};
+    const int other = 1 - colour;
+    const float *west = flow_row(l, y, other) + pf_first_column(y, colour) - 1;
+    const float *north = flow_row(l, y - 1, other), *south = flow_row(l, y + 1, other);
+    const float *c = ring_row(l, ring, y, colour);
     float *flow = flow_row(l, y, colour);
-    if (l->robust) sweep(n, edges_of(l, ring, y, colour), c, 0.0f, l->lanes, l->stride, flow, 1);
-    else sweep(n, (edge_row){0}, c, l->k_x / l->k_y, l->lanes, l->stride, flow, 0);
+    if (l->robust) {
+        const edge_row edge = edges_of(l, ring, y, colour);
+        sweep_robust(west, north, south, c, &edge, l->lanes, l->stride, flow);
+    } else {
+        sweep(west, north, south, c, l->ratio, l->lanes, l->stride, flow);
+    }
 }
 
 /* ---- wavefront ----------------------------------------------------------------------------------------- */
@@ -441,6 +459,7 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     while (l->depth < 2 * sweeps_per_block(p) + 2) l->depth *= 2;
     l->k_x = p->alpha_x / (p->h_col * p->h_col);
     l->k_y = p->alpha_y / (p->h_row * p->h_row);
+    l->ratio = l->k_x / l->k_y;
 
     const size_t rings = (size_t)blocks_per_wave(l, n_threads) * n_threads;
     size_t used = 0;
@@ -481,7 +500,6 @@ static void clear_padding(level *l, int y)
 static void fill(level *l, const float *u, const float *v)
 {
     const pf_solver_params *p = l->p;
-    const float ratio = l->k_x / l->k_y;
     for (int y = 0; y < p->h; y++) {
         const size_t row = (size_t)y * p->w;
         clear_padding(l, y);
@@ -501,7 +519,7 @@ static void fill(level *l, const float *u, const float *v)
             const int x = 2 * j + o, edges = (x > 0) + (x < p->w - 1);
             const size_t at = (size_t)o * l->stride + PF_PAD + j;
             l->omega[at] = x < p->w ? OMEGA : 0.0f;
-            l->horizontal[at] = x >= p->w ? 1.0f : l->robust ? 0.0f : ratio * (float)edges;
+            l->horizontal[at] = x >= p->w ? 1.0f : l->robust ? 0.0f : l->ratio * (float)edges;
         }
 }
 

@@ -3,9 +3,10 @@
  *  1. Split every displacement into a whole number of pixels and a fraction in [0, 1). The fraction is taken from
  *     the displacement, not from the coordinate, so that it keeps its precision far from the origin and a zero
  *     displacement returns the input's bits.
- *  2. A smooth field has the same whole part over long runs of a row. Inside a run the stencil's samples are
- *     contiguous in memory, so the interpolation vectorises without gathers.
- *  3. Pixels whose stencil crosses the border are done one by one, with ghost samples 3 f1 - 3 f2 + f3 (cubic), as
+ *  2. In a smooth field the whole parts of BLOCK neighbours differ by at most one pixel. Their stencils then lie in
+ *     one of 5x5 contiguous runs of samples, in which a pixel's weights sit at the left or the right, above or below:
+ *     the interpolation vectorises without gathers.
+ *  3. Other pixels are done one by one; where the stencil crosses the border with ghost samples 3 f1 - 3 f2 + f3 (cubic), as
  *     in Keys (1981); pixels outside take the fill.
  *
  * Cubic is Keys' convolution with a = -1/2.
@@ -14,6 +15,8 @@
 
 #include <math.h>
 #include <stdlib.h>
+
+#define BLOCK 16
 
 typedef struct {
     int32_t *dx, *dy; /* whole part */
@@ -46,12 +49,17 @@ static inline int inside(int i, float fraction, int n)
     return i >= 0 && (i < n - 1 || (i == n - 1 && fraction == 0.0f));
 }
 
-static inline void keys(float f, float k[4])
+/* Weights of the samples at -1, 0, 1, 2. */
+typedef struct {
+    float a, b, c, d;
+} taps;
+
+/* For a position f in [0, 1). */
+PF_INLINE taps weights(float f, const int linear)
 {
-    k[0] = ((-0.5f * f + 1.0f) * f - 0.5f) * f;
-    k[1] = (1.5f * f - 2.5f) * f * f + 1.0f;
-    k[2] = ((-1.5f * f + 2.0f) * f + 0.5f) * f;
-    k[3] = (0.5f * f - 0.5f) * f * f;
+    if (linear) return (taps){0.0f, 1.0f - f, f, 0.0f};
+    return (taps){((-0.5f * f + 1.0f) * f - 0.5f) * f, (1.5f * f - 2.5f) * f * f + 1.0f,
+                  ((-1.5f * f + 2.0f) * f + 0.5f) * f, (0.5f * f - 0.5f) * f * f};
 }
 
 /* src(y, x) where x or y may be one step (two, on the far side) outside. */
@@ -72,11 +80,17 @@ static float ghost(const float *src, int y, int x, int h, int w)
         + ghost_x(src + (size_t)(edge + 2 * step) * w, x, w);
 }
 
-static float cubic_at_border(const float *src, int y, int x, float fy, float fx, int h, int w)
+static float one_pixel(const float *src, int y, int x, float fy, float fx, int h, int w, int linear)
 {
-    float ky[4], kx[4], sum = 0.0f;
-    keys(fy, ky);
-    keys(fx, kx);
+    const taps along_y = weights(fy, linear), along_x = weights(fx, linear);
+    const float ky[4] = {along_y.a, along_y.b, along_y.c, along_y.d};
+    const float kx[4] = {along_x.a, along_x.b, along_x.c, along_x.d};
+    float sum = 0.0f;
+    if (y > 0 && y + 2 < h && x > 0 && x + 2 < w) {
+        const float *s = src + (size_t)(y - 1) * w + x - 1;
+        for (int p = 0; p < 4; p++, s += w) sum += ky[p] * (kx[0] * s[0] + kx[1] * s[1] + kx[2] * s[2] + kx[3] * s[3]);
+        return sum;
+    }
     for (int p = 0; p < 4; p++) {
         if (ky[p] == 0.0f) continue;
         float line = 0.0f;
@@ -87,37 +101,41 @@ static float cubic_at_border(const float *src, int y, int x, float fy, float fx,
     return sum;
 }
 
-static void cubic_run(const float *PF_RESTRICT top, int w, const float *PF_RESTRICT fx, const float *PF_RESTRICT fy,
-                      int n, float *PF_RESTRICT out)
+/* A pixel's four weights among five samples, from the second on where second is 1 instead of 0. */
+#define PLACE(k, second, out)                                                   \
+    const float out##0 = (1.0f - (second)) * k.a;                               \
+    const float out##1 = (1.0f - (second)) * k.b + (second) * k.a;              \
+    const float out##2 = (1.0f - (second)) * k.c + (second) * k.b;              \
+    const float out##3 = (1.0f - (second)) * k.d + (second) * k.c;              \
+    const float out##4 = (second) * k.d
+
+/* BLOCK pixels whose stencils start at top, or one pixel further right (dx > left) or down (dy > upper). */
+PF_INLINE void block_of(const float *PF_RESTRICT top, size_t w, row_offsets o, int32_t left, int32_t upper,
+                        const int linear, float *PF_RESTRICT out)
 {
-    for (int i = 0; i < n; i++) {
-        float ky[4], kx[4], sum = 0.0f;
-        keys(fy[i], ky);
-        keys(fx[i], kx);
-        for (int p = 0; p < 4; p++) {
-            const float *s = top + (size_t)p * w + i;
-            sum += ky[p] * (kx[0] * s[0] + kx[1] * s[1] + kx[2] * s[2] + kx[3] * s[3]);
-        }
-        out[i] = sum;
+    const float *PF_RESTRICT fx = o.fx, *PF_RESTRICT fy = o.fy;
+    const int32_t *PF_RESTRICT dx = o.dx, *PF_RESTRICT dy = o.dy;
+    PF_SIMD
+    for (size_t i = 0; i < BLOCK; i++) {
+        const taps kx = weights(fx[i], linear), ky = weights(fy[i], linear);
+        const float right = (float)(dx[i] - left), lower = (float)(dy[i] - upper);
+        PLACE(kx, right, x);
+        PLACE(ky, lower, y);
+        const float *s = top + i;
+#define LINE(s) (x0 * (s)[0] + x1 * (s)[1] + x2 * (s)[2] + x3 * (s)[3] + x4 * (s)[4])
+        out[i] = y0 * LINE(s) + y1 * LINE(s + w) + y2 * LINE(s + 2 * w) + y3 * LINE(s + 3 * w) + y4 * LINE(s + 4 * w);
+#undef LINE
     }
 }
 
-static void linear_run(const float *PF_RESTRICT top, int w, const float *PF_RESTRICT fx, const float *PF_RESTRICT fy,
-                       int n, float *PF_RESTRICT out)
+PF_APART void cubic_block(const float *top, size_t w, const row_offsets *o, int32_t left, int32_t upper, float *out)
 {
-    for (int i = 0; i < n; i++) {
-        const float *s = top + i, *t = s + w;
-        const float a = s[0] + fx[i] * (s[1] - s[0]), b = t[0] + fx[i] * (t[1] - t[0]);
-        out[i] = a + fy[i] * (b - a);
-    }
+    block_of(top, w, *o, left, upper, 0, out);
 }
 
-static float linear_at_border(const float *src, int y, int x, float fy, float fx, int h, int w)
+PF_APART void linear_block(const float *top, size_t w, const row_offsets *o, int32_t left, int32_t upper, float *out)
 {
-    const int right = pf_min_int(x + 1, w - 1), below = pf_min_int(y + 1, h - 1);
-    const float *s = src + (size_t)y * w, *t = src + (size_t)below * w;
-    const float a = s[x] + fx * (s[right] - s[x]), b = t[x] + fx * (t[right] - t[x]);
-    return a + fy * (b - a);
+    block_of(top, w, *o, left, upper, 1, out);
 }
 
 static float nearest(const float *src, int y, int x, float fy, float fx, int w)
@@ -125,28 +143,44 @@ static float nearest(const float *src, int y, int x, float fy, float fx, int w)
     return src[(size_t)(y + (fy >= 0.5f)) * w + x + (fx >= 0.5f)];
 }
 
+/* Smallest of BLOCK whole parts, and whether none is larger by more than one. */
+static int nearly_equal(const int32_t *PF_RESTRICT d, int32_t *smallest)
+{
+    int32_t lo = d[0], hi = d[0];
+    for (int i = 0; i < BLOCK; i++) {
+        lo = d[i] < lo ? d[i] : lo;
+        hi = d[i] > hi ? d[i] : hi;
+    }
+    *smallest = lo;
+    return hi - lo <= 1;
+}
+
+/* The pixels from x on as a block, where that is possible. */
+static int warp_block(const float *src, int y, int x, int h, int w, int interpolation, row_offsets o, float *out)
+{
+    int32_t left, upper;
+    o = (row_offsets){o.dx + x, o.dy + x, o.fx + x, o.fy + x};
+    if (!nearly_equal(o.dx, &left) || !nearly_equal(o.dy, &upper)) return 0;
+    const int top = y + upper - 1, first = x + left - 1;
+    if (top < 0 || top + 4 >= h || first < 0 || first + BLOCK + 3 >= w) return 0;
+    (interpolation == PF_CUBIC ? cubic_block : linear_block)(src + (size_t)top * w + first, (size_t)w, &o, left, upper, out);
+    return 1;
+}
+
 static void warp_row(const float *src, const float *fill, int y, int h, int w, int interpolation, row_offsets o,
                      float *out)
 {
-    const int before = interpolation == PF_CUBIC, after = interpolation == PF_CUBIC ? 2 : 1;
-    int x = 0;
-    while (x < w) {
-        const int dx = o.dx[x], sy = y + o.dy[x], sx = x + dx;
-        if (interpolation != PF_NEAREST && sy >= before && sy + after < h && sx >= before && sx + after < w) {
-            const int last = pf_min_int(w, w - after - dx);
-            int end = x + 1;
-            while (end < last && o.dx[end] == dx && o.dy[end] == o.dy[x]) end++;
-            const float *top = src + (size_t)(sy - before) * w + (sx - before);
-            (interpolation == PF_CUBIC ? cubic_run : linear_run)(top, w, o.fx + x, o.fy + x, end - x, out + x);
-            x = end;
-            continue;
+    for (int x = 0; x < w; x += BLOCK) {
+        const int start = pf_min_int(x, pf_max_int(w - BLOCK, 0)); /* the last block may overlap the one before */
+        if (interpolation != PF_NEAREST && w >= BLOCK
+            && warp_block(src, y, start, h, w, interpolation, o, out + start)) continue;
+        for (int i = x; i < pf_min_int(x + BLOCK, w); i++) {
+            const int sy = y + o.dy[i], sx = i + o.dx[i];
+            const float fx = o.fx[i], fy = o.fy[i];
+            if (!inside(sy, fy, h) || !inside(sx, fx, w)) out[i] = fill ? fill[i] : 0.0f;
+            else if (interpolation == PF_NEAREST) out[i] = nearest(src, sy, sx, fy, fx, w);
+            else out[i] = one_pixel(src, sy, sx, fy, fx, h, w, interpolation == PF_LINEAR);
         }
-        const float fx = o.fx[x], fy = o.fy[x];
-        if (!inside(sy, fy, h) || !inside(sx, fx, w)) out[x] = fill ? fill[x] : 0.0f;
-        else if (interpolation == PF_CUBIC) out[x] = cubic_at_border(src, sy, sx, fy, fx, h, w);
-        else if (interpolation == PF_LINEAR) out[x] = linear_at_border(src, sy, sx, fy, fx, h, w);
-        else out[x] = nearest(src, sy, sx, fy, fx, w);
-        x++;
     }
 }
 
