@@ -226,6 +226,19 @@ static int image(const float *src, const float *u, const float *v, const float *
     return failed ? PF_ENOMEM : PF_OK;
 }
 
+static void valid_row(row_offsets o, int y, int h, int w, uint8_t *PF_RESTRICT out)
+{
+    const int32_t *PF_RESTRICT dx = o.dx, *PF_RESTRICT dy = o.dy;
+    const float *PF_RESTRICT fx = o.fx, *PF_RESTRICT fy = o.fy;
+    PF_SIMD
+    for (int x = 0; x < w; x++) {
+        const int sx = x + dx[x], sy = y + dy[x];
+        const int in_x = (sx >= 0) & ((sx < w - 1) | ((sx == w - 1) & (fx[x] == 0.0f)));
+        const int in_y = (sy >= 0) & ((sy < h - 1) | ((sy == h - 1) & (fy[x] == 0.0f)));
+        out[x] = (uint8_t)(in_x & in_y);
+    }
+}
+
 /* Row of in-bounds flags; with src also the nearest neighbour's value. */
 static int flags(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
 {
@@ -246,12 +259,11 @@ static int flags(const uint8_t *src, const float *u, const float *v, int h, int 
             if (!o.dx) continue;
             const size_t row = (size_t)y * w;
             split_row(u + row, v + row, w, 1.0f, 1.0f, (float)(h + w), o);
-            for (int x = 0; x < w; x++) {
-                const int sy = y + o.dy[x], sx = x + o.dx[x];
-                uint8_t flag = (uint8_t)(inside(sy, o.fy[x], h) && inside(sx, o.fx[x], w));
-                if (flag && src)
-                    flag = src[(size_t)(sy + (o.fy[x] >= 0.5f)) * w + sx + (o.fx[x] >= 0.5f)] != 0;
-                out[row + x] = flag;
+            valid_row(o, y, h, w, out + row);
+            for (int x = 0; src && x < w; x++) {
+                if (!out[row + x]) continue;
+                const int sy = y + o.dy[x] + (o.fy[x] >= 0.5f), sx = x + o.dx[x] + (o.fx[x] >= 0.5f);
+                out[row + x] = src[(size_t)sy * w + sx] != 0;
             }
         }
         free(o.dx);
