@@ -1,8 +1,10 @@
 """The frame loop, in memory (`compensate_arr`) and from file to file (`compensate_recording`).
 
 1. Find the reference, raw; scale and filter it into the template.
-2. Register the frames of a batch (`buffer_size`) to the template, all from one starting displacement.
-3. From the batch's last frames, take the next batch's start (and template, with `update_reference`).
+2. Find from the recording's noise how smooth the flow should be.
+3. Register the frames of a batch (`buffer_size`) to the template, all from one starting displacement; neighbours
+   inform each other.
+4. From the batch's last frames, take the next batch's start (and template, with `update_reference`).
 
 Frames are read ahead on one thread, registered on `n_workers` threads and written in order on another. Sums
 are made in the order of the frames, so the result depends neither on the number of threads nor on whether a
@@ -22,7 +24,7 @@ import numpy as np
 from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
 from pyflow.motion.frames import PROBLEMS, FrameSource
-from pyflow.motion.noise import START_ALPHA, choose_alpha
+from pyflow.motion.noise import START_ALPHA, Tuning, tune
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import (
     ArraySink,
@@ -38,7 +40,7 @@ from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.reference import as_reference, find_reference
 from pyflow.motion.register import FrameRegistration, RegisteredFrame
 from pyflow.motion.state import STATISTICS, LoopState, RunningMean
-from pyflow.motion.streams import ordered_map
+from pyflow.motion.streams import ordered_map, surrounded
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -244,28 +246,31 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and alpha; return the state before the first frame."""
-    raw, options = _settle(source, options, reference)
-    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), options.alpha, len(source))
+    raw, tuning = _settle(source, options, reference)
+    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), tuning, len(source))
 
 
-def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, OFOptions]:
-    """Find the reference, and alpha where it is not given.
+def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
+    """Find the reference, and what the noise decides.
 
-    The reference is built with a typical alpha; where the recording asks for a very different one, again with that.
+    Without a given alpha the reference is built with a typical one; where the recording asks for a very different one,
+    again with that.
     """
 
-    def find(known: OFOptions) -> np.ndarray:
+    def find(alpha: float | tuple[float, float]) -> np.ndarray:
+        known = options.replace(alpha=alpha)
         return find_reference(source, known) if reference is None else as_reference(reference, source.frame_shape)
 
-    if options.alpha != "auto":
-        return find(options), options
-    typical = options.replace(alpha=START_ALPHA)
-    raw = find(typical)
-    found = typical.replace(alpha=choose_alpha(source, raw, typical))
-    if reference is None and not 1 / _OTHER_ALPHA < found.alpha / START_ALPHA < _OTHER_ALPHA:
-        raw = find(found)
-        found = found.replace(alpha=choose_alpha(source, raw, found))
-    return raw, found
+    raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)
+    tuning = tune(source, raw, options)
+    if (
+        options.alpha == "auto"
+        and reference is None
+        and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA
+    ):
+        raw = find(tuning.alpha)
+        tuning = tune(source, raw, options)
+    return raw, tuning
 
 
 def _run(
@@ -280,10 +285,13 @@ def _run(
     n_frames, n_workers = len(source), resolve_threads(options.n_workers)
     options = options.replace(alpha=tuple(state.alpha))
     preprocess = Preprocessor(state.reference, options, source.dtype)
-    register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
+    noise_px = float(state.noise_px)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, dtype, noise_px)
 
     def registered(windows: Iterator[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
-        return ordered_map(workers, partial(register, start=register.start(state.start)), windows, 2 * n_workers)
+        estimate = partial(register.estimate, start=register.start(state.start))
+        estimates = surrounded(ordered_map(workers, estimate, windows, 2 * n_workers), register.radius)
+        return ordered_map(workers, register.finish, estimates, 2 * n_workers)
 
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(n_workers, "register") as workers:
         if state.frames_done == 0 and options.update_initialization_w:
@@ -314,5 +322,5 @@ def _run(
             state.start = start.get(state.start)
             if options.update_reference:
                 state.template = template.get(state.template)
-                register = FrameRegistration(state.template, state.reference, preprocess, options, dtype)
+                register = FrameRegistration(state.template, state.reference, preprocess, options, dtype, noise_px)
             sink.end_batch(state)

@@ -1,22 +1,25 @@
-"""How smooth the flow of a recording should be, found from the recording itself (``alpha="auto"``).
+"""How smooth the flow of a recording should be (``alpha="auto"``), and how much noise is left in it then.
 
-Noise in two successive frames is independent, their motion is nearly the same. So the displacement found in one frame
-is judged by how well it registers its neighbours: fitting noise does not help there, missing motion does harm.
+The even and the odd rows of a frame show the same motion through independent noise. So the displacement found in the
+ones is judged by how well it registers the others: fitting noise does not help there, missing motion does harm.
 
-1. Some frames are registered with a series of alphas, from finding everything to finding next to nothing.
-2. Their neighbours are warped by what was found and multiplied with the template's fine structure. In this covariance
+1. Some frames are parted into the two; missing rows are interpolated. Each half is registered with a series of alphas,
+   from finding everything to finding next to nothing.
+2. The other half is warped by what was found and multiplied with the template's fine structure. In this covariance
    noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
-3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the medians.
+3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means.
+4. The difference between the deformations found in the two halves is their noise.
 """
 
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
+from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource, frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
@@ -29,13 +32,31 @@ START_ALPHA = 60.0
 """What photon-limited recordings of a moving brain typically need."""
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
-_FRAMES = 32
+_FRAMES = 12
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
+_COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
 
 
-def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions) -> float:
-    """Find the smoothness weight that registers the recording best.
+@dataclass(frozen=True)
+class Tuning:
+    """What the noise decides.
+
+    Parameters
+    ----------
+    alpha
+        Smoothness weight, or one along x and one along y.
+    noise_px
+        Standard deviation of the error of a frame's deformation (see `pyflow.motion.coherence`), each component, in
+        pixels; 0 where it is not known.
+    """
+
+    alpha: float | tuple[float, float]
+    noise_px: float
+
+
+def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuning:
+    """Find the smoothness weight that registers the recording best, and the noise that is left.
 
     Parameters
     ----------
@@ -44,62 +65,90 @@ def choose_alpha(source: FrameSource, reference: np.ndarray, options: OFOptions)
     reference
         Raw reference (H, W, C).
     options
-        How to compute the flow; `alpha` and the finest level do not count.
+        How to compute the flow. An `alpha` that is given is kept.
 
     Returns
     -------
-    float
-        Two significant digits; `START_ALPHA` where the recording is too short to tell, or shows something else.
+    Tuning
+        alpha, where it is found, has two significant digits; `START_ALPHA` where no frame tells.
     """
-    still = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # neighbours must not share noise
-    options = options.replace(sigma=still, min_level=_MIN_LEVEL, update_reference=False)
-    preprocess = Preprocessor(reference, options, source.dtype)
-    triples = _triples(source)
-    if not triples:
-        logger.info("alpha is %g: the recording is too short to find it", START_ALPHA)
-        return START_ALPHA
+    found = options.alpha == "auto"
+    if not found and not options.coherent:
+        return Tuning(options.alpha, 0.0)
+    alphas = _ALPHAS if found else [options.alpha]
+    scores, noise = _scores(source, reference, options, alphas)
+    if not scores.size:
+        tuning = Tuning(START_ALPHA if found else options.alpha, 0.0)
+        logger.info("alpha is %s: no frame resembles the reference", tuning.alpha)
+    elif found:
+        best = _peak(scores.mean(axis=1))
+        noise_px = float(np.exp(np.interp(math.log(best), np.log(alphas), np.log(np.maximum(noise, 1e-6)))))
+        tuning = Tuning(_two_digits(best * _COHERENT if options.coherent else best), noise_px)
+        logger.info("alpha is %g, found from %d frames; a frame's flow is off by %.2g px of noise",
+                    tuning.alpha, scores.shape[1] // 2, noise_px)  # fmt: skip
+    else:
+        tuning = Tuning(options.alpha, float(noise[0]))
+    return tuning
 
+
+def _scores(
+    source: FrameSource, reference: np.ndarray, options: OFOptions, alphas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well the halves of frames register each other, (alphas, halves), at most 1; noise (alphas,) in pixels."""
+    space_only = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # so that no half holds the other's noise
+    options = options.replace(sigma=space_only, min_level=_MIN_LEVEL, update_reference=False)
+    preprocess = Preprocessor(reference, options, source.dtype)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    neighbours = [[preprocess.image(triple[k]) for k in (0, 2)] for triple in triples]
-
-    def covariances(register: FrameRegistration, number: int) -> list[float]:
-        w = register([triples[number][1]]).displacement
-        return [float((register.warp(image, w, None) * structure).sum()) for image in neighbours[number]]
-
-    found = []
+    halves = [half for frame in _frames(source) for half in _parted(frame)]
+    images = [preprocess.image(half) for half in halves]
+    scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        for alpha in _ALPHAS:
+        for alpha in alphas:
             tried = options.replace(alpha=alpha)
             register = FrameRegistration(template, reference, preprocess, tried, np.dtype(np.float32))
-            found.append(list(pool.map(partial(covariances, register), range(len(triples)))))
-    found = np.array(found).reshape(len(_ALPHAS), -1)
-    usable = found.max(axis=0) > 0
-    if not usable.any():
-        logger.info("alpha is %g: the frames do not resemble the reference", START_ALPHA)
-        return START_ALPHA
-    # the median: where the brain jerks, a frame's motion is not its neighbours'
-    scores = np.median(found[:, usable] / found[:, usable].max(axis=0), axis=1)
-    alpha = _peak(scores)
-    logger.info("alpha is %g, found from %d frames", alpha, len(triples))
-    return alpha
+
+            def covariance(number: int, register: FrameRegistration = register) -> tuple[float, np.ndarray]:
+                w = register.estimate([halves[number]]).displacement
+                return float((register.warp(images[number ^ 1], w, None) * structure).sum()), deformation(w)
+
+            results = list(pool.map(covariance, range(len(halves))))
+            scores.append([score for score, _ in results])
+            pairs = zip(results[::2], results[1::2], strict=True)
+            # each half has half of the photons, the difference the variance of both
+            noise.append(np.sqrt(np.mean([np.mean((a - b) ** 2) for (_, a), (_, b) in pairs]) / 4) if results else 0)
+    scores = np.array(scores)
+    top = scores.max(axis=0) if scores.size else np.zeros(0)
+    return scores[:, top > 0] / top[top > 0], np.array(noise)
 
 
-def _triples(source: FrameSource) -> list[np.ndarray]:
-    """Frames (3, H, W, C) that follow each other, from all over the recording."""
-    centres = np.unique(np.linspace(1, len(source) - 2, _FRAMES).round().astype(int)) if len(source) > 2 else ()
-    triples = [source.read(centre - 1, centre + 2) for centre in centres]
-    return [triple for triple in triples if not any(frame_problem(frame) for frame in triple)]
+def _frames(source: FrameSource) -> list[np.ndarray]:
+    """Frames (H, W, C) from all over the recording."""
+    indices = np.unique(np.linspace(0, len(source) - 1, _FRAMES).round().astype(int))
+    frames = [source.read(index, index + 1)[0] for index in indices]
+    return [frame for frame in frames if frame_problem(frame) == 0]
+
+
+def _parted(frame: np.ndarray) -> list[np.ndarray]:
+    """The even and the odd rows of a frame, each interpolated to the whole frame, float32."""
+    frame = frame.astype(np.float32)
+    above, below = np.concatenate([frame[1:2], frame[:-1]]), np.concatenate([frame[1:], frame[-2:-1]])
+    between = (above + below) / 2
+    even = np.arange(len(frame)) % 2 == 0
+    even = even[:, np.newaxis, np.newaxis]
+    return [np.where(even, frame, between), np.where(even, between, frame)]
 
 
 def _peak(scores: np.ndarray) -> float:
-    """Where the parabola through the best score and its neighbours peaks, rounded to two digits."""
+    """Where the parabola through the best score and its neighbours peaks."""
     best = int(scores.argmax())
     position = float(best)
     if 0 < best < len(scores) - 1:
         left, top, right = scores[best - 1 : best + 2]
         curvature = left - 2 * top + right
         position += 0.5 * (left - right) / curvature if curvature < 0 else 0.0
-    alpha = float(np.exp(np.interp(position, np.arange(len(_ALPHAS)), np.log(_ALPHAS))))
-    digits = 1 - math.floor(math.log10(alpha))
-    return round(alpha, digits)
+    return float(np.exp(np.interp(position, np.arange(len(_ALPHAS)), np.log(_ALPHAS))))
+
+
+def _two_digits(value: float) -> float:
+    return round(value, 1 - math.floor(math.log10(value)))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -26,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow.flow.displacement import check_gnc_schedule
 from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
@@ -115,9 +117,13 @@ class OFOptions(BaseModel):
         Iterations of the solver on each level.
     a_smooth, a_data
         Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
+    gnc_schedule
+        Graduated non-convexity: how robust the penalties are from the coarsest to the finest level, 0 (quadratic)
+        to 1 (`a_smooth`, `a_data`), such as ``(0, 1)``; see `pyflow.flow.displacement.get_displacement`. None: as
+        robust on all levels.
     const_assumption
-        What stays constant along the motion: the image's gradient, ``"gc"``, or its grey value, ``"gray"``.
-        Also read as ``constancy_assumption``.
+        What stays constant along the motion: the image's gradient, ``"gc"``, its grey value, ``"gray"``, or which
+        neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``.
     sigma
         Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
         one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
@@ -136,6 +142,9 @@ class OFOptions(BaseModel):
         first frames). False: start from zero.
     update_reference
         After each batch, make the mean of its last registered frames the reference.
+    temporal_coherence
+        Let the frames before and after inform each frame's deformation, as far as the recording's noise asks for it
+        and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
     cc_initialization
         Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
     cc_hw
@@ -198,7 +207,10 @@ class OFOptions(BaseModel):
     iterations: PositiveInt = 50
     a_smooth: PositiveFloat = 1.0
     a_data: PositiveFloat = 0.45
-    const_assumption: Literal["gc", "gray"] = Field(
+    gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
+        None
+    )
+    const_assumption: Literal["gc", "gray", "census"] = Field(
         "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
     )
 
@@ -211,6 +223,7 @@ class OFOptions(BaseModel):
     buffer_size: PositiveInt = 400
     update_initialization_w: bool = True
     update_reference: bool = False
+    temporal_coherence: bool | None = None
     cc_initialization: bool = False
     cc_hw: Annotated[int, Field(ge=8)] = 256
     cc_up: PositiveInt = 1
@@ -266,6 +279,11 @@ class OFOptions(BaseModel):
         if self.quality_setting == "custom" and self.min_level is None:
             raise ValueError("quality_setting 'custom' needs min_level")
         return self
+
+    @property
+    def coherent(self) -> bool:
+        """Whether frames inform each other: `temporal_coherence`, with its default."""
+        return self.alpha == "auto" if self.temporal_coherence is None else self.temporal_coherence
 
     @property
     def reference_slice(self) -> slice | None:

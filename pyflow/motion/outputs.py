@@ -24,7 +24,7 @@ from pyflow.motion.streams import WriteBehind
 logger = logging.getLogger(__name__)
 
 # Raised when the loop computes something else from the same input and options.
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 _CHECKPOINT_FILE = ".checkpoint.npz"
 

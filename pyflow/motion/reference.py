@@ -133,11 +133,12 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
         strong = options.replace(
             alpha=tuple(np.broadcast_to(options.alpha, 2) + _EXTRA_ALPHA),
             cc_initialization=False,
+            temporal_coherence=False,
             update_reference=False,
         )
         register = FrameRegistration(preprocess.image(mean), mean, preprocess, strong, np.dtype(np.float32))
         windows = source.windows(reading, 0, preprocess.radius)
-        registered = ordered_map(workers, register, windows, 2 * n_threads)
+        registered = ordered_map(workers, register.alone, windows, 2 * n_threads)
         mean, count = _mean(result.frame for result in registered if result.problem == 0)
     logger.info("the reference is the mean of %d frames", count)
     return mean

@@ -1,4 +1,4 @@
-"""One frame: from raw neighbours to registered frame, displacement and valid pixels."""
+"""One frame: from raw neighbours to displacement, registered frame and valid pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,38 @@ from pyflow.flow.displacement import FlowEstimator
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
+from pyflow.motion.coherence import RADIUS, coherent, deformation
 from pyflow.motion.frames import frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
+
+
+@dataclass(frozen=True)
+class FrameEstimate:
+    """What one frame alone says about its displacement.
+
+    Parameters
+    ----------
+    frame
+        Raw frame (H, W, C).
+    problem
+        Why the frame cannot be registered, a key of `PROBLEMS`, or 0. Then there is nothing else.
+    displacement
+        float32 (H, W, 2), pixels, backward.
+    residual
+        `displacement` without the frame's rigid shift: what the flow was asked for.
+    deformation
+        See `pyflow.motion.coherence`; where frames inform each other.
+    filtered
+        float32 (H, W, C): the preprocessed frame.
+    """
+
+    frame: np.ndarray
+    problem: int = 0
+    displacement: np.ndarray | None = None
+    residual: np.ndarray | None = None
+    deformation: np.ndarray | None = None
+    filtered: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,8 @@ class FrameRegistration:
         How to compute the flow.
     dtype
         Data type of the registered frames.
+    noise_px
+        Noise of a frame's deformation, see `pyflow.motion.coherence`; 0: frames do not inform each other.
     """
 
     def __init__(
@@ -70,7 +101,9 @@ class FrameRegistration:
         preprocess: Preprocessor,
         options: OFOptions,
         dtype: np.dtype,
+        noise_px: float = 0.0,
     ) -> None:
+        self._noise_px = noise_px
         weight = options.channel_weights(template.shape[2])
         self._template = template
         self._fill = fill.astype(np.float32)
@@ -102,8 +135,13 @@ class FrameRegistration:
         """Prepare a displacement to start from, float32 (H, W, 2), for all frames that do."""
         return self._estimate.start(uv)
 
-    def __call__(self, window: Sequence[np.ndarray], start: np.ndarray | None = None) -> RegisteredFrame:
-        """Register a frame.
+    @property
+    def radius(self) -> int:
+        """Number of estimates on each side that `finish` needs."""
+        return RADIUS if self._noise_px else 0
+
+    def estimate(self, window: Sequence[np.ndarray], start: np.ndarray | None = None) -> FrameEstimate:
+        """Find a frame's displacement.
 
         Parameters
         ----------
@@ -115,7 +153,7 @@ class FrameRegistration:
         frame = window[len(window) // 2]
         problem = frame_problem(frame)
         if problem:
-            return self._passed_on(frame, problem)
+            return FrameEstimate(frame, problem)
         filtered = self._preprocess(window)
         if self._shift is None:
             displacement = residual = self._estimate(filtered, start, n_threads=1)
@@ -124,16 +162,42 @@ class FrameRegistration:
             shifted = self.warp(filtered, np.broadcast_to(shift, (*frame.shape[:2], 2)), self._template)
             residual = self._estimate(shifted, start, n_threads=1)
             displacement = residual + shift
-        if self._dtype.kind == "f":
-            frame = frame.astype(self._dtype, copy=False)
+        return FrameEstimate(
+            frame=frame,
+            displacement=displacement,
+            residual=residual,
+            deformation=deformation(displacement) if self._noise_px else None,
+            filtered=filtered,
+        )
+
+    def finish(self, estimates: Sequence[FrameEstimate | None]) -> RegisteredFrame:
+        """Register a frame.
+
+        Parameters
+        ----------
+        estimates
+            The frame's in the middle of `radius` on each side; None where there is no such frame.
+        """
+        own = estimates[len(estimates) // 2]
+        if own.problem:
+            return self._passed_on(own.frame, own.problem)
+        displacement = own.displacement
+        if self._noise_px:
+            around = [None if estimate is None else estimate.deformation for estimate in estimates]
+            displacement = coherent(displacement, around, self._noise_px)
+        frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
         return RegisteredFrame(
             frame=_cast(self.warp(frame, displacement, self._fill), self._dtype),
             valid=valid_mask(displacement, n_threads=1),
             displacement=displacement,
-            residual=residual,
+            residual=own.residual,
             statistics=displacement_statistics(displacement),
-            filtered=self.warp(filtered, displacement, self._template) if self._keep_filtered else None,
+            filtered=self.warp(own.filtered, displacement, self._template) if self._keep_filtered else None,
         )
+
+    def alone(self, window: Sequence[np.ndarray]) -> RegisteredFrame:
+        """Register a frame in the middle of its raw neighbours by itself."""
+        return self.finish([self.estimate(window)])
 
     def warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray | None) -> np.ndarray:
         """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""

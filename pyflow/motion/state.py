@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyflow.motion.noise import Tuning
 from pyflow.motion.register import RegisteredFrame
 
 STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation")
@@ -21,6 +22,8 @@ class LoopState:
         What frames are registered to: the reference, preprocessed; float32 (H, W, C).
     alpha
         Smoothness weight (x, y), float64.
+    noise_px
+        Noise of a frame's deformation, float64, a scalar; 0: frames do not inform each other.
     start
         Displacement that the next batch starts from, float32 (H, W, 2).
     total
@@ -37,6 +40,7 @@ class LoopState:
     reference: np.ndarray
     template: np.ndarray
     alpha: np.ndarray
+    noise_px: np.ndarray
     start: np.ndarray
     total: np.ndarray
     statistics: np.ndarray
@@ -44,14 +48,13 @@ class LoopState:
     frames_done: int = 0
 
     @classmethod
-    def begin(
-        cls, reference: np.ndarray, template: np.ndarray, alpha: float | tuple[float, float], n_frames: int
-    ) -> "LoopState":
+    def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, n_frames: int) -> "LoopState":
         """Return the state before the first frame."""
         return cls(
             reference=reference,
             template=template,
-            alpha=np.array(np.broadcast_to(alpha, 2), float),
+            alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
+            noise_px=np.float64(tuning.noise_px),
             start=np.zeros((*reference.shape[:2], 2), np.float32),
             total=np.zeros(reference.shape),
             statistics=np.full((len(STATISTICS), n_frames), np.nan),

@@ -7,6 +7,7 @@ thread surfaces in the caller at the next result, and nothing that would come af
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -45,6 +46,16 @@ def ordered_map(
     finally:
         for future in pending:
             future.cancel()
+
+
+def surrounded(items: Iterable[Item], radius: int) -> Iterator[list[Item | None]]:
+    """Yield each item in the middle of `radius` neighbours on each side, None beyond the ends."""
+    held: deque[Item | None] = deque([None] * radius)
+    for item in chain(items, [None] * radius):
+        held.append(item)
+        if len(held) > 2 * radius:
+            yield list(held)
+            held.popleft()
 
 
 class WriteBehind:

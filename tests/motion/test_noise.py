@@ -1,16 +1,16 @@
-"""The smoothness found from a recording follows its noise and its motion."""
+"""The smoothness found from a recording follows its noise and its motion; the noise that is left is known."""
 
 import numpy as np
 import pytest
 
 from pyflow import OFOptions, compensate_arr
 from pyflow.motion.frames import FrameSource
-from pyflow.motion.noise import _ALPHAS, START_ALPHA, _peak, choose_alpha
+from pyflow.motion.noise import _ALPHAS, START_ALPHA, Tuning, _peak, tune
 from pyflow.simulate import endpoint_error, jitter, simulate_recording
 
 
 def chosen(movie, reference, **options):
-    return choose_alpha(FrameSource(movie[..., np.newaxis]), reference[..., np.newaxis], OFOptions(**options))
+    return tune(FrameSource(movie[..., np.newaxis]), reference[..., np.newaxis], OFOptions(**options))
 
 
 def test_noise_asks_for_smoothness():
@@ -18,10 +18,9 @@ def test_noise_asks_for_smoothness():
     dark, bright = (
         simulate_recording((128, 128), 20, photons=photons, rigid_px=3, nonrigid_px=2, seed=4) for photons in (2, 2000)
     )
-    alphas = [chosen(recording.movie, recording.template) for recording in (dark, bright)]
-    assert alphas[0] > 2 * alphas[1]
-    assert _ALPHAS[0] <= min(alphas)
-    assert max(alphas) <= _ALPHAS[-1]
+    found = [chosen(recording.movie, recording.template) for recording in (dark, bright)]
+    assert found[0].alpha > 2 * found[1].alpha
+    assert found[0].noise_px > 2 * found[1].noise_px > 0
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -51,16 +50,21 @@ def test_the_same_every_time_on_any_number_of_threads():
     assert one == two
 
 
-def test_too_short_to_tell():
-    recording = simulate_recording((64, 64), 2, seed=5)
-    assert chosen(recording.movie, recording.template) == START_ALPHA
-
-
-def test_bad_frames_do_not_count():
+def test_frames_that_hold_no_image_do_not_count():
     recording = simulate_recording((64, 64), 5, seed=5)
     movie = recording.movie.astype(np.float32)
-    movie[::2] = np.nan
-    assert chosen(movie, recording.template) == START_ALPHA
+    movie[1:] = np.nan
+    assert chosen(movie, recording.template).noise_px > 0
+    movie[:] = np.nan
+    assert chosen(movie, recording.template) == Tuning(START_ALPHA, 0.0)
+
+
+def test_a_given_alpha_is_kept():
+    recording = simulate_recording((64, 64), 5, seed=5)
+    assert chosen(recording.movie, recording.template, alpha=7) == Tuning(7, 0.0)
+    tuning = chosen(recording.movie, recording.template, alpha=7, temporal_coherence=True)
+    assert tuning.alpha == 7
+    assert tuning.noise_px > 0
 
 
 def test_the_peak_lies_between_the_alphas_tried():

@@ -47,6 +47,8 @@ def test_defaults_are_the_toolbox_s():
         ({"reference_frames": range(3)}, "reference_frames", (0, 1, 2)),
         ({"reference_frames": np.arange(2)}, "reference_frames", (0, 1)),
         ({"constancy_assumption": "gray"}, "const_assumption", "gray"),
+        ({"const_assumption": "census"}, "const_assumption", "census"),
+        ({"gnc_schedule": np.linspace(0, 1, 3)}, "gnc_schedule", (0, 0.5, 1)),
     ],
 )
 def test_accepts(given, field, value):
@@ -67,6 +69,8 @@ def test_accepts(given, field, value):
         ({"weight": []}, "weight.*at least 1"),
         ({"channel_idx": [-1]}, "channel_idx"),
         ({"reference_frames": [3, -1]}, "reference_frames.*greater than or equal to 0"),
+        ({"gnc_schedule": (0, 0.5)}, "gnc_schedule.*the last 1"),
+        ({"gnc_schedule": 1}, "gnc_schedule.*valid tuple"),
         ({"quality_setting": "best"}, "quality_setting.*quality.*balanced"),
         ({"quality_setting": "custom"}, "custom.*needs min_level"),
         ({"output_typename": "string"}, "output_typename.*uint16"),
