@@ -69,9 +69,12 @@ class RecordingResult:
         The registered movie.
     statistics
         Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
-        in pixels per pixel; NaN for frames that could not be registered.
+        in pixels per pixel, ``misfit`` (1 less the correlation with the reference, both reduced to a quarter); NaN for
+        frames that could not be registered.
     alpha
         Smoothness weight (x, y) that was used.
+    noise_px
+        Noise of a single frame's deformation, found with `OFOptions.temporal_coherence`, each component, in pixels.
     reference
         Raw reference, float64 (H, W) or (H, W, C).
     temporal_average
@@ -85,6 +88,7 @@ class RecordingResult:
     video_file: Path
     statistics: dict[str, np.ndarray]
     alpha: tuple[float, float]
+    noise_px: float
     reference: np.ndarray
     temporal_average: np.ndarray
     problems: dict[int, str]
@@ -115,7 +119,7 @@ def compensate_arr(
     -------
     registered : ndarray
         The movie's shape and type (or `OFOptions.output_typename`); with `OFOptions.bin_size`, fewer frames.
-        Frames that hold no image (NaN, inf, all pixels equal) are passed on as they are.
+        Frames that cannot be registered (see `pyflow.motion.frames.PROBLEMS`) are passed on as they are.
     displacement : ndarray
         float32 (T, H, W, 2), pixels: ``registered[t, y, x] = movie[t, y + v, x + u]`` with u, v =
         ``displacement[t, y, x]``.
@@ -132,7 +136,9 @@ def compensate_arr(
         raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
     source = _source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
     sink = ArraySink(len(source), source.frame_shape, _output_dtype(source, options))
-    _run(source, options, _begin(source, options, reference), _output_dtype(source, options), sink, progress)
+    state = _begin(source, options, reference)
+    _run(source, options, state, _output_dtype(source, options), sink, progress)
+    _problems(state, "movie")
     registered = sink.registered if movie.ndim == 4 else sink.registered[..., 0]
     return registered, sink.displacement
 
@@ -195,16 +201,13 @@ def compensate_recording(
             if state.problem.all():
                 raise ValueError(f"{options.input_file}: none of the {len(source)} frames holds an image")
             save_small_results(options, state)
-    problems = {int(t): PROBLEMS[state.problem[t]] for t in np.flatnonzero(state.problem)}
-    if problems:
-        logger.warning(
-            "%s: %d frames could not be registered: %s", options.input_file, len(problems), _listed(problems)
-        )
+    problems = _problems(state, str(options.input_file))
     return RecordingResult(
         output_path=options.output_path,
         video_file=movie_file(options),
         statistics=dict(zip(STATISTICS, state.statistics, strict=True)),
         alpha=tuple(state.alpha.tolist()),
+        noise_px=float(state.noise_px),
         reference=without_single_channel(state.reference),
         temporal_average=without_single_channel(state.temporal_average),
         problems=problems,
@@ -223,6 +226,14 @@ def _resume(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[
         return None, None
     logger.info("%s: going on after %d frames", options.output_path, state.frames_done)
     return state, sink
+
+
+def _problems(state: LoopState, name: str) -> dict[int, str]:
+    """Return, and log, which frames could not be registered, and why."""
+    problems = {int(t): PROBLEMS[state.problem[t]] for t in np.flatnonzero(state.problem)}
+    if problems:
+        logger.warning("%s: %d frames could not be registered: %s", name, len(problems), _listed(problems))
+    return problems
 
 
 def _listed(problems: dict[int, str], limit: int = 10) -> str:
@@ -285,8 +296,12 @@ def _run(
     n_frames, n_workers = len(source), resolve_threads(options.n_workers)
     options = options.replace(alpha=tuple(state.alpha))
     preprocess = Preprocessor(state.reference, options, source.dtype)
-    noise_px = float(state.noise_px)
-    register = FrameRegistration(state.template, state.reference, preprocess, options, dtype, noise_px)
+
+    def registration() -> FrameRegistration:
+        limits = float(state.noise_px), float(state.misfit_limit)
+        return FrameRegistration(state.template, state.reference, preprocess, options, dtype, *limits)
+
+    register = registration()
 
     def registered(windows: Iterator[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
         estimate = partial(register.estimate, start=register.start(state.start))
@@ -322,5 +337,5 @@ def _run(
             state.start = start.get(state.start)
             if options.update_reference:
                 state.template = template.get(state.template)
-                register = FrameRegistration(state.template, state.reference, preprocess, options, dtype, noise_px)
+                register = registration()
             sink.end_batch(state)

@@ -22,7 +22,14 @@ _PIECES_AHEAD = 2
 
 NOT_FINITE = 1
 CONSTANT = 2
-PROBLEMS = {NOT_FINITE: "contains NaN or inf", CONSTANT: "all pixels are equal"}
+TOO_FAR = 3
+MISFIT = 4
+PROBLEMS = {
+    NOT_FINITE: "contains NaN or inf",
+    CONSTANT: "all pixels are equal",
+    TOO_FAR: "displaced by more than max_displacement",
+    MISFIT: "does not resemble the reference, even registered",
+}
 
 
 def frame_problem(frame: np.ndarray) -> int:

@@ -1,4 +1,6 @@
-"""How smooth the flow of a recording should be (``alpha="auto"``), and how much noise is left in it then.
+"""What a recording itself tells before it is registered.
+
+That is how smooth the flow should be (``alpha="auto"``), how much noise is left in it then, and how well frames fit.
 
 The even and the odd rows of a frame show the same motion through independent noise. So the displacement found in the
 ones is judged by how well it registers the others: fitting noise does not help there, missing motion does harm.
@@ -9,6 +11,9 @@ ones is judged by how well it registers the others: fitting noise does not help 
    noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
 3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means.
 4. The difference between the deformations found in the two halves is their noise.
+
+A frame whose misfit, registered, lies far above that of frames from all over the recording shows something else
+(another depth, a flash, an artefact): it is marked instead of bent onto the reference.
 """
 
 import logging
@@ -33,6 +38,9 @@ START_ALPHA = 60.0
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
 _FRAMES = 12
+_MISFIT_FRAMES = 24
+_FAR = 8.0  # standard deviations, and never less than _CLEAR: rather a misfit among the frames than a frame missing,
+_CLEAR = 0.5  # as when many cells fire at once
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
@@ -49,10 +57,13 @@ class Tuning:
     noise_px
         Standard deviation of the error of a frame's deformation (see `pyflow.motion.coherence`), each component, in
         pixels; 0 where it is not known.
+    misfit_limit
+        Largest misfit of frames that show what the reference shows.
     """
 
     alpha: float | tuple[float, float]
     noise_px: float
+    misfit_limit: float = np.inf
 
 
 def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuning:
@@ -72,23 +83,46 @@ def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuni
     Tuning
         alpha, where it is found, has two significant digits; `START_ALPHA` where no frame tells.
     """
+    preprocess = Preprocessor(reference, options, source.dtype)
+    if options.alpha != "auto" and not options.coherent:
+        alpha, noise_px = options.alpha, 0.0
+    else:
+        alpha, noise_px = _alpha_and_noise(source, reference, options)
+    options = options.replace(alpha=alpha)
+    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
+    return Tuning(alpha, noise_px, _misfit_limit(source, register, options))
+
+
+def _misfit_limit(source: FrameSource, register: FrameRegistration, options: OFOptions) -> float:
+    """Far above the misfits of some frames; infinite if there are few."""
+    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
+        results = pool.map(lambda frame: register.alone([frame]), _frames(source, _MISFIT_FRAMES))
+        misfits = np.array([result.statistics[-1] for result in results if not result.problem])
+    if len(misfits) < _MISFIT_FRAMES // 2:
+        return np.inf
+    median = np.median(misfits)
+    spread = 1.48 * np.median(np.abs(misfits - median))
+    return float(max(median + _FAR * spread, 2 * median, _CLEAR))
+
+
+def _alpha_and_noise(
+    source: FrameSource, reference: np.ndarray, options: OFOptions
+) -> tuple[float | tuple[float, float], float]:
     found = options.alpha == "auto"
-    if not found and not options.coherent:
-        return Tuning(options.alpha, 0.0)
     alphas = _ALPHAS if found else [options.alpha]
     scores, noise = _scores(source, reference, options, alphas)
     if not scores.size:
-        tuning = Tuning(START_ALPHA if found else options.alpha, 0.0)
-        logger.info("alpha is %s: no frame resembles the reference", tuning.alpha)
-    elif found:
-        best = _peak(scores.mean(axis=1))
-        noise_px = float(np.exp(np.interp(math.log(best), np.log(alphas), np.log(np.maximum(noise, 1e-6)))))
-        tuning = Tuning(_two_digits(best * _COHERENT if options.coherent else best), noise_px)
-        logger.info("alpha is %g, found from %d frames; a frame's flow is off by %.2g px of noise",
-                    tuning.alpha, scores.shape[1] // 2, noise_px)  # fmt: skip
-    else:
-        tuning = Tuning(options.alpha, float(noise[0]))
-    return tuning
+        alpha = START_ALPHA if found else options.alpha
+        logger.info("alpha is %s: no frame resembles the reference", alpha)
+        return alpha, 0.0
+    if not found:
+        return options.alpha, float(noise[0])
+    best = _peak(scores.mean(axis=1))
+    noise_px = float(np.exp(np.interp(math.log(best), np.log(alphas), np.log(np.maximum(noise, 1e-6)))))
+    alpha = _two_digits(best * _COHERENT if options.coherent else best)
+    frames = scores.shape[1] // 2
+    logger.info("alpha is %g, found from %d frames; a frame's flow is off by %.2g px of noise", alpha, frames, noise_px)
+    return alpha, noise_px
 
 
 def _scores(
@@ -100,7 +134,7 @@ def _scores(
     preprocess = Preprocessor(reference, options, source.dtype)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    halves = [half for frame in _frames(source) for half in _parted(frame)]
+    halves = [half for frame in _frames(source, _FRAMES) for half in _parted(frame)]
     images = [preprocess.image(half) for half in halves]
     scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
@@ -122,9 +156,9 @@ def _scores(
     return scores[:, top > 0] / top[top > 0], np.array(noise)
 
 
-def _frames(source: FrameSource) -> list[np.ndarray]:
+def _frames(source: FrameSource, count: int) -> list[np.ndarray]:
     """Frames (H, W, C) from all over the recording."""
-    indices = np.unique(np.linspace(0, len(source) - 1, _FRAMES).round().astype(int))
+    indices = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
     frames = [source.read(index, index + 1)[0] for index in indices]
     return [frame for frame in frames if frame_problem(frame) == 0]
 

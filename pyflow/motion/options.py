@@ -145,6 +145,8 @@ class OFOptions(BaseModel):
     temporal_coherence
         Let the frames before and after inform each frame's deformation, as far as the recording's noise asks for it
         and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
+    max_displacement
+        Frames in which a pixel would be displaced by more, in pixels, are not registered but marked. None: no limit.
     cc_initialization
         Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
     cc_hw
@@ -224,6 +226,7 @@ class OFOptions(BaseModel):
     update_initialization_w: bool = True
     update_reference: bool = False
     temporal_coherence: bool | None = None
+    max_displacement: PositiveFloat | None = None
     cc_initialization: bool = False
     cc_hw: Annotated[int, Field(ge=8)] = 256
     cc_up: PositiveInt = 1

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyflow.flow.displacement import FlowEstimator
+from pyflow.flow.filters import resize
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion.coherence import RADIUS, coherent, deformation
-from pyflow.motion.frames import frame_problem
+from pyflow.motion.frames import MISFIT, TOO_FAR, frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 
@@ -56,7 +57,7 @@ class RegisteredFrame:
     displacement
         float32 (H, W, 2), pixels, backward.
     statistics
-        `displacement_statistics`, where the frame could be registered.
+        `displacement_statistics` and misfit, where the frame could be registered.
     residual
         `displacement` without the frame's rigid shift: what the flow was asked for.
     filtered
@@ -70,7 +71,7 @@ class RegisteredFrame:
     valid: np.ndarray
     displacement: np.ndarray
     residual: np.ndarray
-    statistics: tuple[float, float, float, float] | None = None
+    statistics: tuple[float, ...] | None = None
     filtered: np.ndarray | None = None
     problem: int = 0
 
@@ -92,6 +93,8 @@ class FrameRegistration:
         Data type of the registered frames.
     noise_px
         Noise of a frame's deformation, see `pyflow.motion.coherence`; 0: frames do not inform each other.
+    misfit_limit
+        Frames with a larger misfit are not registered.
     """
 
     def __init__(
@@ -102,8 +105,12 @@ class FrameRegistration:
         options: OFOptions,
         dtype: np.dtype,
         noise_px: float = 0.0,
+        misfit_limit: float = np.inf,
     ) -> None:
         self._noise_px = noise_px
+        self._misfit = Misfit(fill)
+        self._misfit_limit = misfit_limit
+        self._max_displacement = np.inf if options.max_displacement is None else options.max_displacement
         weight = options.channel_weights(template.shape[2])
         self._template = template
         self._fill = fill.astype(np.float32)
@@ -185,13 +192,20 @@ class FrameRegistration:
         if self._noise_px:
             around = [None if estimate is None else estimate.deformation for estimate in estimates]
             displacement = coherent(displacement, around, self._noise_px)
+        statistics = displacement_statistics(displacement)
+        if statistics[1] > self._max_displacement:
+            return self._passed_on(own.frame, TOO_FAR)
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
+        registered = self.warp(frame, displacement, self._fill)
+        misfit = self._misfit(registered)
+        if misfit > self._misfit_limit:
+            return self._passed_on(own.frame, MISFIT)
         return RegisteredFrame(
-            frame=_cast(self.warp(frame, displacement, self._fill), self._dtype),
+            frame=_cast(registered, self._dtype),
             valid=valid_mask(displacement, n_threads=1),
             displacement=displacement,
             residual=own.residual,
-            statistics=displacement_statistics(displacement),
+            statistics=(*statistics, misfit),
             filtered=self.warp(own.filtered, displacement, self._template) if self._keep_filtered else None,
         )
 
@@ -207,6 +221,23 @@ class FrameRegistration:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
         return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+
+
+class Misfit:
+    """How little images resemble a reference: 1 less their correlation, both reduced to a quarter against noise."""
+
+    def __init__(self, reference: np.ndarray) -> None:
+        self._shape = tuple(max(1, side // 4) for side in reference.shape[:2])
+        self._reference = self._reduced(reference)
+
+    def __call__(self, image: np.ndarray) -> float:
+        """Return the misfit, 0 to 2, of an image (H, W, C)."""
+        return 1.0 - float(np.vdot(self._reduced(image), self._reference))
+
+    def _reduced(self, image: np.ndarray) -> np.ndarray:
+        small = resize(image, self._shape, n_threads=1)
+        small = small - small.mean(axis=(0, 1))
+        return small / max(float(np.linalg.norm(small)), np.finfo(np.float32).tiny)
 
 
 def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:

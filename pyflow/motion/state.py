@@ -7,7 +7,7 @@ import numpy as np
 from pyflow.motion.noise import Tuning
 from pyflow.motion.register import RegisteredFrame
 
-STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation")
+STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 
 @dataclass
@@ -24,6 +24,8 @@ class LoopState:
         Smoothness weight (x, y), float64.
     noise_px
         Noise of a frame's deformation, float64, a scalar; 0: frames do not inform each other.
+    misfit_limit
+        Largest misfit of a frame that is registered, float64, a scalar.
     start
         Displacement that the next batch starts from, float32 (H, W, 2).
     total
@@ -41,6 +43,7 @@ class LoopState:
     template: np.ndarray
     alpha: np.ndarray
     noise_px: np.ndarray
+    misfit_limit: np.ndarray
     start: np.ndarray
     total: np.ndarray
     statistics: np.ndarray
@@ -55,6 +58,7 @@ class LoopState:
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
+            misfit_limit=np.float64(tuning.misfit_limit),
             start=np.zeros((*reference.shape[:2], 2), np.float32),
             total=np.zeros(reference.shape),
             statistics=np.full((len(STATISTICS), n_frames), np.nan),

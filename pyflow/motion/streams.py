@@ -98,4 +98,4 @@ class WriteBehind:
             if exception[0] is None:
                 self.wait()
         finally:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown()  # what is queued is worth keeping, also when the caller failed

@@ -36,7 +36,7 @@ STAGES = ("stage1", "stage2", "stage3")
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not
 # taken for new ones.
-SCHEMA_VERSION = {"stage1": 1, "stage2": 1, "stage3": 1}
+SCHEMA_VERSION = {"stage1": 2, "stage2": 1, "stage3": 1}
 
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 

@@ -269,6 +269,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
             input_file=recording.path.name,
             frames=len(result.statistics["mean_disp"]),
             alpha=result.alpha,
+            noise_px=result.noise_px,
             problems={str(frame): cause for frame, cause in result.problems.items()},
         )
         logger.info("%s: done in %.1f s", name, seconds)

@@ -1,0 +1,57 @@
+"""Frames that show something else, or would be bent too far, are marked and passed on as they are."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from pyflow import OFOptions, compensate_recording
+from pyflow.motion.register import Misfit
+from pyflow.simulate import simulate_recording
+
+OPTIONS = OFOptions(alpha=40, quality_setting="fast", n_workers=2)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return simulate_recording((96, 96), 30, photons=20, rigid_px=2, nonrigid_px=1, jerks=0, seed=6)
+
+
+def compensated(movie, reference, folder, **options):
+    tifffile.imwrite(folder / "movie.tif", movie, photometric="minisblack")
+    options = OPTIONS.replace(input_file=folder / "movie.tif", output_path=folder / "out", **options)
+    return compensate_recording(options, reference=reference)
+
+
+def test_another_depth_is_marked(recording, tmp_path):
+    other = simulate_recording((96, 96), 1, photons=20, rigid_px=0, nonrigid_px=0, jerks=0, seed=7)
+    movie = recording.movie.copy()
+    movie[13] = other.movie[0]
+    result = compensated(movie, recording.template, tmp_path)
+    assert list(result.problems) == [13]
+    assert "does not resemble the reference" in result.problems[13]
+    assert np.isnan(result.statistics["misfit"][13])
+    assert np.nanmax(result.statistics["misfit"]) < 0.5
+
+
+def test_cells_that_fire_together_are_no_misfit(recording, tmp_path):
+    movie = recording.movie.astype(np.float32)
+    movie[13] += 2 * movie[13].mean() * recording.masks.any(axis=0)
+    assert compensated(movie.astype(np.uint16), recording.template, tmp_path).problems == {}
+
+
+def test_beyond_max_displacement(recording, tmp_path):
+    movie = recording.movie.copy()
+    movie[20] = np.roll(movie[20], 6, axis=1)
+    result = compensated(movie, recording.template, tmp_path, max_displacement=5)
+    assert list(result.problems) == [20]
+    assert "max_displacement" in result.problems[20]
+    assert compensated(movie, recording.template, tmp_path).problems == {}
+
+
+def test_misfit_is_zero_for_the_reference_and_one_for_noise():
+    rng = np.random.default_rng(0)
+    image = rng.random((64, 64, 2))
+    misfit = Misfit(image)
+    assert misfit(image) == pytest.approx(0, abs=1e-6)
+    assert misfit(3 * image + 5) == pytest.approx(0, abs=1e-6)
+    assert misfit(rng.random((64, 64, 2))) == pytest.approx(1, abs=0.2)
