@@ -6,7 +6,7 @@ import pytest
 from pyflow._ext import _tensor
 
 
-@pytest.mark.parametrize("constancy", ["gc", "gray"])
+@pytest.mark.parametrize("constancy", _tensor.CONSTANCIES)
 def test_tensor(benchmark, pair, constancy, n_threads):
     benchmark.group = f"motion tensor, {constancy}"
     height, width = pair[0].shape

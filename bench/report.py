@@ -1,133 +1,212 @@
-"""Accuracy and speed on simulated movies, method by method: ``python -P -m bench.report`` writes docs/performance.md.
+"""Accuracy, speed and memory on simulated movies, method by method.
 
-All methods get the same frames and the same reference: the mean of the frames registered by the truth. Endpoint error
-and jitter (`pyflow.simulate`) are means over frames and pixels 16 px inside the border, and over seeds, with the
-smallest and the largest seed in brackets. One thread; frames/s are of the method alone, smoothing included, files and
-final warp left out.
+``python -m bench.report``, in the sources' folder with pyflow installed from it (editable), writes docs/performance.md
+and docs/performance.png. suite2p is measured where the environment variable PYFLOW_SUITE2P_PYTHON names a Python that
+has it; OpenCV and scikit-image where they are installed.
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
-from importlib import import_module
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pyflow.flow.displacement import FlowEstimator
-from pyflow.flow.filters import gaussian_filter
+from bench.methods import AUTO, FIXED, METHODS
 from pyflow.flow.warp import imregister
-from pyflow.motion.frames import FrameSource
-from pyflow.motion.noise import choose_alpha
-from pyflow.motion.options import OFOptions
 from pyflow.simulate import SimulatedRecording, endpoint_error, jitter, simulate_recording
+
+logger = logging.getLogger(__name__)
 
 PHOTONS = (3, 12, 40)
 BORDER = 16
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+SOURCES = Path(__file__).resolve().parents[1]
+RIVAL = "OpenCV DIS fast, blurred"
+SUITE2P = "suite2p non-rigid"
+FAMILIES = {name: method.family for name, method in METHODS.items()} | {SUITE2P: SUITE2P}
+COLOURS = {
+    AUTO: "#0072B2",
+    FIXED: "#56B4E9",
+    "OpenCV DIS, blurred": "#D55E00",
+    SUITE2P: "#009E73",
+    "scikit-image ILK": "#CC79A7",
+}
+LABELS = {
+    "quality": {"xytext": (-6, 0), "ha": "right", "va": "center"},
+    "balanced": {"xytext": (0, -7), "ha": "center", "va": "top"},
+    "medium": {"xytext": (0, -7), "ha": "center", "va": "top"},
+    "fast": {"xytext": (6, 0), "ha": "left", "va": "center"},
+}
+"""Where the methods of a family differ, the word of the name that says how, and where it goes."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-Flow = Callable[[np.ndarray], np.ndarray]
+INTRODUCTION = """\
+# Accuracy, speed and memory
+
+Written by `python -m bench.report`. Simulated movies (`pyflow.simulate`), {size} x {size}, {frames} frames,
+{seeds} seeds; rigid motion of 6 px, bending of 2 px, jerks, rows scanned one after the other. All methods get the same
+frames and the same reference: the mean of the frames registered by the truth.
+
+- Endpoint error and jitter (the same without each pixel's median over time, which only says where the reference
+  sits) are means over frames and pixels {border} px inside the border, and over seeds, with the smallest and the
+  largest seed in brackets. The column after them is the jitter as a share of that of DIS fast.
+- frames/s: median over the seeds, one thread, from raw to registered frame; files and what is done once per recording
+  (for `alpha="auto"`, finding it) are left out.
+- Peak memory: the largest of the seeds. Each method runs in a process of its own; this is all of its memory, with
+  interpreter, libraries, movie and results.
+
+![error against speed](performance.png)
+"""
 
 
-def movie(photons: float, seed: int, n_frames: int, size: int) -> SimulatedRecording:
+@dataclass(frozen=True)
+class Measurement:
+    endpoint_px: float
+    jitter_px: float
+    frames_per_s: float
+    peak_mib: float
+
+
+def recorded(photons: float, seed: int, n_frames: int, size: int) -> SimulatedRecording:
     return simulate_recording((size, size), n_frames, photons=photons, rigid_px=6, nonrigid_px=2, jerks=4, seed=seed)
 
 
 def shared_reference(recording: SimulatedRecording) -> np.ndarray:
     frames = zip(recording.movie, recording.displacement_px, strict=True)
     registered = [imregister(frame.astype(np.float32), w, fill=recording.template) for frame, w in frames]
-    return np.mean(registered, axis=0)
+    return np.mean(registered, axis=0, dtype=np.float64)
 
 
-def methods(recording: SimulatedRecording, reference: np.ndarray) -> Iterator[tuple[str, Flow]]:
-    """Name and flow of each method that is installed."""
-    low, high = reference.min(), reference.max()
-
-    def prepared(image: np.ndarray, sigma: float = 1.0) -> np.ndarray:
-        return gaussian_filter((image.astype(np.float32) - low) / (high - low), sigma, n_threads=1)
-
-    source = FrameSource(recording.movie[..., np.newaxis])
-    for quality in ("quality", "balanced", "fast"):
-        found = choose_alpha(source, reference[..., np.newaxis], OFOptions(quality_setting=quality, n_workers=1))
-        for name, alpha in ((f"pyflow {quality}, alpha auto", found), (f"pyflow {quality}, alpha 1.5", 1.5)):
-            estimator = FlowEstimator(prepared(reference), alpha=alpha, quality=quality)
-            yield name, lambda frame, estimator=estimator: estimator(prepared(frame))
-    yield from opencv(prepared, reference)
-    yield from scikit_image(prepared, reference)
-
-
-def opencv(prepared: Callable, reference: np.ndarray) -> Iterator[tuple[str, Flow]]:
-    try:
-        cv2 = import_module("cv2")
-    except ImportError:
-        return
-    cv2.setNumThreads(1)
-    top = np.percentile(prepared(reference), 99.8)
-
-    def in_8_bits(image: np.ndarray) -> np.ndarray:
-        return np.clip(prepared(image, 1.5) * (255 / top), 0, 255).astype(np.uint8)
-
-    for preset in ("FAST", "MEDIUM"):
-        dis = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset}"))
-        name = f"OpenCV DIS {preset.lower()}, blurred"
-        yield name, lambda frame, dis=dis: dis.calc(in_8_bits(reference), in_8_bits(frame), None)
+def commands(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """What to run for each method that is there; for the others, why not."""
+    found, left_out = {}, []
+    for name, method in METHODS.items():
+        if find_spec(method.needs):
+            found[name] = [sys.executable, "-m", "bench.methods", str(folder), name]
+        else:
+            left_out.append(f"{name}: {method.needs} is not installed.")
+    python = os.environ.get("PYFLOW_SUITE2P_PYTHON")
+    if python:
+        found[SUITE2P] = [python, "-m", "bench.suite2p_nonrigid", str(folder)]
+    else:
+        left_out.append(f"{SUITE2P}: PYFLOW_SUITE2P_PYTHON does not name a Python that has it.")
+    return found, left_out
 
 
-def scikit_image(prepared: Callable, reference: np.ndarray) -> Iterator[tuple[str, Flow]]:
-    try:
-        registration = import_module("skimage.registration")
-    except ImportError:
-        return
-    fixed = prepared(reference, 2.0)
-
-    def ilk(frame: np.ndarray) -> np.ndarray:
-        v, u = registration.optical_flow_ilk(fixed, prepared(frame, 2.0), radius=15)
-        return np.stack([u, v], axis=-1)
-
-    yield "scikit-image ILK, radius 15", ilk
-
-
-def measure(photons: float, seed: int, n_frames: int, size: int) -> Iterator[tuple[str, float, float, float]]:
-    """Name, endpoint error, jitter and frames/s of each method."""
-    recording = movie(photons, seed, n_frames, size)
-    for name, flow in methods(recording, shared_reference(recording)):
-        flow(recording.movie[0])
-        started = time.perf_counter()
-        w = np.stack([flow(frame) for frame in recording.movie])
-        seconds = time.perf_counter() - started
-        truth = recording.displacement_px
-        yield name, endpoint_error(w, truth, BORDER), jitter(w, truth, BORDER), n_frames / seconds
+def measure(command: list[str], folder: Path, truth: np.ndarray) -> Measurement:
+    environment = os.environ | ONE_THREAD
+    done = subprocess.run(command, cwd=SOURCES, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    w = np.load(folder / "displacement.npy")
+    result = json.loads((folder / "result.json").read_text())
+    return Measurement(endpoint_error(w, truth, BORDER), jitter(w, truth, BORDER), **result)
 
 
 def spread(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
+def column(rows: list[Measurement], name: str) -> list[float]:
+    return [getattr(row, name) for row in rows]
+
+
+def table(photons: int, found: dict[str, list[Measurement]]) -> str:
+    lines = [f"## {photons} photons per pixel", ""]
+    lines += ["| method | endpoint error px | jitter px | of DIS | frames/s | peak MiB |", "|---|---|---|---|---|---|"]
+    rival = np.mean(column(found[RIVAL], "jitter_px")) if RIVAL in found else np.nan
+    for name, rows in found.items():
+        jitters = column(rows, "jitter_px")
+        share = "" if np.isnan(rival) else f"{np.mean(jitters) / rival:.2f}"
+        speed, peak = np.median(column(rows, "frames_per_s")), max(column(rows, "peak_mib"))
+        cells = name, spread(column(rows, "endpoint_px")), spread(jitters), share, f"{speed:.3g}", f"{peak:.0f}"
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def draw(found: dict[int, dict[str, list[Measurement]]], path: Path) -> None:
+    """Error against speed, one panel per noise level: a dot is the jitter, the tick above it the endpoint error."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True)
+    for panel, (photons, methods) in zip(panels, found.items(), strict=True):
+        families = defaultdict(list)
+        for name, rows in methods.items():
+            jitters, errors = column(rows, "jitter_px"), column(rows, "endpoint_px")
+            point = np.median(column(rows, "frames_per_s")), np.mean(jitters)
+            family = FAMILIES[name]
+            families[family].append(point)
+            style = {"color": COLOURS[family], "zorder": 3}
+            panel.plot([point[0]] * 2, [point[1], np.mean(errors)], lw=1, **style)
+            panel.plot(point[0], np.mean(errors), "_", ms=8, **style)
+            panel.plot(*point, "o", ms=6, label=family if len(families[family]) == 1 else None, **style)
+            label = next((label for label in LABELS if label in name), None)
+            if label:
+                panel.annotate(
+                    label, point, textcoords="offset points", fontsize=8, color=COLOURS[family], **LABELS[label]
+                )
+        for family, points in families.items():
+            panel.plot(*zip(*points, strict=True), lw=1.2, alpha=0.4, color=COLOURS[family])
+        panel.margins(x=0.12, y=0.08)
+        panel.set_title(f"{photons} photons per pixel", loc="left")
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        for axis, ticks in ((panel.xaxis, (1, 3, 10, 30, 100, 300)), (panel.yaxis, (0.05, 0.1, 0.2, 0.3, 0.5))):
+            axis.set_major_locator(FixedLocator(ticks))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(ScalarFormatter())
+        panel.grid(color="0.92")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlabel("frames/s, one thread (right is better)")
+    panels[0].set_ylabel("jitter (dot) and endpoint error (tick), px\n(down is better)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument(
+        "--output", type=Path, default=SOURCES / "docs", help="folder of performance.md and performance.png"
+    )
     arguments = parser.parse_args()
-    lines = ["# Accuracy and speed", "", __doc__.split("\n", 2)[2].strip(), ""]
-    lines += [
-        f"{arguments.size} x {arguments.size}, {arguments.frames} frames, {arguments.seeds} seeds; rigid motion of "
-        "6 px, bending of 2 px, jerks, rows scanned one after the other.",
-        "",
-    ]
-    for photons in PHOTONS:
-        found: dict[str, list[tuple[float, float, float]]] = {}
-        for seed in range(1, arguments.seeds + 1):
-            for name, *values in measure(photons, seed, arguments.frames, arguments.size):
-                found.setdefault(name, []).append(tuple(values))
-        lines += [f"## {photons} photons per pixel", "", "| method | endpoint error px | jitter px | frames/s |"]
-        lines += ["|---|---|---|---|"]
-        for name, rows in found.items():
-            errors, jitters, speeds = zip(*rows, strict=True)
-            lines.append(f"| {name} | {spread(errors)} | {spread(jitters)} | {np.median(speeds):.0f} |")
-            print(photons, lines[-1], flush=True)
-        lines.append("")
-    DOCUMENT.write_text("\n".join(lines), encoding="utf-8")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    measured: dict[int, dict[str, list[Measurement]]] = {photons: defaultdict(list) for photons in PHOTONS}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        runs, left_out = commands(folder)
+        for line in left_out:
+            logger.warning("left out: %s", line)
+        for photons in PHOTONS:
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+                recording = recorded(photons, seed, arguments.frames, arguments.size)
+                np.save(folder / "movie.npy", recording.movie)
+                np.save(folder / "reference.npy", shared_reference(recording))
+                for name, command in runs.items():
+                    found = measure(command, folder, recording.displacement_px)
+                    logger.info("%d photons, seed %d, %s: %s", photons, seed, name, found)
+                    measured[photons][name].append(found)
+    text = INTRODUCTION.format(**vars(arguments), border=BORDER)
+    if left_out:
+        text += "\nLeft out here:\n\n" + "".join(f"- {line}\n" for line in left_out)
+    text += "\n" + "\n".join(table(photons, found) for photons, found in measured.items())
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "performance.md").write_text(text, encoding="utf-8")
+    draw(measured, arguments.output / "performance.png")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,14 @@
  *     t = f2 - f1, with the border's pixels repeated outside: spatial ones from m, temporal ones from t.
  *  2. PF_GC: constancy of the gradient, each component normalised by 1 / (|its own gradient|^2 + zeta).
  *     PF_GRAY: constancy of the grey value.
+ *     PF_CENSUS: constancy of the census signature (Hafner, Demetz and Weickert, SSVM 2013): eight channels, each the
+ *     smoothed sign d / sqrt(d^2 + CELL^2 zeta) of the difference d to one neighbour, summed as PF_GRAY would treat
+ *     them. A row of signatures serves three rows of the tensor, so every thread keeps its last three.
  *  3. The six components of the row are written in the solver's layout.
  */
 #include "tensor.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "split.h"
@@ -53,6 +57,68 @@ static inline void gray_pixel(const rows_t *r, int left, int x, int right, float
     out[x + 5 * w] = fy * ft;
 }
 
+enum { NEIGHBOURS = 8 };
+static const float CELL = 10.0f; /* pixels, about a cell body: a second derivative over this length makes a slope */
+
+/* The signatures of one row, (NEIGHBOURS, w + 2) each: of both images summed, and of f2 less those of f1; the border's
+ * pixels are repeated outside. */
+typedef struct {
+    int row; /* -1: none yet */
+    float *sum, *change;
+} signatures_t;
+
+static inline float smooth_sign(float d, float zeta) { return d / sqrtf(d * d + CELL * CELL * zeta); }
+
+static inline void census_pixel(const rows_t *r, int dy, int x, int there, float *sum, float *change)
+{
+    const float one = smooth_sign(r->a[1 + dy][there] - r->a[1][x], r->zeta);
+    const float two = smooth_sign(r->b[1 + dy][there] - r->b[1][x], r->zeta);
+    sum[x] = one + two;
+    change[x] = two - one;
+}
+
+static void census_row(const rows_t *r, int width, signatures_t *out)
+{
+    const size_t padded = (size_t)width + 2;
+    const int last = width - 1;
+    for (int n = 0; n < NEIGHBOURS; n++) {
+        const int place = n < NEIGHBOURS / 2 ? n : n + 1; /* of the 3x3 neighbourhood, without its centre */
+        const int dy = place / 3 - 1, dx = place % 3 - 1;
+        float *PF_RESTRICT sum = out->sum + n * padded + 1, *PF_RESTRICT change = out->change + n * padded + 1;
+        census_pixel(r, dy, 0, pf_max_int(0, pf_min_int(dx, last)), sum, change);
+        PF_SIMD
+        for (int x = 1; x < last; x++) census_pixel(r, dy, x, x + dx, sum, change);
+        census_pixel(r, dy, last, pf_max_int(0, pf_min_int(last + dx, last)), sum, change);
+        sum[-1] = sum[0];
+        sum[width] = sum[last];
+    }
+}
+
+static void census_tensor_row(const signatures_t *const *three, const rows_t *scales, int width,
+                              float *PF_RESTRICT out)
+{
+    const size_t w = (size_t)width, padded = w + 2;
+    const float per_x = 0.5f * scales->first_x, per_y = 0.5f * scales->first_y;
+    for (size_t x = 0; x < PF_TENSOR_PLANES * w; x++) out[x] = 0;
+    for (int n = 0; n < NEIGHBOURS; n++) {
+        const size_t first = n * padded + 1;
+        const float *s0 = three[0]->sum + first, *s1 = three[1]->sum + first, *s2 = three[2]->sum + first;
+        const float *change = three[1]->change + first;
+        PF_SIMD
+        for (int x = 0; x < width; x++) {
+            const float fx = (s1[x + 1] - s1[x - 1]) * per_x;
+            const float fy = (s2[x] - s0[x]) * per_y;
+            const float ft = change[x];
+            out[x] += fx * fx;
+            out[x + w] += fy * fy;
+            out[x + 2 * w] += ft * ft;
+            out[x + 3 * w] += fx * fy;
+            out[x + 4 * w] += fx * ft;
+            out[x + 5 * w] += fy * ft;
+        }
+    }
+}
+
 static void tensor_row(const rows_t *r, int constancy, int width, float *PF_RESTRICT out)
 {
     const size_t w = (size_t)width;
@@ -70,11 +136,26 @@ static void tensor_row(const rows_t *r, int constancy, int width, float *PF_REST
     }
 }
 
+static rows_t rows_around(int y, const float *f1, const float *f2, int h, int w, rows_t scales)
+{
+    for (int k = 0; k < 3; k++) {
+        const size_t row = (size_t)pf_max_int(0, pf_min_int(y + k - 1, h - 1)) * w;
+        scales.a[k] = f1 + row;
+        scales.b[k] = f2 + row;
+    }
+    return scales;
+}
+
 static int motion_tensor(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
                          float zeta, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
-    if ((constancy != PF_GC && constancy != PF_GRAY) || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
+    if (constancy < PF_GC || constancy > PF_CENSUS || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
+    const rows_t scales = {.first_x = 0.5f / h_col, .first_y = 0.5f / h_row,
+                           .xx = 0.5f / (h_col * h_col), .yy = 0.5f / (h_row * h_row),
+                           .xy = 0.125f / (h_row * h_col), .zeta = zeta};
+    const size_t line_size = (size_t)w * PF_TENSOR_PLANES;
+    const size_t signature_size = constancy == PF_CENSUS ? NEIGHBOURS * ((size_t)w + 2) : 0;
     int failed = 0;
     (void)n_threads;
 
@@ -82,22 +163,35 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, float h
 #pragma omp parallel num_threads(n_threads) if (n_threads > 1) reduction(| : failed)
 #endif
     {
-        float *line = malloc((size_t)w * PF_TENSOR_PLANES * sizeof(float));
+        float *line = malloc((line_size + 6 * signature_size) * sizeof(float));
+        signatures_t kept[3];
         failed = line == NULL;
+        for (int k = 0; k < 3 && line; k++) {
+            float *own = line + line_size + 2 * (size_t)k * signature_size;
+            kept[k] = (signatures_t){.row = -1, .sum = own, .change = own + signature_size};
+        }
 #ifdef _OPENMP
 #pragma omp for schedule(static)
 #endif
         for (int y = 0; y < h; y++) {
             if (!line) continue;
-            rows_t r = {.first_x = 0.5f / h_col, .first_y = 0.5f / h_row,
-                        .xx = 0.5f / (h_col * h_col), .yy = 0.5f / (h_row * h_row),
-                        .xy = 0.125f / (h_row * h_col), .zeta = zeta};
-            for (int k = 0; k < 3; k++) {
-                const size_t row = (size_t)pf_max_int(0, pf_min_int(y + k - 1, h - 1)) * w;
-                r.a[k] = f1 + row;
-                r.b[k] = f2 + row;
+            if (constancy == PF_CENSUS) {
+                const signatures_t *three[3];
+                for (int k = 0; k < 3; k++) {
+                    const int row = pf_max_int(0, pf_min_int(y + k - 1, h - 1));
+                    signatures_t *one = &kept[row % 3];
+                    if (one->row != row) {
+                        const rows_t around = rows_around(row, f1, f2, h, w, scales);
+                        census_row(&around, w, one);
+                        one->row = row;
+                    }
+                    three[k] = one;
+                }
+                census_tensor_row(three, &scales, w, line);
+            } else {
+                const rows_t around = rows_around(y, f1, f2, h, w, scales);
+                tensor_row(&around, constancy, w, line);
             }
-            tensor_row(&r, constancy, w, line);
             for (int plane = 0; plane < PF_TENSOR_PLANES; plane++)
                 pf_group_row(line + (size_t)plane * w, w, y, out, PF_TENSOR_PLANES, plane);
         }

@@ -6,14 +6,15 @@
 
 #include "core.h"
 
-typedef enum { PF_GC = 0, PF_GRAY = 1 } pf_constancy;
+typedef enum { PF_GC = 0, PF_GRAY = 1, PF_CENSUS = 2 } pf_constancy;
 
 enum { PF_J11, PF_J22, PF_J33, PF_J12, PF_J13, PF_J23, PF_TENSOR_PLANES };
 
 typedef struct {
     /* f1 reference, f2 moving image already warped by the current flow, both (h, w).
      * h_row, h_col: grid spacing in full-size pixels.
-     * zeta: constant of the normalised data term (PF_GC only), in units of the squared second derivative.
+     * zeta: what counts as flat, in units of the squared second derivative: constant of the normalised data term (PF_GC),
+     *       and of the smoothed sign (PF_CENSUS) times the square of the pixels over which a cell's slope builds up.
      * out: J11, J22, J33, J12, J13, J23 in interleaved groups (split.h). */
     int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
                          float zeta, float *out, int n_threads);

@@ -15,7 +15,7 @@ cdef extern from "tensor.h" nogil:
 
 cdef const pf_tensor_kernels *kernels = pf_tensor_select(LEVEL)
 
-CONSTANCIES = {"gc": 0, "gray": 1}
+CONSTANCIES = {"gc": 0, "gray": 1, "census": 2}
 LANES = PF_PAD
 
 

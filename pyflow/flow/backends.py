@@ -50,7 +50,7 @@ class LevelParameters:
         Weight of each channel's data term.
     weight_map : ndarray, shape (C, rows, cols), float32, or None
         Factor on it per pixel.
-    constancy : {"gc", "gray"}
+    constancy : {"gc", "gray", "census"}
         Which image feature is assumed constant.
     iterations, update_lag : int
         Sweeps, and sweeps between two updates of the robust weights.

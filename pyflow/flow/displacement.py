@@ -10,10 +10,12 @@ with Psi(s) = (s + 1e-5)^a.
 
 import math
 from collections import defaultdict, deque
+from itertools import pairwise
 
 import numpy as np
 
 from pyflow._ext import _median
+from pyflow._ext._tensor import CONSTANCIES
 from pyflow.flow.backends import LevelGeometry, LevelParameters, aligned_zeros, get_backend
 from pyflow.flow.filters import resize_planes
 from pyflow.flow.planes import flow_components, to_planes
@@ -40,6 +42,7 @@ def get_displacement(
     eta=0.8,
     a_smooth=1.0,
     a_data=0.45,
+    gnc_schedule=None,
     const_assumption="gc",
     quality="quality",
     uv=None,
@@ -69,8 +72,13 @@ def get_displacement(
         Scale between neighbouring levels, in (0, 1).
     a_smooth, a_data : float
         Exponents of the smoothness and data penalties; 1 is quadratic. ``a_data`` may hold one per channel.
-    const_assumption : {"gc", "gray"}
-        Constancy of the gradient or of the grey value.
+    gnc_schedule : sequence of float, optional
+        Graduated non-convexity: how robust the penalties are, 0 (quadratic) to 1 (``a_smooth``, ``a_data``), spread
+        evenly from the coarsest level to the finest, exponents interpolated between. Never falling, from 0 to 1, such
+        as ``(0, 1)`` or ``(0, 1, 1)``. None: as robust on all levels.
+    const_assumption : {"gc", "gray", "census"}
+        Constancy of the gradient, of the grey value, or of which neighbours are brighter (census transform, smoothed):
+        the last does not mind when brightness or contrast change, differently in different places.
     quality : {"quality", "balanced", "fast"}
         Finest level 0, 4 or 6.
     uv : array_like, shape (H, W, 2), optional
@@ -102,6 +110,7 @@ def get_displacement(
         eta=eta,
         a_smooth=a_smooth,
         a_data=a_data,
+        gnc_schedule=gnc_schedule,
         const_assumption=const_assumption,
         quality=quality,
         weight=weight,
@@ -128,6 +137,7 @@ class FlowEstimator:
         eta=0.8,
         a_smooth=1.0,
         a_data=0.45,
+        gnc_schedule=None,
         const_assumption="gc",
         quality="quality",
         weight=None,
@@ -138,29 +148,32 @@ class FlowEstimator:
         self.shape = planes.shape[1:]
         min_level = _min_level(quality, min_level)
         alpha = _positive_pair("alpha", alpha)
-        a_data = _per_channel("a_data", a_data, len(planes))
+        a_data = np.array(_per_channel("a_data", a_data, len(planes)))
         if not 0 < eta < 1:
             raise ValueError(f"eta is {eta}, expected a value between 0 and 1")
         if iterations < 1 or update_lag < 1:
             raise ValueError(f"iterations {iterations} and update_lag {update_lag}: both must be 1 or more")
         if a_smooth <= 0 or min(a_data) <= 0:
             raise ValueError(f"a_smooth {a_smooth} and a_data {a_data}: both must be positive")
-        if const_assumption not in ("gc", "gray"):
-            raise ValueError(f"const_assumption is {const_assumption!r}, expected gc or gray")
+        if const_assumption not in CONSTANCIES:
+            raise ValueError(f"const_assumption is {const_assumption!r}, expected one of {', '.join(CONSTANCIES)}")
         if min(self.shape) < 2:
             raise ValueError(f"image of {self.shape}: both sides must have at least 2 pixels")
         weight, weight_map = _weights(weight, len(planes), self.shape)
+        schedule = (1.0,) if gnc_schedule is None else check_gnc_schedule(gnc_schedule)
 
         make_level = get_backend(backend)
         self._levels = []
         geometries = pyramid(self.shape, eta, levels, min_level)
         self._shapes = [geometry.shape for _, geometry in geometries]
-        for (number, geometry), f1 in zip(geometries, _image_pyramid(planes, self._shapes), strict=True):
+        robustness = _along(schedule, len(geometries))
+        images = _image_pyramid(planes, self._shapes)
+        for (number, geometry), f1, robust in zip(geometries, images, robustness, strict=True):
             factor = 1.0 if geometry is geometries[-1][1] else eta ** (-0.5 * number)
             parameters = LevelParameters(
                 alpha=(alpha[0] * factor, alpha[1] * factor),
-                a_smooth=float(a_smooth),
-                a_data=np.asarray(a_data, np.float32),
+                a_smooth=float(a_smooth + (1 - robust) * (1 - a_smooth)),
+                a_data=np.asarray(a_data + (1 - robust) * (1 - a_data), np.float32),
                 weight=weight,
                 weight_map=_level_weights(weight_map, geometry.shape),
                 constancy=const_assumption,
@@ -299,6 +312,28 @@ def pyramid(shape, eta, levels, min_level):
     return found
 
 
+def check_gnc_schedule(schedule):
+    """Check how robust the penalties are from level to level, see `get_displacement`.
+
+    Parameters
+    ----------
+    schedule : sequence of float
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    ValueError
+        Fewer than two numbers, the first not 0, the last not 1, or one below the one before.
+    """
+    values = tuple(float(value) for value in schedule)
+    if len(values) < 2 or values[0] != 0 or values[-1] != 1 or not all(a <= b for a, b in pairwise(values)):
+        raise ValueError(f"gnc_schedule is {schedule}, expected numbers that never fall, the first 0, the last 1")
+    return values
+
+
 def _image_pyramid(planes, shapes, n_threads=1, out=None):
     """The image at each of the shapes (coarse to fine), each made from the next finer one at most twice its size."""
     found = []
@@ -354,6 +389,12 @@ def _per_channel(name, value, n_channels):
     if len(values) not in (1, n_channels):
         raise ValueError(f"{name} has {len(values)} values for {n_channels} channels")
     return values * (n_channels // len(values))
+
+
+def _along(schedule, n_levels):
+    """The schedule at each level, coarsest to finest; a single level is the finest."""
+    position = 1 - np.arange(n_levels)[::-1] / max(n_levels - 1, 1)
+    return np.interp(position, np.linspace(0, 1, len(schedule)), schedule)
 
 
 def _weights(weight, n_channels, shape):

@@ -95,7 +95,7 @@ def median_filter_5x5(image, *, n_threads=0):
 
 
 def resize_planes(planes, shape, *, antialias=True, out=None, n_threads=1):
-    """`resize` for float32 planes (C, H, W), into `out` where given; of the same shape they are returned as they are."""
+    """`resize` for float32 planes (C, H, W), into `out` where given; of that shape already, they are returned."""
     if planes.shape[1:] == shape:
         return planes
     axes = tuple(_resize_axis(n, m, antialias) for n, m in zip(planes.shape[1:], shape, strict=True))

@@ -134,6 +134,7 @@ class FrameRegistration:
             eta=options.eta,
             a_smooth=options.a_smooth,
             a_data=options.a_data,
+            gnc_schedule=options.gnc_schedule,
             const_assumption=options.const_assumption,
             weight=weight,
         )

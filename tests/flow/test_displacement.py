@@ -48,7 +48,7 @@ def endpoint_error(w, truth):
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
-@pytest.mark.parametrize("const_assumption", ["gc", "gray"])
+@pytest.mark.parametrize("const_assumption", ["gc", "gray", "census"])
 @pytest.mark.parametrize("a_smooth", [1.0, 0.5])
 @pytest.mark.parametrize("quality", ["quality", "balanced"])
 def test_identical_images_give_exactly_zero(n_channels, const_assumption, a_smooth, quality):
@@ -76,6 +76,71 @@ def test_a_bent_field_is_found():
     assert endpoint_error(get_displacement(sampled, reference), truth) < 0.1
 
 
+@pytest.mark.parametrize("const_assumption", ["gc", "census"])
+def test_noise_is_smoothed_over(const_assumption):
+    reference, moving, truth = pair((128, 160), blur=2)
+    noisy = moving + np.random.default_rng(1).normal(0, 0.1, moving.shape)
+    images = gaussian_filter(reference, 1), gaussian_filter(noisy, 1)
+    w = get_displacement(*images, alpha=60, const_assumption=const_assumption, min_level=2)
+    assert endpoint_error(w, truth) < 0.1
+
+
+def brighter_in_one_place(image):
+    """Gain, offset and gamma rise towards the middle."""
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    distance = np.hypot(rows - image.shape[0] / 2, columns - image.shape[1] / 2)
+    rise = np.exp(-0.5 * (distance / 15) ** 2)
+    return (1 + rise) * image ** (1 + 0.5 * rise) + 0.5 * rise
+
+
+def test_census_survives_a_local_change_of_brightness_that_breaks_gray():
+    reference, moving, truth = pair((128, 148), blur=2)
+    lit = brighter_in_one_place(moving)
+    gray = [get_displacement(reference, image, alpha=0.1, const_assumption="gray") for image in (moving, lit)]
+    assert endpoint_error(gray[0], truth) < 0.05
+    assert endpoint_error(gray[1], truth) > 0.4
+    census = [get_displacement(reference, image, alpha=5, const_assumption="census") for image in (moving, lit)]
+    assert endpoint_error(census[0], truth) < 0.05
+    assert endpoint_error(census[1], truth) < 0.1
+
+
+def test_graduated_robustness_finds_what_robust_smoothness_alone_does_not():
+    reference, moving, truth = pair((128, 128), shift=(9.0, -7.0), blur=2)
+    robust = {"alpha": 5, "a_data": 0.2, "a_smooth": 0.5}
+    inner = (slice(20, -20), slice(20, -20))
+    alone = get_displacement(reference, moving, **robust)[inner]
+    graduated = get_displacement(reference, moving, gnc_schedule=(0, 1), **robust)[inner]
+    assert endpoint_error(alone, truth[inner]) > 1
+    assert endpoint_error(graduated, truth[inner]) < 0.05
+
+
+def test_a_schedule_moves_the_exponents_from_level_to_level():
+    found = []
+
+    class Recorder(get_backend("flowreg")):
+        def __init__(self, geometry, reference, parameters):
+            super().__init__(geometry, reference, parameters)
+            found.append((parameters.a_smooth, *parameters.a_data))
+
+    register_backend("recorder", Recorder)
+    FlowEstimator(
+        np.zeros((20, 20, 2)), levels=2, a_smooth=0.5, a_data=[0.4, 1], gnc_schedule=[0, 1], backend="recorder"
+    )
+    np.testing.assert_allclose(found, [(1, 1, 1), (0.75, 0.7, 1), (0.5, 0.4, 1)], rtol=1e-6)
+    found.clear()
+    FlowEstimator(np.zeros((20, 20)), levels=2, a_smooth=0.5, gnc_schedule=(0, 0, 1, 1, 1), backend="recorder")
+    np.testing.assert_allclose(found, [(1, 1), (0.5, 0.45), (0.5, 0.45)], rtol=1e-6)
+    found.clear()
+    FlowEstimator(np.zeros((20, 20)), levels=2, min_level=2, gnc_schedule=(0, 1), backend="recorder")
+    np.testing.assert_allclose(found, [(1, 0.45)], rtol=1e-6)
+
+
+def test_a_schedule_of_quadratic_penalties_changes_nothing():
+    reference, moving, _ = pair((60, 60))
+    plain, scheduled = (get_displacement(reference, moving, a_data=1, gnc_schedule=s) for s in (None, (0, 0.5, 1)))
+    np.testing.assert_array_equal(scheduled, plain)
+
+
 def test_registering_brings_the_images_together():
     reference, moving, _ = pair()
     registered = imregister(moving, get_displacement(reference, moving), fill=reference)
@@ -101,7 +166,14 @@ def test_transposing_swaps_the_components():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"a_smooth": 0.5}, {"quality": "balanced"}, {"alpha": (2, 5)}, {"const_assumption": "gray"}],
+    [
+        {},
+        {"a_smooth": 0.5, "gnc_schedule": (0, 1)},
+        {"quality": "balanced"},
+        {"alpha": (2, 5)},
+        {"const_assumption": "gray"},
+        {"const_assumption": "census"},
+    ],
     ids=str,
 )
 def test_same_bits_for_any_number_of_threads(settings):
@@ -196,7 +268,12 @@ def test_levels_of_the_pyramid():
         ({"update_lag": 0}, "update_lag 0"),
         ({"min_level": -1}, "min_level is -1"),
         ({"quality": "best"}, "quality is 'best', expected one of quality, balanced, fast"),
-        ({"const_assumption": "colour"}, "const_assumption is 'colour'"),
+        ({"const_assumption": "colour"}, "const_assumption is 'colour', expected one of gc, gray, census"),
+        ({"gnc_schedule": [1]}, r"gnc_schedule is \[1\], expected numbers that never fall"),
+        ({"gnc_schedule": (0, 0.5)}, "the last 1"),
+        ({"gnc_schedule": (0.1, 1)}, "the first 0"),
+        ({"gnc_schedule": (0, 2, 1)}, "never fall"),
+        ({"gnc_schedule": (0, float("nan"), 1)}, "never fall"),
         ({"a_data": [0.4, 0.4]}, "a_data has 2 values for 1 channels"),
         ({"a_smooth": 0}, "must be positive"),
         ({"weight": [1, 2]}, "weight has 2 values for 1 channels"),
@@ -247,7 +324,8 @@ def test_all_simd_variants_give_the_same_bits(tmp_path):
         "from pyflow.flow.warp import imregister; from pyflow._ext._simd import LEVEL;"
         "d = np.load(sys.argv[1]); w = get_displacement(d['reference'], d['moving'], iterations=20);"
         "r = get_displacement(d['reference'], d['moving'], a_smooth=0.5, const_assumption='gray', min_level=2);"
-        "np.savez(sys.argv[2], w=w, r=r, m=imregister(d['moving'], w), level=LEVEL)"
+        "c = get_displacement(d['reference'], d['moving'], const_assumption='census', iterations=20);"
+        "np.savez(sys.argv[2], w=w, r=r, c=c, m=imregister(d['moving'], w), level=LEVEL)"
     )
     widest = int(
         subprocess.check_output([sys.executable, "-P", "-c", "from pyflow._ext._simd import LEVEL; print(LEVEL)"])
@@ -259,7 +337,7 @@ def test_all_simd_variants_give_the_same_bits(tmp_path):
         subprocess.run([sys.executable, "-P", "-c", script, tmp_path / "pair.npz", target], env=environment, check=True)
         with np.load(target) as found:
             assert found["level"] == level
-            results.append({name: found[name] for name in "wrm"})
+            results.append({name: found[name] for name in "wrcm"})
     for other in results[1:]:
         for name in "wrm":
             np.testing.assert_array_equal(other[name], results[0][name])

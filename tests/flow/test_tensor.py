@@ -33,7 +33,7 @@ def assert_agrees(found, expected):
 @given(
     st.tuples(st.integers(1, 20), st.integers(1, 40)),
     st.integers(0, 10**6),
-    st.sampled_from(["gc", "gray"]),
+    st.sampled_from(["gc", "gray", "census"]),
     st.tuples(st.floats(0.5, 4), st.floats(0.5, 4)),
 )
 def test_against_its_twin(shape, seed, constancy, spacing):
@@ -70,13 +70,22 @@ def test_against_the_toolbox_on_uneven_grids(shared, pair, grid):
 
 def test_identical_images_have_no_residual():
     image = np.random.default_rng(0).random((20, 31), dtype=np.float32)
-    for constancy in ("gc", "gray"):
+    for constancy in _tensor.CONSTANCIES:
         assert not tensor(image, image, constancy=constancy)[[2, 4, 5]].any()
 
 
-def test_same_bits_for_any_number_of_threads():
+@pytest.mark.parametrize("constancy", _tensor.CONSTANCIES)
+def test_same_bits_for_any_number_of_threads(constancy):
     f1, f2 = np.random.default_rng(0).random((2, 70, 41), dtype=np.float32)
-    np.testing.assert_array_equal(tensor(f1, f2, n_threads=1), tensor(f1, f2, n_threads=3))
+    one, three = (tensor(f1, f2, constancy=constancy, n_threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_census_sees_only_which_neighbour_is_brighter():
+    rng = np.random.default_rng(0)
+    f1, f2 = (rng.permutation(40 * 41).reshape(40, 41) / 1640 for _ in range(2))  # no two alike
+    found = tensor(f1, np.exp(2 * f2), constancy="census", zeta=1e-12)
+    assert_agrees(found, tensor(f1, f2, constancy="census", zeta=1e-12))
 
 
 @pytest.mark.parametrize("wrong", [{"zeta": 0.0}, {"spacing": (0.0, 1.0)}, {"spacing": (1.0, -1.0)}])

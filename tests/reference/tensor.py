@@ -2,6 +2,7 @@
 
 import numpy as np
 
+CELL = 10  # pixels over which a second derivative becomes a slope
 PLANES = ("J11", "J22", "J33", "J12", "J13", "J23")
 
 
@@ -25,9 +26,24 @@ def motion_tensor(f1, f2, h_row, h_col, constancy, zeta=1e-6):
     fx, fy = derivative(mean, 1, h_col), derivative(mean, 0, h_row)
     if constancy == "gray":
         return outer(fx, fy, change)
+    if constancy == "census":
+        parts = [
+            outer(derivative(a + b, 1, h_col) / 2, derivative(a + b, 0, h_row) / 2, b - a)
+            for a, b in zip(census(f1, zeta), census(f2, zeta), strict=True)
+        ]
+        return np.sum(parts, axis=0)
     fxx, fyy, fxy = second(mean, 1, h_col), second(mean, 0, h_row), derivative(fx, 0, h_row)
     fxt, fyt = derivative(change, 1, h_col), derivative(change, 0, h_row)
     return outer(fxx, fxy, fxt) / (fxx**2 + fxy**2 + zeta) + outer(fxy, fyy, fyt) / (fxy**2 + fyy**2 + zeta)
+
+
+def census(image, zeta):
+    """(8, H, W): smoothed sign of the difference to each neighbour."""
+    height, width = image.shape
+    padded = np.pad(image, 1, mode="edge")
+    steps = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
+    difference = np.stack([padded[dy : dy + height, dx : dx + width] - image for dy, dx in steps])
+    return difference / np.sqrt(difference**2 + CELL**2 * zeta)
 
 
 def outer(x, y, t):
