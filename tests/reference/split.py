@@ -10,7 +10,7 @@ def columns(y, colour):
 
 
 def split(planes):
-    count, height, width = planes.shape
+    _, height, width = planes.shape
     out = np.zeros(_tensor.layout_shape(height, width), np.float32)
     for y, colour in np.ndindex(height, 2):
         values = planes[:, y, columns(y, colour)]
