@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from bench import real
 from bench.methods import AUTO, FIXED, METHODS
 from pyflow.flow.warp import imregister
 from pyflow.simulate import SimulatedRecording, endpoint_error, jitter, simulate_recording
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 PHOTONS = (3, 12, 40)
 BORDER = 16
 SOURCES = Path(__file__).resolve().parents[1]
+REAL = SOURCES.parent / "shared" / "data"
 RIVAL = "OpenCV DIS fast, blurred"
 SUITE2P = "suite2p non-rigid"
 FAMILIES = {name: method.family for name, method in METHODS.items()} | {SUITE2P: SUITE2P}
@@ -131,6 +133,23 @@ def table(photons: int, found: dict[str, list[Measurement]]) -> str:
     return "\n".join([*lines, ""])
 
 
+def real_recordings() -> str:
+    lines = ["## Real recordings", "", *real.__doc__.splitlines()[2:], ""]
+    lines += [
+        "Correlation: of every registered frame with the mean of every other frame, registered. Sharpness: mean gradient "
+        "of the mean, as a share of that of the frames as recorded. All methods get the same reference, the mean of the "
+        "frames that resemble each other most.",
+        "",
+    ]
+    for name in real.RECORDINGS:
+        lines += [f"`{name}`", "", "| method | correlation | sharpness |", "|---|---|---|"]
+        for method, correlation, sharpness in real.measure(REAL / name):
+            lines.append(f"| {method} | {correlation:.4f} | {sharpness:.3f} |")
+            logger.info("%s %s", name, lines[-1])
+        lines.append("")
+    return "\n".join(lines)
+
+
 def draw(found: dict[int, dict[str, list[Measurement]]], path: Path) -> None:
     """Error against speed, one panel per noise level: a dot is the jitter, the tick above it the endpoint error."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -204,6 +223,10 @@ def main() -> None:
     if left_out:
         text += "\nLeft out here:\n\n" + "".join(f"- {line}\n" for line in left_out)
     text += "\n" + "\n".join(table(photons, found) for photons, found in measured.items())
+    if REAL.is_dir() and find_spec("cv2"):
+        text += "\n" + real_recordings()
+    else:
+        logger.warning("left out: real recordings, in %s, and OpenCV must be there", REAL)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "performance.md").write_text(text, encoding="utf-8")
     draw(measured, arguments.output / "performance.png")

@@ -134,7 +134,7 @@ def _scores(
     preprocess = Preprocessor(reference, options, source.dtype)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    halves = [half for frame in _frames(source, _FRAMES) for half in _parted(frame)]
+    halves = [half for frame in _frames(source, _FRAMES) for half in even_and_odd_rows(frame)]
     images = [preprocess.image(half) for half in halves]
     scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
@@ -163,7 +163,7 @@ def _frames(source: FrameSource, count: int) -> list[np.ndarray]:
     return [frame for frame in frames if frame_problem(frame) == 0]
 
 
-def _parted(frame: np.ndarray) -> list[np.ndarray]:
+def even_and_odd_rows(frame: np.ndarray) -> list[np.ndarray]:
     """The even and the odd rows of a frame, each interpolated to the whole frame, float32."""
     frame = frame.astype(np.float32)
     above, below = np.concatenate([frame[1:2], frame[:-1]]), np.concatenate([frame[1:], frame[-2:-1]])

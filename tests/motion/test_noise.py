@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow import OFOptions, compensate_arr
+from pyflow.flow.filters import gaussian_filter
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.noise import _ALPHAS, START_ALPHA, Tuning, _peak, tune
 from pyflow.simulate import endpoint_error, jitter, simulate_recording
@@ -73,3 +74,13 @@ def test_the_peak_lies_between_the_alphas_tried():
     assert _ALPHAS[3] < _peak(-((x - 3.4) ** 2)) < _ALPHAS[4]
     assert _peak(x) == pytest.approx(400, rel=0.05)
     assert _peak(-x) == pytest.approx(1.5, rel=0.05)
+
+
+def test_the_template_is_not_imprinted_on_noise():
+    """Frames without any structure, registered, must not show the template's; toolbox defaults reach 0.5 here."""
+    template = simulate_recording((128, 128), 1, rigid_px=0, nonrigid_px=0, jerks=0, seed=3).template
+    noise = np.random.default_rng(0).poisson(12, (100, 128, 128)).astype(np.float32)
+    registered = compensate_arr(noise, template)[0].mean(axis=0)
+    fine = [image - gaussian_filter(image, 4) for image in (registered, template)]
+    inside = [image[8:-8, 8:-8].ravel() for image in fine]
+    assert np.corrcoef(inside)[0, 1] < 0.1
