@@ -136,9 +136,9 @@ def table(photons: int, found: dict[str, list[Measurement]]) -> str:
 def real_recordings() -> str:
     lines = ["## Real recordings", "", *real.__doc__.splitlines()[2:], ""]
     lines += [
-        "Correlation: of every registered frame with the mean of every other frame, registered. Sharpness: mean gradient "
-        "of the mean, as a share of that of the frames as recorded. All methods get the same reference, the mean of the "
-        "frames that resemble each other most.",
+        "Correlation: of every registered frame with the mean of every other frame, registered. Sharpness: mean",
+        "gradient of the mean, as a share of that of the frames as recorded. All methods get the same reference, the",
+        "mean of the frames that resemble each other most.",
         "",
     ]
     for name in real.RECORDINGS:
