@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 # Wong's colour-blind safe palette
 _BEFORE, _AFTER = "#D55E00", "#0072B2"
+_OUTLINE, _TRACE, _ABSENT = "#E69F00", "#0072B2", "#8C8C8C"
+_ABSENT_GREY = 0.93  # of images where there is no cell
+_LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
+
+_MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too small to see
+_MAX_COLUMNS = 2000  # of the presence matrix; where there are more units, a column shows the share of several
 
 
 def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None = None, title: str = "") -> "Figure":
@@ -71,6 +77,236 @@ def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None
     return figure
 
 
+def plot_unit_across_sessions(
+    source: Any,
+    unit: int | str,
+    *,
+    kind: str = "dff",
+    margin: int | None = 20,
+    sessions: list[str] | None = None,
+    link_set: str | None = None,
+) -> "Figure":
+    """Draw one unit, a row per session: image with its outline, mask, and trace, all traces on one time axis.
+
+    Parameters
+    ----------
+    source : UnitStore, Sessions or path-like
+        Whatever `pyflow.units.open_sessions` opens.
+    unit : int or str
+        Cell specimen id: the multi-session unit's number in a store.
+    kind : str
+        Kind of traces.
+    margin : int, optional
+        Pixels to show around the unit; None shows the whole image.
+    sessions : list of str, optional
+        All by default, 30 at most.
+    link_set : str, optional
+        Of the store; the current one by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Sessions without the unit show the image where it would be.
+
+    Raises
+    ------
+    ValueError
+        No session has the unit, or more than 30 sessions.
+    ImportError
+        matplotlib is not installed.
+    """
+    opened = _open(source, link_set)
+    places = _chosen(opened.find(unit), sessions)
+    drawn = {name: data for name, (data, present) in places.items() if present and data}
+    masks = {name: mask for name, data in drawn.items() if (mask := data.get_roi_mask_array([unit])[0]).any()}
+    traces = {name: data.get_traces(kind, [unit]) for name, data in drawn.items()}
+    centre = np.mean([_centre(mask) for mask in masks.values()], axis=0) if masks else None
+    radius = max((np.ptp(np.nonzero(mask), axis=1).max() / 2 for mask in masks.values()), default=0)
+    half = None if margin is None else int(np.ceil(radius)) + margin
+
+    side = 1.4 if margin is not None else 2.2  # inches
+    figure = _figure(figsize=(10, 0.9 + side * len(places)))
+    grid = figure.add_gridspec(len(places), 3, width_ratios=(side, side, 9 - 2 * side))
+    shared = None
+    for row, (name, (data, present)) in enumerate(places.items()):
+        image_axes, mask_axes = (figure.add_subplot(grid[row, column]) for column in (0, 1))
+        trace_axes = shared = figure.add_subplot(grid[row, 2], sharex=shared, sharey=shared)
+        image_axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+        for axes in (image_axes, mask_axes):
+            axes.set(xticks=[], yticks=[], facecolor=str(_ABSENT_GREY))
+        if data and masks:
+            middle = _centre(masks[name]) if name in masks else centre
+            tile = _tile(data.get_max_projection(), middle, half)
+            _image(image_axes, tile, tuple(np.nanpercentile(tile, _LIMITS)))
+            mask = _tile(masks.get(name, np.full(data.source.shape, np.nan)), middle, half)
+            mask_axes.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            _draw_outline(image_axes, mask == 1)
+        if name in traces:
+            times, values = traces[name]
+            trace_axes.plot(times, values[0], color=_TRACE, linewidth=0.7, rasterized=True)
+        else:
+            what = "no data" if present else "absent"
+            trace_axes.text(0.5, 0.5, what, transform=trace_axes.transAxes, ha="center", va="center", color=_ABSENT)
+            trace_axes.spines["left"].set_visible(False)
+            trace_axes.tick_params(left=False, labelleft=False)
+        trace_axes.spines[["top", "right"]].set_visible(False)
+        trace_axes.tick_params(labelbottom=row == len(places) - 1)
+    shown = [data.source for data, _ in places.values() if data]
+    titles = (_one_of(source.image()[1] for source in shown), "mask", {"dff": "dF/F"}.get(kind, kind))
+    for axes, title in zip(figure.axes, titles, strict=False):
+        axes.set_title(title.replace(" ", "\n"), fontsize="medium", loc="left")
+    units = {source.time_unit for source in shown}
+    shared.set(xlabel="time (s)" if units <= {"s"} else "frame" if units == {"frames"} else "time (s or frames)")
+    if traces:
+        shared.set_xlim(min(times[0] for times, _ in traces.values()), max(times[-1] for times, _ in traces.values()))
+    there = sum(present for _, present in places.values())
+    _heading(figure, f"unit {unit}, in {there} of {len(places)} sessions")
+    return figure
+
+
+def plot_unit_gallery(
+    source: Any,
+    units: list | None = None,
+    *,
+    page: int = 1,
+    per_page: int = 24,
+    margin: int = 10,
+    sessions: list[str] | None = None,
+    link_set: str | None = None,
+) -> "Figure":
+    """Draw thumbnails of many units in all sessions: a row per unit, a column per session.
+
+    Parameters
+    ----------
+    source, sessions, link_set
+        As of `plot_unit_across_sessions`.
+    units : list, optional
+        Cell specimen ids; all by default.
+    page : int
+        From 1; each shows `per_page` units.
+    per_page : int
+    margin : int
+        Pixels to show around the largest unit of the page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Grey where a unit is absent.
+
+    Raises
+    ------
+    ValueError
+        There is no such page, or more than 30 sessions.
+    ImportError
+        matplotlib is not installed.
+    """
+    opened = _open(source, link_set)
+    units = list(opened.presence.index) if units is None else list(units)
+    n_pages = max(1, -(-len(units) // per_page))
+    if not 1 <= page <= n_pages:
+        raise ValueError(f"page {page} of {n_pages}")
+    shown = units[(page - 1) * per_page : page * per_page]
+    names = list(_chosen(dict.fromkeys(opened.names), sessions))
+    masks = {}
+    for row, unit in enumerate(shown):
+        for name, (data, present) in opened.find(unit).items():
+            if present and data and name in names and (mask := data.get_roi_mask_array([unit])[0]).any():
+                masks[row, names.index(name)] = (data, mask)
+    half = max((int(np.ceil(np.ptp(np.nonzero(mask), axis=1).max() / 2)) for _, mask in masks.values()), default=0)
+    half += margin
+    pitch = 2 * half + 2  # a line of grey between thumbnails
+
+    mosaic = np.full((len(shown) * pitch, len(names) * pitch), _ABSENT_GREY, np.float32)
+    labels = [f"unit {unit}" for unit in shown]
+    width = 0.4 + 0.09 * max(map(len, labels), default=0) + 0.8 * max(3, len(names))
+    figure = _figure(figsize=(width, 0.9 + 0.8 * max(1, len(shown))))
+    axes = figure.add_subplot()
+    images: dict[Any, np.ndarray] = {}
+    for (row, column), (data, mask) in masks.items():
+        if data not in images:
+            images[data] = data.get_max_projection()
+        corner = row * pitch, column * pitch
+        thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
+        tile = _tile(images[data], _centre(mask), half)
+        low, high = np.nanpercentile(tile, _LIMITS)
+        np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
+        _draw_outline(axes, _tile(mask, _centre(mask), half) == 1, corner)
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    slanted = max(map(len, names), default=0) > 9  # wider than a thumbnail
+    axes.set_xticks(np.arange(len(names)) * pitch + half, names, rotation=45 if slanted else 0)
+    axes.set_yticks(np.arange(len(shown)) * pitch + half, labels)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    for label in axes.get_xticklabels():
+        label.set(ha="left" if slanted else "center", rotation_mode="anchor")
+    axes.spines[:].set_visible(False)
+    first = (page - 1) * per_page + 1
+    _heading(figure, f"units {first} to {first + len(shown) - 1} of {len(units)}")
+    return figure
+
+
+def plot_presence(source: Any, *, link_set: str | None = None) -> "Figure":
+    """Draw which unit is in which session, and how many units are in each session and in how many sessions.
+
+    Parameters
+    ----------
+    source, link_set
+        As of `plot_unit_across_sessions`; units without any data will do.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Units come in the order of the number of their sessions.
+
+    Raises
+    ------
+    ValueError
+        There are no units.
+    ImportError
+        matplotlib is not installed.
+    """
+    presence = _open(source, link_set).presence
+    if presence.empty:
+        raise ValueError("no units to draw")
+    table = presence.to_numpy().T
+    n_sessions, n_units = table.shape
+    counts = table.sum(axis=0)
+    table = table[:, np.lexsort((*~table[::-1], -counts))]
+
+    few = n_sessions <= 40  # so that each has room for a label
+    height = np.clip(0.28 * n_sessions, 1.2, 7.0)  # inches
+    figure = _figure(figsize=(9, height + 2.6))
+    grid = figure.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(height, 1.2))
+    matrix = figure.add_subplot(grid[0, 0])
+    starts = np.arange(0, n_units, -(-n_units // _MAX_COLUMNS))
+    shares = np.add.reduceat(table, starts, axis=1, dtype=float) / np.diff([*starts, n_units])
+    extent = (-0.5, n_units - 0.5, n_sessions - 0.5, -0.5)
+    colours = _shades("white", _TRACE)
+    matrix.imshow(shares, aspect="auto", cmap=colours, vmin=0, vmax=1, interpolation="nearest", extent=extent)
+    matrix.set(xlabel="units, by number of sessions", ylabel="session")
+    step = 1 if few else -(-n_sessions // 40)
+    matrix.set_yticks(np.arange(0, n_sessions, step), presence.columns[::step])
+    matrix.xaxis.get_major_locator().set_params(integer=True)
+
+    per_session = figure.add_subplot(grid[0, 1], sharey=matrix)
+    bars = per_session.barh(np.arange(n_sessions), table.sum(axis=1), height=0.75 if few else 1.0, color=_TRACE)
+    per_session.set(xlabel="units", xlim=(0, 1.25 * max(1, table.sum(axis=1).max())))
+    per_session.tick_params(labelleft=False)
+    if few:
+        per_session.bar_label(bars, padding=3, fontsize="small")
+
+    per_unit = figure.add_subplot(grid[1, 0])
+    many = np.bincount(counts, minlength=n_sessions + 1 if few else 0)[1:]
+    bars = per_unit.bar(np.arange(1, len(many) + 1), many, width=0.75, color=_TRACE)
+    per_unit.set(xlabel="number of sessions", ylabel="units", ylim=(0, 1.3 * max(1, many.max())))
+    per_unit.xaxis.get_major_locator().set_params(integer=True)
+    if sum(len(str(n)) for n in many) <= 60:  # characters that fit side by side
+        per_unit.bar_label(bars, padding=2, fontsize="small")
+    for axes in (per_session, per_unit):
+        axes.spines[["top", "right"]].set_visible(False)
+    _heading(figure, f"{n_units} units in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
+    return figure
+
+
 def correlation_with_mean(movie: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
     """Pearson correlation of each frame with the movie's mean.
 
@@ -109,6 +345,64 @@ def _image(axes: "Axes", image: np.ndarray, limits: tuple[float, float]) -> None
     axes.imshow(image, cmap="gray", vmin=limits[0], vmax=max(limits[1], limits[0] + 1e-9), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def _open(source: Any, link_set: str | None) -> Any:
+    from pyflow.units.sessions import open_sessions
+
+    return open_sessions(source, link_set=link_set)
+
+
+def _chosen(places: dict[str, Any], sessions: list[str] | None) -> dict[str, Any]:
+    unknown = [name for name in sessions or () if name not in places]
+    if unknown:
+        raise ValueError(f"no session {unknown[0]!r}; there are {', '.join(map(repr, places))}")
+    chosen = {name: places[name] for name in (places if sessions is None else sessions)}
+    if len(chosen) > _MAX_SESSIONS:
+        raise ValueError(f"{len(chosen)} sessions, expected at most {_MAX_SESSIONS}: choose some with sessions=")
+    return chosen
+
+
+def _centre(mask: np.ndarray) -> np.ndarray:
+    return np.mean(np.nonzero(mask), axis=1)
+
+
+def _tile(image: np.ndarray, centre: np.ndarray, half: int | None) -> np.ndarray:
+    """Pixels up to `half` around a centre, all without it; NaN outside the image."""
+    if half is None:
+        return image.astype(np.float32)
+    padded = np.pad(image.astype(np.float32), half, constant_values=np.nan)
+    row, column = np.round(centre).astype(int)
+    return padded[row : row + 2 * half + 1, column : column + 2 * half + 1]
+
+
+def _draw_outline(axes: "Axes", mask: np.ndarray, corner: Any = (0, 0)) -> None:
+    """Draw the edges between a mask's pixels and those outside, shifted to a corner (row, column)."""
+    from matplotlib.collections import LineCollection
+
+    padded = np.pad(mask.astype(np.int8), 1)
+    y, x = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
+    across = np.stack([np.stack([x, y], -1), np.stack([x + 1, y], -1)], 1)
+    y, x = np.nonzero(np.diff(padded, axis=1)[1:-1])
+    down = np.stack([np.stack([x, y], -1), np.stack([x, y + 1], -1)], 1)
+    segments = np.concatenate([across, down]) + np.asarray(corner)[::-1] - 0.5
+    axes.add_collection(LineCollection(segments, colors=_OUTLINE, linewidths=1.0, capstyle="projecting"))
+
+
+def _shades(low: str, high: str) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", [low, high])
+
+
+def _heading(figure: "Figure", text: str) -> None:
+    figure.suptitle(text, x=0.02, ha="left", fontweight="bold")
+
+
+def _one_of(names: Any) -> str:
+    """The name that all share, or a word for any of them."""
+    found = set(names)
+    return found.pop() if len(found) == 1 else "image"
 
 
 def _frame(corner: tuple[int, int], side: int) -> Any:

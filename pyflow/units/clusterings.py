@@ -1,0 +1,338 @@
+"""Identities that are there from the start: several sessions clustered as one, or ids kept the same by hand.
+
+Each function returns a `UnitTable` in which the same id in two sessions is the same unit.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pyflow.units.sheets import read_sheets
+from pyflow.units.table import TableError, UnitTable
+from pyflow.units.unpickle import load_npy
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP_NAME = 64  # characters of a multi-session clustering's name
+
+# phy's verdict and the sorter's; the file, and its column beside `cluster_id`
+_VERDICTS = (("cluster_group.tsv", "group"), ("cluster_groups.csv", "group"), ("cluster_KSLabel.tsv", "KSLabel"))
+
+
+def clustering_table(clusters, *, group_name, quality=None, exclude=("noise",), probe="", **claim):
+    """Units of a clustering over several sessions, from arrays.
+
+    Parameters
+    ----------
+    clusters : dict of str to (n_spikes,) int array
+        Session name -> cluster of each of its spikes. A cluster is a unit of the sessions in which it has spikes.
+    group_name : str
+        Name of the clustering, and of the link set; at most 64 characters.
+    quality : dict of int to str, optional
+        Cluster -> verdict ("good", "mua", "noise"); becomes the units' attribute `quality`.
+    exclude : sequence of str
+        Verdicts of clusters that are no units.
+    probe : str
+        Group of all units.
+    **claim
+        Who and how: `author` (the curator), `created` (curation time, ISO 8601), `parameters` (location, notes ...),
+        `sessions` (their start times and sources), and what else `UnitTable` knows.
+
+    Returns
+    -------
+    UnitTable
+        With the attribute `n_spikes`; ordered by session, then cluster.
+
+    Raises
+    ------
+    TableError
+        The name is empty or too long, or nothing is left.
+    """
+    claim = {"origin": f"clustering {group_name!r}", "algorithm": "multi-session clustering"} | claim
+    if not 0 < len(group_name) <= MAX_GROUP_NAME:
+        message = f"group name {group_name!r} has {len(group_name)} characters, not 1 to {MAX_GROUP_NAME}"
+        raise TableError(claim["origin"], message, values=[group_name])
+    rows = []
+    for session, of_spikes in clusters.items():
+        ids, counts = np.unique(of_spikes, return_counts=True)
+        verdicts = ["unsorted" if quality is None else quality.get(int(i), "unsorted") for i in ids]
+        rows += [(session, str(i), n, v) for i, n, v in zip(ids, counts.tolist(), verdicts, strict=True)]
+    units = pd.DataFrame(rows, columns=["session", "unit", "n_spikes", "quality"])
+    units = units[~units["quality"].isin(exclude)].reset_index(drop=True)
+    if units.empty:
+        raise TableError(claim["origin"], f"no units: {len(rows)} clusters, all of them {', '.join(exclude)}")
+    if quality is None:
+        units = units.drop(columns="quality")
+    claim.setdefault("sessions", pd.DataFrame({"name": list(clusters)}))
+    return UnitTable(units.assign(group=probe, identity=units["unit"]), name=group_name, **claim)
+
+
+def split_spikes(spike_times, spike_clusters, spans):
+    """Clusters of each session's spikes in a concatenated recording.
+
+    Parameters
+    ----------
+    spike_times : (n,) array
+        In the unit of `spans`, usually samples.
+    spike_clusters : (n,) int array
+        Their clusters.
+    spans : dict of str to (start, end)
+        Session name -> its span; `end` is the first sample after it.
+
+    Returns
+    -------
+    dict of str to int array
+        Session name -> the clusters of its spikes.
+
+    Raises
+    ------
+    ValueError
+        Arrays of different lengths, a span that ends before it starts, or two that overlap.
+    """
+    times, clusters = np.ravel(spike_times), np.ravel(spike_clusters)
+    if len(times) != len(clusters):
+        raise ValueError(f"{len(times)} spike times, but {len(clusters)} clusters")
+    previous, last = None, -np.inf
+    for session, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if end <= start:
+            raise ValueError(f"span of session {session!r} ends at {end}, before it starts at {start}")
+        if start < last:
+            raise ValueError(f"span of session {session!r} starts at {start}, before {previous!r} ends at {last}")
+        previous, last = session, end
+    inside = {session: (times >= start) & (times < end) for session, (start, end) in spans.items()}
+    lost = len(times) - sum(int(mask.sum()) for mask in inside.values())
+    if lost:
+        logger.warning("%d of %d spikes are in no session's span", lost, len(times))
+    return {session: clusters[mask] for session, mask in inside.items()}
+
+
+def read_clustering(folder, spans, *, group_name=None, exclude=("noise",), probe="", **claim):
+    """Read a Kilosort or phy folder in which several sessions were sorted as one recording.
+
+    Parameters
+    ----------
+    folder : path-like
+        With ``spike_times.npy``, ``spike_clusters.npy`` and, where it was curated, ``cluster_group.tsv``.
+    spans : dict of str to (start, end)
+        Session name -> its span in the concatenated recording, in samples.
+    group_name : str, optional
+        Name of the clustering; by default the folder's name.
+    exclude, probe, **claim
+        As in `clustering_table`.
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    TableError
+        A file does not hold what it should, or the spans overlap.
+    """
+    folder = Path(folder)
+    spikes = [load_npy(folder / name) for name in ("spike_times.npy", "spike_clusters.npy")]
+    try:
+        clusters = split_spikes(*spikes, spans)
+    except ValueError as error:
+        raise TableError(str(folder), str(error)) from error
+    claim = {"origin": str(folder), "source": str(folder)} | claim
+    claim["parameters"] = {"spans": {s: [int(start), int(end)] for s, (start, end) in spans.items()}} | claim.get(
+        "parameters", {}
+    )
+    return clustering_table(
+        clusters,
+        group_name=folder.name if group_name is None else group_name,
+        quality=_read_verdicts(folder),
+        exclude=exclude,
+        probe=probe,
+        **claim,
+    )
+
+
+def _read_verdicts(folder):
+    """Cluster -> verdict, phy's where it gave one; None where the folder has none."""
+    found = None
+    for name, column in reversed(_VERDICTS):
+        path = folder / name
+        if not path.exists():
+            continue
+        table = _read_table(path, ("cluster_id", column))
+        for row, value in table["cluster_id"].items():
+            if value is None or not value.isdecimal():
+                message = f"{value!r} is no cluster"
+                raise TableError(str(path), message, rows=[row], column="cluster_id", values=[value])
+        found = (found or {}) | dict(zip(table["cluster_id"].astype(int), table[column], strict=True))
+    return found
+
+
+def _read_table(path, columns):
+    """Cells of a text file as text, None where blank, indexed by row; the first row has the headings."""
+    rows = list(read_sheets(path)[0].rows.items())
+    header = rows[0][1] if rows else []
+    missing = [column for column in columns if column not in header]
+    if missing:
+        found = ", ".join(map(repr, header)) or "an empty file"
+        raise TableError(str(path), f"no column {missing[0]!r}; found {found}", rows=[1])
+    cells = [(row + [None] * len(header))[: len(header)] for _, row in rows[1:]]
+    return pd.DataFrame(cells, columns=header, index=[number for number, _ in rows[1:]], dtype=object)
+
+
+def consistent_ids(ids, *, name, group="", **claim):
+    """Units of sessions in which the same id is the same unit.
+
+    Parameters
+    ----------
+    ids : dict of str to sequence
+        Session name -> the ids of the units that are there; an id that is absent is an absent unit.
+    name : str
+        Name of the link set.
+    group : str
+        Tetrode, probe or plane of all units.
+    **claim
+        What else `UnitTable` knows: `author`, `sessions`, `parameters` ...
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    TableError
+        An id twice in one session.
+    """
+    rows = [(session, str(i)) for session, of_session in ids.items() for i in of_session]
+    units = pd.DataFrame(rows, columns=["session", "unit"], dtype=object)
+    units = units.assign(group=group, identity=units["unit"])
+    claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": pd.DataFrame({"name": list(ids)})} | claim
+    return UnitTable(units, name=name, **claim)
+
+
+def read_phy_ids(folders, *, name, exclude=("noise",), probe="", **claim):
+    """Read one Kilosort or phy folder per session, whose curator gave the same unit the same cluster id.
+
+    Parameters
+    ----------
+    folders : dict of str to path-like
+        Session name -> folder with ``cluster_group.tsv``.
+    name : str
+        Name of the link set.
+    exclude : sequence of str
+        Verdicts of clusters that are no units.
+    probe : str
+        Group of all units.
+    **claim
+        As in `consistent_ids`.
+
+    Returns
+    -------
+    UnitTable
+        With the attribute `quality`.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder has no such file.
+    TableError
+        The file is not phy's.
+    """
+    ids, quality = {}, []
+    for session, folder in folders.items():
+        verdicts = _read_verdicts(Path(folder))
+        if verdicts is None:
+            raise FileNotFoundError(f"{Path(folder) / _VERDICTS[0][0]}: no such file")
+        kept = {i: verdict for i, verdict in sorted(verdicts.items()) if verdict not in exclude}
+        ids[session] = list(kept)
+        quality += kept.values()
+    claim = {"sessions": _session_table(folders, "phy")} | claim
+    table = consistent_ids(ids, name=name, group=probe, **claim)
+    table.units["quality"] = quality
+    return table
+
+
+def read_suite2p_ids(folders, *, name, group="", **claim):
+    """Read one suite2p plane folder per session, all with the same ROIs: row i is the same cell everywhere.
+
+    Parameters
+    ----------
+    folders : dict of str to path-like
+        Session name -> plane folder with ``iscell.npy``. All ROIs are listed; those that are cells are followed.
+    name : str
+        Name of the link set.
+    group : str
+        Plane of all units.
+    **claim
+        What else `UnitTable` knows: `author`, `parameters` ...
+
+    Returns
+    -------
+    UnitTable
+        With the attribute `iscell_probability`.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder has no such file.
+    TableError
+        The file is not suite2p's, or the sessions have different numbers of ROIs.
+    """
+    units, first = [], None
+    for session, folder in folders.items():
+        path = Path(folder) / "iscell.npy"
+        is_cell = load_npy(path)
+        if is_cell.ndim != 2 or is_cell.shape[1] != 2:
+            raise TableError(str(path), f"shape {is_cell.shape}, but iscell has two columns")
+        first = first or (session, len(is_cell))
+        if len(is_cell) != first[1]:
+            message = f"{len(is_cell)} ROIs, but session {first[0]!r} has {first[1]}: rows cannot be the same cells"
+            raise TableError(str(path), message, values=[len(is_cell), first[1]])
+        row = np.arange(len(is_cell))
+        text = row.astype(str).astype(object)
+        of_session = {"session": session, "unit": text, "original_index": row, "iscell_probability": is_cell[:, 1]}
+        units.append(pd.DataFrame(of_session).assign(identity=np.where(is_cell[:, 0] == 1, text, None)))
+    units = pd.concat(units, ignore_index=True).assign(group=group)
+    claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": _session_table(folders, "suite2p")} | claim
+    return UnitTable(units, name=name, **claim)
+
+
+def _session_table(folders, kind):
+    sources = [str(folder) for folder in folders.values()]
+    return pd.DataFrame({"name": list(folders), "source": sources, "kind": kind})
+
+
+def read_id_table(path, *, session="session", unit="unit", group=None, name=None, **claim):
+    """Read a table with one row per unit and session, in which the same id is the same unit.
+
+    Parameters
+    ----------
+    path : path-like
+        .csv or .tsv.
+    session, unit, group : str
+        Headings; with a group, an id is the same unit within its group. Other columns become attributes.
+    name : str, optional
+        Name of the link set; by default the file's name without suffix.
+    **claim
+        What else `UnitTable` knows: `author`, `sessions`, `parameters` ...
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        A column is missing, or an id is twice in one session.
+    """
+    path = Path(path)
+    headings = {"session": session, "unit": unit} | ({"group": group} if group else {})
+    table = _read_table(path, headings.values())
+    table = table.rename(columns={heading: key for key, heading in headings.items()})
+    table["group"] = table["group"].fillna("") if group else ""
+    table["identity"] = [f"{g}/{u}" if g else u for g, u in zip(table["group"], table["unit"], strict=True)]
+    claim = {"origin": str(path), "source": str(path), "algorithm": "ids kept by hand"} | claim
+    return UnitTable(table, name=path.stem if name is None else name, headings=headings, **claim)

@@ -1,0 +1,187 @@
+"""The store's file: opening it, transactions with an entry in the history, and taking them back."""
+
+import getpass
+import sqlite3
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from pyflow.units import schema
+from pyflow.units.comparison import pack_members
+
+_CACHE_KIB = 131072  # SQLite's own 2 MB make a large import write its pages twice
+
+
+class UnitStoreError(ValueError):
+    """The store refuses what was asked, or the file is not a store that this version reads."""
+
+
+class StoreLockedError(UnitStoreError):
+    """Another process kept the store locked for longer than the timeout."""
+
+
+class Database:
+    """One SQLite file with the tables of `pyflow.units.schema`, and who changes it.
+
+    It is made with a rollback journal: safe on network file systems, and whole again after a crash.
+    """
+
+    def __init__(self, path, author, timeout_s):
+        self.path = Path(path)
+        self.author = getpass.getuser() if author is None else author
+        self._timeout_s = timeout_s
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self):
+        self.run("PRAGMA foreign_keys = ON")
+        self.run(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        if not self._is_made():
+            with self._transaction():
+                if not self._is_made():  # another process may have made it meanwhile
+                    for statement in schema.statements():
+                        self.run(statement)
+        if self.value("PRAGMA application_id") != schema.APPLICATION_ID:
+            raise UnitStoreError(f"{self.path}: an SQLite file, but not a unit store")
+        if (version := self.value("PRAGMA user_version")) > schema.VERSION:
+            raise UnitStoreError(
+                f"{self.path}: unit store of version {version}, made by a newer pyflow; "
+                f"this one reads up to {schema.VERSION}"
+            )
+
+    def _is_made(self):
+        return self.run("SELECT 1 FROM sqlite_master").fetchone() is not None
+
+    def close(self):
+        """Close the file."""
+        self._connection.close()
+
+    # Reading
+
+    @contextmanager
+    def _errors(self):
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                message = f"{self.path}: locked by another process for more than {self._timeout_s:g} s"
+                raise StoreLockedError(message) from error
+            raise UnitStoreError(f"{self.path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise UnitStoreError(f"{self.path}: {error}") from error
+
+    def run(self, sql, *values):
+        """Cursor of one statement."""
+        with self._errors():
+            return self._connection.execute(sql, values)
+
+    def run_many(self, sql, rows):
+        """One statement for each row of values."""
+        with self._errors():
+            self._connection.executemany(sql, rows)
+
+    def rows(self, sql, *values):
+        """All rows of a query."""
+        with self._errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    def row(self, sql, *values):
+        """First row of a query, None where there is none."""
+        with self._errors():
+            return self._connection.execute(sql, values).fetchone()
+
+    def value(self, sql, *values):
+        """First value of a query, None where there is none."""
+        row = self.row(sql, *values)
+        return row and row[0]
+
+    def frame(self, sql, *values):
+        """A query as a DataFrame."""
+        with self._errors():
+            cursor = self._connection.execute(sql, values)
+            columns = [column[0] for column in cursor.description]
+            return pd.DataFrame(cursor.fetchall(), columns=columns)
+
+    def next_id(self, table):
+        """Smallest id above all of a table."""
+        return 1 + self.value(f"SELECT coalesce(max({table}_id), 0) FROM {table}")
+
+    # Changing
+
+    @contextmanager
+    def _transaction(self):
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def change(self, action, detail):
+        """One transaction with its entry in the history; yields the change's id."""
+        with self._transaction():
+            yield self.run(
+                "INSERT INTO change (time, author, action, detail) VALUES (?, ?, ?, ?)",
+                *(now(), self.author, action, detail),
+            ).lastrowid
+            self._pack_members()
+
+    def _pack_members(self):
+        """Keep the packed members of link sets that this change touched (triggers dropped them)."""
+        for (link_set_id,) in self.rows(
+            "SELECT link_set_id FROM link_set WHERE link_set_id NOT IN (SELECT link_set_id FROM packed_members)"
+        ):
+            self.run("INSERT INTO packed_members VALUES (?, ?)", link_set_id, pack_members(self, link_set_id))
+
+    def undo(self):
+        """Take back the last change that is not undone yet.
+
+        Returns
+        -------
+        str
+            What was undone.
+
+        Raises
+        ------
+        UnitStoreError
+            There is nothing left to undo.
+        """
+        last = "SELECT change_id, action, detail FROM change WHERE undone_by IS NULL AND action <> 'undo' "
+        with self._transaction():
+            row = self.row(last + "ORDER BY change_id DESC LIMIT 1")
+            if row is None:
+                raise UnitStoreError(f"{self.path}: nothing to undo")
+            change_id, what = row[0], f"{row[1]} {row[2]}"
+            undo_id = self.run(
+                "INSERT INTO change (time, author, action, detail) VALUES (?, ?, 'undo', ?)",
+                *(now(), self.author, f"change {change_id}: {what}"),
+            ).lastrowid
+            self.run("PRAGMA defer_foreign_keys = ON")
+            for table in reversed(schema.COLUMNS):
+                self.run(f"DELETE FROM {table} WHERE change_id = ?", change_id)
+            for table in schema.COLUMNS:
+                old = self.rows(
+                    "SELECT row FROM undo_log WHERE change_id = ?1 AND table_name = ?2 "
+                    "AND json_extract(row, '$.change_id') <> ?1 ORDER BY undo_id DESC",
+                    *(change_id, table),
+                )
+                self.run_many(schema.restore(table), [{"row": text} for (text,) in old])
+            self.run("DELETE FROM undo_log WHERE change_id = ?", change_id)
+            self.run("UPDATE change SET undone_by = ? WHERE change_id = ?", undo_id, change_id)
+            self._pack_members()
+        return what
+
+
+def now():
+    """Time as the store writes it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,284 @@
+"""Cells of one session, with AllenSDK's names, and the experiment they belong to."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pyflow.units.sources import Source, SourceError, open_source
+from pyflow.units.sources.nwb import ID_COLUMNS
+
+NO_SOURCE = "session {!r} has no source in the unit store"
+
+# AllenSDK's name in the list of experiments: its name in the metadata.
+_LISTED = {
+    "imaging_depth": "imaging_depth_um",
+    "targeted_structure": "targeted_structure",
+    "cre_line": "cre_line",
+    "acquisition_age_days": "age_days",
+    "experiment_container_id": "experiment_container_id",
+    "session_type": "session_type",
+    "specimen_name": "specimen_name",
+}
+
+
+@dataclass(frozen=True)
+class RoiMask:
+    """One ROI's mask, read when it is asked for.
+
+    Attributes
+    ----------
+    source : Source
+    row : int
+        The ROI's row there.
+    """
+
+    source: Source
+    row: int
+
+    @property
+    def label(self):
+        """The ROI's id, text."""
+        return str(self.source.roi_ids[self.row])
+
+    def get_mask_plane(self):
+        """The mask in an image of full size, (H, W) uint8, 1 inside."""
+        return self.source.masks([self.row])[0]
+
+
+class DataSet:
+    """Cells of one session: one imaging plane's ROIs, or those of them that are followed.
+
+    A unit store's cells come in the order of their numbers, a file's in its own.
+
+    Parameters
+    ----------
+    session : str
+        Name of the session, for messages.
+    source : Source
+    rows : sequence of int, optional
+        The source's ROIs that are cells; all by default.
+    cell_specimen_ids : sequence, optional
+        Their ids across sessions; those of the source by default.
+    """
+
+    def __init__(self, session, source: Source, rows=None, cell_specimen_ids=None):
+        self.session, self.source = session, source
+        self._rows_given, self._ids_given = rows, cell_specimen_ids
+
+    def __repr__(self):
+        return f"<DataSet {self.session}: {self.source}>"
+
+    @cached_property
+    def _rows(self):
+        if self._rows_given is not None:
+            return np.asarray(self._rows_given, int)
+        ids = self.source.cell_specimen_ids
+        return np.arange(len(self.source.roi_ids)) if ids is None else np.flatnonzero(ids != -1)
+
+    @cached_property
+    def _ids(self):
+        if self._ids_given is not None:
+            return np.asarray(self._ids_given)
+        ids = self.source.cell_specimen_ids
+        return None if ids is None else ids[self._rows]
+
+    @cached_property
+    def _index(self):
+        return {cell: index for index, cell in reversed(list(enumerate(self.get_cell_specimen_ids().tolist())))}
+
+    @property
+    def number_of_cells(self):
+        """How many cells there are."""
+        return len(self._rows)
+
+    def get_cell_specimen_ids(self):
+        """Ids of the cells that are the same in all sessions, (N,).
+
+        Raises
+        ------
+        ValueError
+            The source knows no such ids.
+        """
+        if self._ids is None:
+            raise ValueError(
+                f"session {self.session!r} ({self.source.path}) has no cell specimen ids "
+                f"(columns of those names in NWB: {', '.join(ID_COLUMNS)}); open the unit store that links its ROIs"
+            )
+        return self._ids
+
+    def get_roi_ids(self):
+        """The session's own ids of the cells' ROIs, (N,)."""
+        return self.source.roi_ids[self._rows]
+
+    def get_cell_specimen_indices(self, cell_specimen_ids):
+        """Places of cells in this session's arrays.
+
+        Parameters
+        ----------
+        cell_specimen_ids : sequence
+            In any order, repeats allowed.
+
+        Returns
+        -------
+        list of int
+            In the order asked for.
+
+        Raises
+        ------
+        ValueError
+            This session has no such cell; the message names both.
+        """
+        if np.ndim(cell_specimen_ids) != 1:
+            raise TypeError(f"cell_specimen_ids is {cell_specimen_ids!r}, expected a list of ids")
+        for cell in cell_specimen_ids:
+            if cell not in self._index:
+                raise ValueError(f"cell specimen {cell} is not in session {self.session!r} ({self.source.path})")
+        return [self._index[cell] for cell in cell_specimen_ids]
+
+    def _rows_of(self, cell_specimen_ids):
+        if cell_specimen_ids is None:
+            return self._rows
+        return self._rows[self.get_cell_specimen_indices(cell_specimen_ids)]
+
+    def get_max_projection(self):
+        """The maximum projection, (H, W); where the source has none, its best image (`Source.image` names it)."""
+        return self.source.image()[0]
+
+    def get_roi_mask_array(self, cell_specimen_ids=None):
+        """Masks of cells (all by default), (N, H, W) uint8, 1 inside."""
+        return self.source.masks(self._rows_of(cell_specimen_ids))
+
+    def get_roi_mask(self, cell_specimen_ids=None):
+        """Masks of cells (all by default), a list of `RoiMask`."""
+        return [RoiMask(self.source, int(row)) for row in self._rows_of(cell_specimen_ids)]
+
+    def get_traces(self, kind, cell_specimen_ids=None):
+        """Traces of a kind (one of ``source.trace_kinds``).
+
+        Returns
+        -------
+        timestamps : ndarray, shape (T,)
+            In ``source.time_unit``.
+        traces : ndarray, shape (N, T)
+        """
+        traces = self.source.traces(kind, self._rows_of(cell_specimen_ids))
+        return self.source.timestamps(kind), traces
+
+    def get_dff_traces(self, cell_specimen_ids=None):
+        """dF/F of cells (all by default); see `get_traces`."""
+        return self.get_traces("dff", cell_specimen_ids)
+
+    def get_fluorescence_traces(self, cell_specimen_ids=None):
+        """Fluorescence of cells (all by default); see `get_traces`."""
+        return self.get_traces("fluorescence", cell_specimen_ids)
+
+    def get_neuropil_traces(self, cell_specimen_ids=None):
+        """Fluorescence around cells (all by default); see `get_traces`."""
+        return self.get_traces("neuropil", cell_specimen_ids)
+
+    def get_demixed_traces(self, cell_specimen_ids=None):
+        """Demixed fluorescence of cells (all by default); see `get_traces`."""
+        return self.get_traces("demixed", cell_specimen_ids)
+
+    def get_corrected_fluorescence_traces(self, cell_specimen_ids=None):
+        """Fluorescence of cells (all by default), neuropil subtracted; see `get_traces`."""
+        return self.get_traces("corrected", cell_specimen_ids)
+
+    def get_fluorescence_timestamps(self):
+        """Times of the fluorescence samples, (T,)."""
+        return self.source.timestamps("fluorescence")
+
+    def get_metadata(self):
+        """What the source says of the session, a dict."""
+        return self.source.metadata()
+
+    def get_motion_correction(self):
+        """Translations of the frames: DataFrame with `x_motion`, `y_motion` (pixels), `timestamp`."""
+        return self.source.motion_correction()
+
+
+@dataclass
+class Experiment:
+    """One imaging plane of one session, opened when it is used.
+
+    Attributes
+    ----------
+    id : int or str
+        Unique among all experiments.
+    session : str
+    path : Path or None
+        The source; None where a store names none.
+    group : str
+        Its plane.
+    members : pandas.DataFrame, optional
+        The units that a store follows; without them all ROIs are cells.
+    attributes : dict
+        Of the session in the store.
+    """
+
+    id: int | str
+    session: str
+    path: Path | None
+    group: str = ""
+    members: pd.DataFrame | None = None
+    attributes: dict = field(default_factory=dict)
+
+    @cached_property
+    def source(self):
+        """The `Source`."""
+        if self.path is None:
+            raise SourceError(NO_SOURCE.format(self.session))
+        if not self.path.exists():
+            raise FileNotFoundError(
+                f"session {self.session!r}: its source {self.path} does not exist "
+                "(relative ones in a unit store start from its folder)"
+            )
+        return open_source(self.path, self.group)
+
+    @cached_property
+    def data(self):
+        """The `DataSet`."""
+        if self.members is None:
+            return DataSet(str(self.id), self.source)
+        return DataSet(self.session, self.source, self._find_rows(), self.members["number"].to_numpy())
+
+    @property
+    def data_if_any(self):
+        """The `DataSet`, None without a source."""
+        return None if self.path is None else self.data
+
+    def _find_rows(self):
+        """Rows of the members in the source: their original indices, else those of the ROIs that have their ids."""
+        n, row_of = len(self.source.roi_ids), {}
+        if self.members["original_index"].isna().any():
+            for ids in (self.source.cell_specimen_ids, self.source.roi_ids):
+                if ids is not None:
+                    row_of |= {str(name): row for row, name in enumerate(ids.tolist())}
+        rows = []
+        for unit, index in zip(self.members["unit"], self.members["original_index"], strict=True):
+            row = row_of.get(unit, -1) if pd.isna(index) else int(index)
+            if not 0 <= row < n:
+                why = "whose ids are others" if pd.isna(index) else f"where its original index is {row}"
+                raise SourceError(
+                    f"session {self.session!r}: no unit {unit!r} among the {n} ROIs of {self.source.path}, {why}"
+                )
+            rows.append(row)
+        return rows
+
+    @cached_property
+    def cells(self):
+        """Ids of its cells; none where nobody knows them."""
+        if self.members is not None:
+            return set(self.members["number"].tolist())
+        ids = self.source.cell_specimen_ids
+        return set() if ids is None else set(ids.tolist()) - {-1}
+
+    @cached_property
+    def record(self):
+        """What AllenSDK lists of an experiment, and the store's attributes of the session."""
+        found = self.source.experiment() if self.path is not None else {}
+        listed = {"id": self.id} | {name: found.get(key) for name, key in _LISTED.items()} | self.attributes
+        return listed | {"id": self.id}

@@ -1,0 +1,265 @@
+"""A `UnitTable` into the store: sessions and units that are new, and the table's claim as a link set."""
+
+import json
+import logging
+import re
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pyflow.units.checks import pin_conflicts
+from pyflow.units.comparison import Members, mutual_best, overlap, read_members
+from pyflow.units.database import now
+from pyflow.units.lookup import current
+from pyflow.units.table import SESSION_COLUMNS, UNIT_COLUMNS
+
+logger = logging.getLogger(__name__)
+
+_SOURCE = SESSION_COLUMNS[1:].index("source")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+def add_table(database, table, *, make_current=False):
+    """Add a table; see `UnitStore.import_table`."""
+    with database.change("import", f"{table.origin} as {table.name!r}" if table.name else table.origin) as change_id:
+        session_ids = _add_sessions(database, table, change_id)
+        unit_ids = _add_units(database, table, session_ids, change_id)
+        if table.name:
+            link_set = _add_link_set(database, table, session_ids, unit_ids, change_id)
+            if make_current or current(database) is None:
+                set_current(database, link_set, change_id)
+    broken = [row for row in pin_conflicts(database) if row[0] == table.name]
+    if broken:
+        logger.warning(
+            "%s: link set %r contradicts %d of the decisions made by hand", database.path, table.name, len(broken)
+        )
+
+
+def set_current(database, link_set_id, change_id):
+    """Make a link set the current one, in the change that is under way."""
+    database.run(
+        "INSERT INTO current_link_set (one, link_set_id, change_id) VALUES (1, ?, ?) "
+        "ON CONFLICT (one) DO UPDATE SET link_set_id = excluded.link_set_id",
+        *(link_set_id, change_id),
+    )
+
+
+def _attributes(frame, own):
+    """JSON text of each row's further columns; null where blank, which removes what was there before."""
+    columns = {c: frame[c].astype(object).where(frame[c].notna(), None).tolist() for c in frame if c not in own}
+    if not columns:
+        return ["{}"] * len(frame)
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
+    return [encode(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value):
+    """A number of numpy or a date, as JSON knows it."""
+    return value.item() if isinstance(value, np.generic) else value.isoformat()
+
+
+def _patch(database, table, row_id, attributes):
+    database.run(
+        f"UPDATE {table} SET attributes = json_patch(attributes, ?1) "
+        f"WHERE {table}_id = ?2 AND attributes <> json_patch(attributes, ?1)",
+        *(attributes, row_id),
+    )
+
+
+def _add_sessions(database, table, change_id):
+    """Row of each session by name."""
+    known = dict(database.rows("SELECT name, session_id FROM session"))
+    attributes = _attributes(table.sessions, SESSION_COLUMNS)
+    rows = table.sessions[list(SESSION_COLUMNS)].itertuples(index=False)
+    for (name, *values), of_session in zip(rows, attributes, strict=True):
+        values[_SOURCE] = _beside_store(database, values[_SOURCE])
+        if name not in known:
+            known[name] = database.run(
+                "INSERT INTO session (name, start_time, source, kind, attributes, change_id) "
+                "VALUES (?, ?, ?, ?, json_patch('{}', ?), ?)",
+                *(name, *values, of_session, change_id),
+            ).lastrowid
+            continue
+        for column, value in zip(SESSION_COLUMNS[1:], values, strict=True):
+            if value:
+                database.run(
+                    f"UPDATE session SET {column} = ?1 WHERE session_id = ?2 AND {column} <> ?1", value, known[name]
+                )
+        _patch(database, "session", known[name], of_session)
+    return known
+
+
+def _beside_store(database, source):
+    """Path of a session's data as seen from the store's folder where it is below that, so that both can be moved."""
+    if not source or not Path(source).exists():
+        return source
+    path, folder = Path(source).absolute(), database.path.absolute().parent
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _add_units(database, table, session_ids, change_id):
+    """Rows of the table's units, in its order."""
+    units = table.units
+    session = units["session"].map(session_ids)
+    known = {}
+    for session_id in session.unique().tolist():
+        sql = "SELECT group_name, unit_name, unit_id, original_index, attributes FROM unit WHERE session_id = ?"
+        known.update({(session_id, *row[:2]): row[2:] for row in database.rows(sql, session_id)})
+    keys = zip(session.tolist(), units["group"].tolist(), units["unit"].tolist(), strict=True)
+    index = [None if pd.isna(i) else int(i) for i in units["original_index"].tolist()]
+    attributes = _attributes(units, UNIT_COLUMNS)
+    next_id = database.next_id("unit")
+    new, ids = [], []
+    for key, original_index, of_unit in zip(keys, index, attributes, strict=True):
+        unit_id, old_index, before = known.get(key, (next_id + len(new), None, None))
+        ids.append(unit_id)
+        if before is None:
+            new.append((unit_id, *key, original_index, of_unit, change_id))
+            continue
+        if of_unit not in ("{}", before):
+            _patch(database, "unit", unit_id, of_unit)
+        if original_index not in (None, old_index):
+            database.run("UPDATE unit SET original_index = ? WHERE unit_id = ?", original_index, unit_id)
+    database.run_many(
+        "INSERT INTO unit (unit_id, session_id, group_name, unit_name, original_index, attributes, change_id) "
+        "VALUES (?, ?, ?, ?, ?, json_patch('{}', ?), ?)",
+        new,
+    )
+    return np.array(ids, dtype=np.int64)
+
+
+def _add_link_set(database, table, session_ids, unit_ids, change_id):
+    """Row of the table's link set; one of that name is kept under another name, and its ids live on."""
+    followed = table.units["identity"].notna().to_numpy()
+    rows = table.units[followed]
+    codes, labels = pd.factorize(rows["identity"])
+    labels = labels.tolist()
+    session = rows["session"].map(session_ids).to_numpy()
+    members = Members(unit_ids[followed], session, codes + database.next_id("multi_sess_unit"))
+    probability = [None if pd.isna(p) else float(p) for p in rows["probability"].tolist()]
+    scores = _score_rows(table, unit_ids)
+    claim = (table.source, table.algorithm, table.version, json.dumps(table.parameters))
+    given = rows.groupby(codes)["global_id"].first()
+    given = given.astype(object).where(given.notna(), None).tolist()
+
+    old = database.value("SELECT link_set_id FROM link_set WHERE name = ?", table.name)
+    if old is not None and _is_same(database, old, claim, given, labels, codes, members, probability, scores):
+        return old
+    old_name = None if old is None else _rename(database, old, table.name)
+    new = database.run(
+        "INSERT INTO link_set (name, source, algorithm, version, parameters, author, created, change_id) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        *(table.name, *claim, table.author or database.author, table.created or now(), change_id),
+    ).lastrowid
+    global_ids = [i or str(uuid.uuid4()) for i in given]
+    numbers = [None] * len(labels)
+    used = set()
+    if old is not None:
+        used = _inherit(database, old, old_name, table.name, members, given, global_ids, numbers, change_id)
+        database.run("UPDATE link_set SET replaced_by = ? WHERE link_set_id = ?", new, old)
+        database.run("UPDATE current_link_set SET link_set_id = ? WHERE link_set_id = ?", new, old)
+    _number_rest(labels, numbers, used)
+
+    # Members before identities: so the triggers need not count them one by one, which takes twice as long.
+    database.run("PRAGMA defer_foreign_keys = ON")
+    database.run_many(
+        "INSERT INTO member_unit (link_set_id, unit_id, session_id, multi_sess_unit_id, probability, change_id) "
+        f"VALUES ({new}, ?, ?, ?, ?, {change_id})",
+        sorted(zip(*(column.tolist() for column in members), probability, strict=True)),
+    )
+    counts = np.bincount(codes, minlength=len(labels)).tolist()
+    first = database.next_id("multi_sess_unit")
+    database.run_many(
+        "INSERT INTO multi_sess_unit "
+        "(multi_sess_unit_id, link_set_id, number, global_id, label, n_sessions, change_id) "
+        f"VALUES (?, {new}, ?, ?, ?, ?, {change_id})",
+        zip(range(first, first + len(labels)), numbers, global_ids, labels, counts, strict=True),
+    )
+    database.run_many(
+        "INSERT INTO score (link_set_id, unit_a, unit_b, name, value, change_id) "
+        f"VALUES ({new}, ?, ?, ?, ?, {change_id})",
+        scores,
+    )
+    return new
+
+
+def _score_rows(table, unit_ids):
+    if table.scores is None:
+        return []
+    a, b = (unit_ids[table.units.index.get_indexer(table.scores[x])] for x in "ab")
+    pairs = (np.minimum(a, b).tolist(), np.maximum(a, b).tolist())
+    return sorted(zip(*pairs, table.scores["name"].tolist(), table.scores["value"].tolist(), strict=True))
+
+
+def _is_same(database, old, claim, given, labels, codes, members, probability, scores):
+    """Whether a link set says all of this already."""
+    sql = "SELECT source, algorithm, version, parameters FROM link_set WHERE link_set_id = ?"
+    rows = zip(members.unit.tolist(), (labels[c] for c in codes), (given[c] for c in codes), probability, strict=True)
+    before = database.rows(
+        "SELECT unit_id, label, global_id, probability FROM member_unit m JOIN multi_sess_unit "
+        "USING (multi_sess_unit_id) WHERE m.link_set_id = ? ORDER BY unit_id",
+        old,
+    )
+    return (
+        database.row(sql, old) == claim
+        and len(before) == len(codes)
+        and all(
+            was[:2] == row[:2] and was[3] == row[3] and row[2] in (was[2], None)
+            for was, row in zip(before, sorted(rows, key=lambda row: row[0]), strict=True)
+        )
+        and scores
+        == database.rows(
+            "SELECT unit_a, unit_b, name, value FROM score WHERE link_set_id = ? ORDER BY unit_a, unit_b, name", old
+        )
+    )
+
+
+def _rename(database, link_set_id, name):
+    taken = {n for (n,) in database.rows("SELECT name FROM link_set")}
+    count = 1
+    while (old := f"{name} (replaced {count})") in taken:
+        count += 1
+    database.run("UPDATE link_set SET name = ? WHERE link_set_id = ?", old, link_set_id)
+    return old
+
+
+def _inherit(database, old, old_name, name, members, given, global_ids, numbers, change_id):
+    """Give identities the ids of those they continue, and keep the map; the numbers that are used up."""
+    rows = database.rows("SELECT multi_sess_unit_id, global_id, number FROM multi_sess_unit WHERE link_set_id = ?", old)
+    before = {row: (global_id, number) for row, global_id, number in rows}
+    first = database.next_id("multi_sess_unit")
+    order = np.argsort(members.unit)
+    overlaps = overlap(read_members(database, old), Members(*(column[order] for column in members)))
+    best = mutual_best(overlaps)
+    number_of = dict(before.values())
+    numbers[:] = [number_of.get(global_id) for global_id in given]
+    taken = set(given)
+    for row, code in zip(best.old.tolist(), (best.new - first).tolist(), strict=True):
+        if given[code] is None and before[row][0] not in taken:
+            global_ids[code], numbers[code] = before[row]
+    database.run_many(
+        "INSERT INTO id_map (old_link_set, new_link_set, old_global_id, new_global_id, shared, change_id) "
+        f"VALUES (?, ?, ?, ?, ?, {change_id})",
+        [
+            (old_name, name, before[row][0], global_ids[code], shared)
+            for row, code, shared in zip(
+                overlaps.old.tolist(), (overlaps.new - first).tolist(), overlaps.shared.tolist(), strict=True
+            )
+        ],
+    )
+    return set(number_of.values())
+
+
+def _number_rest(labels, numbers, used):
+    """Number identities that have none yet: by their label where that is a free number, else above all others."""
+    for code, label in enumerate(labels):
+        if numbers[code] is None and _NUMBER.fullmatch(label) and int(label) not in used:
+            numbers[code] = int(label)
+            used.add(numbers[code])
+    top = max(used, default=0)
+    for code, number in enumerate(numbers):
+        if number is None:
+            top += 1
+            numbers[code] = top

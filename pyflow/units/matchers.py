@@ -1,0 +1,378 @@
+"""Who is who as other programs found it: CellReg, CaImAn, ROICaT, track2p, UnitMatch.
+
+Each reader returns a `UnitTable`; its units are named by their row in the session's own results, from 0, which is
+their original index too.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.io
+
+from pyflow.units.table import TableError, UnitTable, unit_table
+from pyflow.units.unpickle import load_npy
+
+_CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
+
+# UnitMatch's columns in Python and in MATLAB, whose plain UIDs are those of the middle level
+_UIDS = {
+    "liberal": (("UID Liberal 1", "UID Liberal 2"), ("UID1Liberal", "UID2Liberal")),
+    "intermediate": (("UID int 1", "UM UID int 2"), ("UID int 1", "UID int 2"), ("UID1", "UID2")),
+    "conservative": (("UID Conservative 1", "UID Conservative 2"), ("UID1Conservative", "UID2Conservative")),
+}
+_SESSIONS = (("RecSes1", "RecSes2"), ("RecSes 1", "RecSes 2"))
+_PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
+_SCORED = 0.5  # pairs that UnitMatch itself takes for matches
+
+
+def read_cellreg(path, sessions, *, indices=None, sources=None, kind="", group="", name="CellReg"):
+    """Read the cells that CellReg registered.
+
+    Parameters
+    ----------
+    path : path-like
+        ``cellRegistered_....mat`` (v5 or v7.3), with `cell_to_index_map` (cells x sessions; from 1, 0: absent).
+    sessions : sequence of str
+        Session names in the order in which CellReg had them.
+    indices : sequence of (n_s,) int arrays, optional
+        Per session, the original index (from 0, over all ROIs) of each footprint that CellReg was given; by default
+        it was given all.
+    sources : sequence of path-like, optional
+        Where each session's traces are.
+    kind : str
+        What those are: "suite2p", "caiman", "nwb" ...
+    group : str
+        Plane of all units.
+    name : str
+        Name of the link set.
+
+    Returns
+    -------
+    UnitTable
+        `probability` is the cell's score.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        Not a CellReg result, or it does not fit the sessions.
+    """
+    path = Path(path)
+    _check_lengths(str(path), sessions, indices=indices, sources=sources)
+    index_map, scores = _read_cellreg_map(path)
+    probability = None
+    if scores is not None and len(scores) == len(index_map):
+        probability = np.repeat(scores[:, None], index_map.shape[1], axis=1)
+    claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "CellReg"}
+    options = {"indices": indices, "sources": sources, "kind": kind, "group": group, "probability": probability}
+    return unit_table(sessions, index_map - 1, **options, **claim)
+
+
+def _read_cellreg_map(path):
+    """`cell_to_index_map` (N, S) and `cell_scores` (N,) or None."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            struct = file.get("cell_registered_struct", file)
+            found = {key: struct[key][()].T for key in (*_CELLREG_MAPS, "cell_scores") if key in struct}
+    else:
+        try:
+            content = scipy.io.loadmat(str(path), appendmat=False)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise TableError(str(path), f"not a .mat file: {error}") from error
+        struct = content.get("cell_registered_struct")
+        found = content if struct is None else {key: struct[key][0, 0] for key in struct.dtype.names}
+    index_map = next((found[key] for key in _CELLREG_MAPS if key in found), None)
+    if index_map is None:
+        raise TableError(str(path), f"no {_CELLREG_MAPS[0]}; is this CellReg's cellRegistered_....mat?")
+    scores = found.get("cell_scores")
+    return np.asarray(index_map, dtype=np.float64), None if scores is None else np.ravel(scores)
+
+
+def read_caiman(assignments, sessions, *, indices=None, sources=None, kind="caiman", group="", name="CaImAn"):
+    """Read the assignments of CaImAn's ``register_multisession``.
+
+    Parameters
+    ----------
+    assignments : (N, S) array or path-like
+        Component of each session, from 0; NaN where absent. A path: the array in a .npy file, or as `assignments` in
+        a .npz file.
+    sessions : sequence of str
+        Session names, one per column.
+    indices, sources, kind, group, name
+        As in `read_cellreg`; `indices` are the components that were registered, where they were not all.
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        No such array, or it does not fit the sessions.
+    """
+    origin = "assignments"
+    if isinstance(assignments, str | Path):
+        origin, path = str(assignments), Path(assignments)
+        try:
+            if path.suffix == ".npz":
+                with np.load(path) as file:
+                    assignments = file["assignments"]
+            else:
+                assignments = _as_matrix(load_npy(path))
+        except (KeyError, ValueError) as error:
+            raise TableError(origin, f"no array of assignments: {error}") from error
+    _check_lengths(origin, sessions, indices=indices, sources=sources)
+    claim = {"name": name, "origin": origin, "algorithm": "CaImAn register_multisession"}
+    options = {"indices": indices, "sources": sources, "kind": kind if sources else "", "group": group}
+    return unit_table(sessions, assignments, source="" if origin == "assignments" else origin, **options, **claim)
+
+
+def _as_matrix(array):
+    """Numbers of an array of objects in which None is an absent unit."""
+    if array.dtype != object:
+        return array
+    return np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711
+
+
+def read_roicat(labels, sessions, *, indices=None, sources=None, kind="suite2p", group="", name="ROICaT"):
+    """Read the labels that ROICaT's tracking gave the ROIs.
+
+    Parameters
+    ----------
+    labels : sequence of (n_s,) int arrays, or path-like
+        Cluster of each ROI, session by session; -1: none. A path: ``....tracking.results_clusters.json``.
+    sessions : sequence of str
+        Session names in the order in which ROICaT had them.
+    indices, sources, kind, group, name
+        As in `read_cellreg`.
+
+    Returns
+    -------
+    UnitTable
+        All ROIs; those of label -1 are not followed.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        Not such labels, or a label twice in one session.
+    """
+    origin = "labels"
+    if isinstance(labels, str | Path):
+        origin = str(labels)
+        try:
+            labels = json.loads(Path(labels).read_text(encoding="utf-8"))["labels_bySession"]
+        except (ValueError, KeyError, TypeError) as error:
+            message = "no labels_bySession; expected ROICaT's ....tracking.results_clusters.json"
+            raise TableError(origin, message) from error
+    _check_lengths(origin, sessions, labels=labels, indices=indices, sources=sources)
+    units = []
+    for s, (session, of_session) in enumerate(zip(sessions, labels, strict=True)):
+        of_session = np.asarray(of_session, dtype=np.int64)
+        original = np.arange(len(of_session)) if indices is None else np.asarray(indices[s])
+        if len(original) != len(of_session):
+            message = f"{len(of_session)} labels, but {len(original)} indices in session {session!r}"
+            raise TableError(origin, message, values=[len(of_session), len(original)])
+        identity = of_session.astype(str).astype(object)
+        identity[of_session < 0] = None
+        name_of = original.astype(str).astype(object)
+        units.append(
+            pd.DataFrame({"session": session, "unit": name_of, "original_index": original, "identity": identity})
+        )
+    units = pd.concat(units, ignore_index=True)
+    units["group"] = group
+    claim = {"name": name, "origin": origin, "algorithm": "ROICaT", "source": "" if origin == "labels" else origin}
+    return UnitTable(units, sessions=_session_table(sessions, sources, kind), **claim)
+
+
+def _check_lengths(origin, sessions, **lists):
+    """Refuse lists that do not have one entry per session."""
+    for what, entries in lists.items():
+        if entries is not None and len(entries) != len(sessions):
+            message = f"{what} of {len(entries)} sessions, but {len(sessions)} session names"
+            raise TableError(origin, message, values=[len(entries), len(sessions)])
+
+
+def _session_table(sessions, sources, kind):
+    table = pd.DataFrame({"name": list(sessions)})
+    if sources is not None:
+        table["source"], table["kind"] = [str(source) for source in sources], kind
+    return table
+
+
+def read_track2p(folder, *, plane=0, sessions=None, sources=None, name="track2p"):
+    """Read what track2p followed over suite2p recordings.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder ``track2p``. ``plane0_suite2p_indices.npy`` is read where it is there; older versions have only
+        ``plane0_match_mat.npy``, whose rows count the ROIs above ``iscell_thr`` of ``track_ops.npy``: then each
+        recording's ``iscell.npy`` is needed.
+    plane : int
+        The plane.
+    sessions : sequence of str, optional
+        Session names; by default the names of the recordings' folders.
+    sources : sequence of path-like, optional
+        suite2p's plane folder of each session; by default ``suite2p/plane0`` in the recordings' folders.
+    name : str
+        Name of the link set.
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    TableError
+        A file does not hold what it should.
+    """
+    folder = Path(folder)
+    plane_name = f"plane{plane}"
+    options = _track2p_options(folder / "track_ops.npy")
+    recordings = [Path(str(path).replace("\\", "/")) for path in options.get("all_ds_path", ())]
+    sessions = [path.name for path in recordings] if sessions is None else list(sessions)
+    if sources is None:
+        sources = [path / "suite2p" / plane_name for path in recordings]
+    _check_lengths(str(folder), sessions, sources=sources)
+    path, indices = folder / f"{plane_name}_suite2p_indices.npy", None
+    if not path.exists():
+        path = folder / f"{plane_name}_match_mat.npy"
+        indices = [_track2p_selection(Path(source) / "iscell.npy", options) for source in sources]
+    matrix = _as_matrix(load_npy(path))
+    claim = {"name": name, "origin": str(path), "source": str(folder), "algorithm": "track2p"}
+    options = {"indices": indices, "sources": sources, "kind": "suite2p", "group": plane_name}
+    return unit_table(sessions, matrix, **options, **claim)
+
+
+def _track2p_options(path):
+    options = load_npy(path)
+    if options.dtype != object or options.ndim or not isinstance(options.item(), dict):
+        raise TableError(str(path), "not a dictionary of track2p's options")
+    return options.item()
+
+
+def _track2p_selection(path, options):
+    """Rows of suite2p's ROIs that track2p saw."""
+    is_cell = load_npy(path)
+    if is_cell.ndim != 2 or is_cell.shape[1] != 2:
+        raise TableError(str(path), f"shape {is_cell.shape}, but iscell has two columns")
+    threshold = options.get("iscell_thr")
+    return np.flatnonzero(is_cell[:, 0] == 1 if threshold is None else is_cell[:, 1] > threshold)
+
+
+def read_unitmatch(
+    path, sessions, *, level="intermediate", oversplit="raise", sources=None, group="", name="UnitMatch"
+):
+    """Read UnitMatch's table of pairs.
+
+    Parameters
+    ----------
+    path : path-like
+        ``MatchTable.csv``, of UnitMatch in Python or MATLAB, with unique ids.
+    sessions : sequence of str
+        Session names in UnitMatch's order (its RecSes 1, 2 ...).
+    level : {"intermediate", "liberal", "conservative"}
+        Which of UnitMatch's three unique ids.
+    oversplit : {"raise", "best"}
+        UnitMatch may say that two units of one session are one neuron that was split: refuse, or keep the one that
+        matches the other sessions' units best and do not follow the other.
+    sources : sequence of path-like, optional
+        Folder of each session.
+    group : str
+        Probe of all units.
+    name : str
+        Name of the link set.
+
+    Returns
+    -------
+    UnitTable
+        All units. `probability`: the mean match probability with the unit's partners. `scores`: the probability of
+        pairs from different sessions, mean of both halves' comparisons, where it exceeds 0.5.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        A column is missing, a session has no name, or two units of one session share an id.
+    """
+    path = Path(path)
+    _check_lengths(str(path), sessions, sources=sources)
+    pairs = _read_pairs(path, level, len(sessions))
+    first = pairs.drop_duplicates(["session", "unit"]).sort_values(["session", "unit"])
+    rows = pd.MultiIndex.from_frame(first[["session", "unit"]])
+    pairs["a"] = rows.get_indexer(pd.MultiIndex.from_frame(pairs[["session", "unit"]]))
+    pairs["b"] = rows.get_indexer(pd.MultiIndex.from_frame(pairs[["session_2", "unit_2"]]))
+    apart = pairs[pairs["session"] != pairs["session_2"]]
+    partners = apart[apart["uid"] == apart["uid_2"]]
+    probability = partners.groupby("a")["p"].mean().reindex(range(len(first)))
+    units = pd.DataFrame(
+        {
+            "session": [sessions[s - 1] for s in first["session"]],
+            "unit": first["unit"].astype(str).to_numpy(dtype=object),
+            "identity": first["uid"].astype(str).to_numpy(dtype=object),
+            "group": group,
+            "probability": probability.to_numpy(),
+        }
+    )
+    if oversplit == "best":
+        order = units.sort_values("probability", ascending=False, na_position="last", kind="stable")
+        units.loc[order.index[order.duplicated(["session", "identity"])], ["identity", "probability"]] = None
+    elif oversplit != "raise":
+        raise ValueError(f"oversplit={oversplit!r} is neither 'raise' nor 'best'")
+    both = apart.assign(a=apart[["a", "b"]].min(axis=1), b=apart[["a", "b"]].max(axis=1))
+    scores = both.groupby(["a", "b"], as_index=False)["p"].mean().rename(columns={"p": "value"})
+    scores = scores[scores["value"] > _SCORED].assign(name="UnitMatch probability")
+    claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "UnitMatch"}
+    table = _session_table(sessions, sources, "phy")
+    return UnitTable(units, sessions=table, scores=scores, parameters={"level": level}, **claim)
+
+
+def _read_pairs(path, level, n_sessions):
+    """Pairs of units: session, unit, uid of each, and p."""
+    if level not in _UIDS:
+        raise ValueError(f"level={level!r} is none of {', '.join(_UIDS)}")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        header = next(csv.reader(file), [])
+
+    def columns(*candidates):
+        for names in candidates:
+            if all(column in header for column in names):
+                return names
+        wanted = " or ".join(", ".join(map(repr, names)) for names in candidates)
+        raise TableError(str(path), f"no columns {wanted}; found {', '.join(map(repr, header[:12]))}", rows=[1])
+
+    names = (
+        *columns(("ID1", "ID2")),
+        *columns(*_SESSIONS),
+        *columns(*_UIDS[level]),
+        *columns(*((name,) for name in _PROBABILITIES)),
+    )
+    try:
+        pairs = pd.read_csv(path, usecols=list(names), encoding="utf-8-sig", dtype=np.float64)[list(names)]
+    except (ValueError, pd.errors.ParserError) as error:
+        raise TableError(str(path), f"not a table of numbers: {error}") from error
+    pairs.columns = ["unit", "unit_2", "session", "session_2", "uid", "uid_2", "p"]
+    ids = pairs.columns[:6]
+    bad = pairs[ids].isna().any(axis=1) | (pairs[ids] % 1 != 0).any(axis=1)
+    if bad.any():
+        raise TableError(str(path), "an id is missing or no whole number", rows=[int(np.argmax(bad)) + 2])
+    pairs[ids] = pairs[ids].astype(np.int64)
+    outside = ~pairs["session"].between(1, n_sessions)
+    if outside.any():
+        row = int(np.argmax(outside))
+        session = int(pairs["session"][row])
+        message = f"session {session}, but {n_sessions} session names"
+        raise TableError(str(path), message, rows=[row + 2], column=names[2], values=[session, n_sessions])
+    return pairs

@@ -1,0 +1,114 @@
+"""Which reader a file or a set of folders is for, told by what is in them."""
+
+from pathlib import Path
+
+from pyflow.units.clusterings import read_clustering, read_phy_ids, read_suite2p_ids
+from pyflow.units.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
+from pyflow.units.spreadsheet import read_spreadsheet
+
+_SPREADSHEETS = (".xlsx", ".ods", ".csv", ".tsv")
+_BY_SUFFIX = {".mat": read_cellreg, ".npy": read_caiman, ".npz": read_caiman, ".json": read_roicat}
+_VERDICTS = ("cluster_group.tsv", "cluster_groups.csv", "cluster_KSLabel.tsv")
+
+
+class UnrecognisedError(ValueError):
+    """Nothing that a reader knows, or something that it must be told is missing."""
+
+
+def read_any(paths, *, name=None, sessions=None, sources=None, spans=None, sheet=None, columns=None):
+    """Read a claim about identities, whatever its form.
+
+    Parameters
+    ----------
+    paths : list of path-like
+        One file: a spreadsheet, or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT (.json) or UnitMatch
+        (MatchTable.csv). One folder: track2p's, or Kilosort's or phy's with `spans`. Several folders: one per session,
+        of phy or suite2p, in which the same id is the same unit.
+    name : str, optional
+        Name of the link set; by default the reader's.
+    sessions : list of str, optional
+        Session names: in the matcher's order, or of the folders, whose own names are used by default.
+    sources : list of path-like, optional
+        Where each session's data is, for the result of a matcher.
+    spans : dict of str to (start, end), optional
+        Sessions in a concatenated recording, in samples.
+    sheet, columns
+        As in `read_spreadsheet`.
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder.
+    UnrecognisedError
+        No reader is for these paths, or not with these options.
+    TableError
+        The reader found something wrong.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+    named = {} if name is None else {"name": name}
+    first = paths[0]
+    if len(paths) > 1 or _is_folder_of_session(first, spans):
+        return _read_folders(paths, sessions, named)
+    if first.is_dir():
+        return _read_folder(first, sessions, sources, spans, name)
+    if first.suffix.lower() in _SPREADSHEETS and first.name != "MatchTable.csv":
+        return read_spreadsheet(first, sheet=sheet, columns=columns, name=name)
+    reader = read_unitmatch if first.name == "MatchTable.csv" else _BY_SUFFIX.get(first.suffix.lower())
+    if reader is None:
+        known = ", ".join((*_SPREADSHEETS, *_BY_SUFFIX))
+        raise UnrecognisedError(f"{first}: a {first.suffix or 'file without suffix'}, expected one of {known}")
+    if sessions is None:
+        raise UnrecognisedError(f"{first}: does not name its sessions; give their names in its order")
+    if sources is not None and len(sources) != len(sessions):
+        raise UnrecognisedError(f"{len(sources)} sources for {len(sessions)} sessions")
+    return reader(first, sessions, sources=sources, **named)
+
+
+def _is_folder_of_session(path, spans):
+    return path.is_dir() and spans is None and _kind(path) is not None and not (path / "track_ops.npy").exists()
+
+
+def _kind(folder):
+    if any((folder / verdict).exists() for verdict in _VERDICTS):
+        return read_phy_ids
+    return read_suite2p_ids if (folder / "iscell.npy").exists() else None
+
+
+def _read_folder(folder, sessions, sources, spans, name):
+    if spans is not None:
+        return read_clustering(folder, spans, group_name=name)
+    if (folder / "track_ops.npy").exists():
+        return read_track2p(folder, sessions=sessions, sources=sources, name=name or "track2p")
+    raise UnrecognisedError(
+        f"{folder}: holds neither {_VERDICTS[0]} nor iscell.npy nor track_ops.npy; "
+        "a recording that joins several sessions needs their spans"
+    )
+
+
+def _read_folders(folders, sessions, named):
+    for folder in folders:
+        if not folder.is_dir() or (kind := _kind(folder)) is None:
+            raise UnrecognisedError(f"{folder}: expected a folder with {_VERDICTS[0]} or iscell.npy, one per session")
+        if kind is not _kind(folders[0]):
+            raise UnrecognisedError(f"{folder}: another kind of folder than {folders[0]}")
+    names = _names(folders) if sessions is None else sessions
+    if len(names) != len(folders):
+        raise UnrecognisedError(f"{len(names)} session names for {len(folders)} folders")
+    if len(set(names)) < len(names):
+        raise UnrecognisedError(f"two folders are called {max(names, key=names.count)!r}: give the sessions' names")
+    return _kind(folders[0])(dict(zip(names, folders, strict=True)), **({"name": "ids kept by hand"} | named))
+
+
+def _names(folders):
+    """Names of folders; of suite2p's planes that of the folder which suite2p was run in."""
+    return [
+        folder.parents[1].name if folder.name.startswith("plane") and folder.parent.name == "suite2p" else folder.name
+        for folder in map(Path.absolute, folders)
+    ]

@@ -1,0 +1,441 @@
+"""Every unit's data in every session, with AllenSDK's names, on local files."""
+
+import re
+from os.path import commonpath
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pyflow.units.dataset import NO_SOURCE, DataSet, Experiment
+from pyflow.units.sources import SourceError, find_sources, open_source
+from pyflow.units.store import UnitStore
+
+_SUFFIXES = (".nwb", ".h5", ".hdf5")
+
+_OF_CONTAINERS = ("imaging_depth", "targeted_structure", "cre_line", "specimen_name")
+
+
+class Trace(NamedTuple):
+    """One unit's samples in one session, with their times."""
+
+    timestamps: np.ndarray
+    values: np.ndarray
+
+
+class Place(NamedTuple):
+    """The plane of a session that holds a cell or, where it is absent, would hold it; None without a source."""
+
+    data: DataSet | None
+    present: bool
+
+
+class Sessions:
+    """Recording sessions, their cells and their data; made by `open_sessions`."""
+
+    def __init__(self, experiments):
+        self._experiments = {}
+        for experiment in experiments:
+            if (other := self._experiments.setdefault(experiment.id, experiment)) is not experiment:
+                raise ValueError(f"{other.path} and {experiment.path} both call themselves {experiment.id!r}")
+
+    def __len__(self):
+        return len(self._experiments)
+
+    @property
+    def names(self):
+        """Names of the sessions."""
+        return list(dict.fromkeys(experiment.session for experiment in self._experiments.values()))
+
+    @property
+    def presence(self):
+        """Which cell is in which session: DataFrame of bool, one row per cell, one column per session."""
+        cells = sorted(set().union(*(experiment.cells for experiment in self._experiments.values())))
+        table = pd.DataFrame(False, index=pd.Index(cells, name="unit"), columns=self.names)
+        for experiment in self._experiments.values():
+            table.loc[list(experiment.cells), experiment.session] = True
+        return table
+
+    def get_ophys_experiments(
+        self,
+        *,
+        ids=None,
+        experiment_container_ids=None,
+        targeted_structures=None,
+        imaging_depths=None,
+        cre_lines=None,
+        session_types=None,
+        cell_specimen_ids=None,
+    ):
+        """List experiments (one imaging plane in one session).
+
+        Parameters
+        ----------
+        ids, experiment_container_ids, targeted_structures, imaging_depths, cre_lines, session_types : list, optional
+            Only experiments with one of these.
+        cell_specimen_ids : list, optional
+            Only experiments that hold one of these cells.
+
+        Returns
+        -------
+        list of dict
+            Those that pass all filters. Keys are AllenSDK's (None: unknown), and the store's attributes of sessions.
+        """
+        found = self._filter(
+            (experiment.record for experiment in self._experiments.values()),
+            id=ids,
+            experiment_container_id=experiment_container_ids,
+            targeted_structure=targeted_structures,
+            imaging_depth=imaging_depths,
+            cre_line=cre_lines,
+            session_type=session_types,
+        )
+        if cell_specimen_ids is None:
+            return found
+        wanted = set(_listed("cell_specimen_ids", cell_specimen_ids))
+        return [record for record in found if wanted & self._experiments[record["id"]].cells]
+
+    def get_experiment_containers(self, *, ids=None, targeted_structures=None, imaging_depths=None, cre_lines=None):
+        """List containers: experiments on one field of view; arguments and result as of `get_ophys_experiments`."""
+        containers = {}
+        for experiment in self._experiments.values():
+            record = experiment.record
+            if (container := record["experiment_container_id"]) is not None:
+                containers.setdefault(container, {"id": container} | {key: record[key] for key in _OF_CONTAINERS})
+        return self._filter(
+            containers.values(),
+            id=ids,
+            targeted_structure=targeted_structures,
+            imaging_depth=imaging_depths,
+            cre_line=cre_lines,
+        )
+
+    @staticmethod
+    def _filter(records, **wanted):
+        wanted = {key: _listed(key, values) for key, values in wanted.items() if values is not None}
+        return [record for record in records if all(record[key] in values for key, values in wanted.items())]
+
+    def get_ophys_experiment_data(self, ophys_experiment_id):
+        """Open the data of one experiment.
+
+        Returns
+        -------
+        DataSet
+
+        Raises
+        ------
+        KeyError
+            There is no such experiment.
+        """
+        if ophys_experiment_id not in self._experiments:
+            known = ", ".join(map(repr, self._experiments))
+            raise KeyError(f"no experiment {ophys_experiment_id!r}; there are {known or 'none'}")
+        return self._experiments[ophys_experiment_id].data
+
+    def find(self, cell):
+        """Where a cell is.
+
+        Parameters
+        ----------
+        cell : int or str
+            Cell specimen id.
+
+        Returns
+        -------
+        dict of str to Place
+            By session.
+
+        Raises
+        ------
+        ValueError
+            No session has the cell.
+        """
+        holding = {e.session: e for e in self._experiments.values() if cell in e.cells}
+        if not holding:
+            raise ValueError(f"cell specimen {cell} is in none of the sessions {', '.join(map(repr, self.names))}")
+        groups = {experiment.group for experiment in holding.values()}
+        planes = {}
+        for experiment in self._experiments.values():  # where the cell would be: its plane, else the first
+            if experiment.group in groups or experiment.session not in planes:
+                planes[experiment.session] = experiment
+        return {name: Place((planes | holding)[name].data_if_any, name in holding) for name in self.names}
+
+    def _find_data(self, cell, missing):
+        """`find`, refusing what `traces` and `masks` do."""
+        if missing not in ("raise", "nan"):
+            raise ValueError(f"missing is {missing!r}, expected 'raise' or 'nan'")
+        places = self.find(cell)
+        absent = [repr(name) for name, place in places.items() if not place.present]
+        if absent and missing == "raise":
+            raise ValueError(f"unit {cell} is absent in {', '.join(absent)}; missing='nan' fills them")
+        for name, (data, present) in places.items():
+            if present and data is None:
+                raise SourceError(NO_SOURCE.format(name))
+        return places
+
+    def traces(self, cell, *, kind="dff", missing="raise", as_=None):
+        """One cell's traces in all sessions.
+
+        Parameters
+        ----------
+        cell : int or str
+            Cell specimen id.
+        kind : str
+            Kind of traces; each format says in `Source.trace_kinds` which it has.
+        missing : {"raise", "nan"}
+            What to do where the cell is absent: refuse, or give NaN at the session's timestamps.
+        as_ : {None, "xarray", "dataframe"}
+
+        Returns
+        -------
+        dict of str to Trace, xarray.DataArray or pandas.DataFrame
+            By session; an array (session, frame), padded with NaN, with coordinate `timestamp` (session, frame); or a
+            table with columns `session`, `timestamp` and the kind.
+
+        Raises
+        ------
+        ValueError
+            No session has the cell, or some lack it and `missing` is ``"raise"``.
+        """
+        traces = {}
+        for name, (data, present) in self._find_data(cell, missing).items():
+            if present:
+                timestamps, values = data.get_traces(kind, [cell])
+                traces[name] = Trace(timestamps, values[0])
+            else:
+                timestamps = data.source.timestamps(kind) if data else np.empty(0)
+                traces[name] = Trace(timestamps, np.full(len(timestamps), np.nan, np.float32))
+        return _as_traces(traces, kind, as_)
+
+    def masks(self, cell, *, missing="raise", as_=None):
+        """One cell's masks in all sessions.
+
+        Parameters
+        ----------
+        cell, missing, as_
+            As of `traces`.
+
+        Returns
+        -------
+        dict of str to ndarray, xarray.DataArray or pandas.DataFrame
+            By session: (H, W) uint8, 1 inside, or float32 NaN where the cell is absent; an array (session, y, x),
+            padded with NaN; or a table of the pixels inside with columns `session`, `y`, `x`.
+
+        Raises
+        ------
+        ValueError
+            As of `traces`.
+        """
+        masks = {}
+        for name, (data, present) in self._find_data(cell, missing).items():
+            if present:
+                masks[name] = data.get_roi_mask_array([cell])[0]
+            else:
+                masks[name] = np.full(data.source.shape if data else (0, 0), np.nan, np.float32)
+        return _as_masks(masks, as_)
+
+
+class BrainObservatoryCache(Sessions):
+    """`Sessions` for notebooks written for AllenSDK, which then run with only the import changed.
+
+    Parameters
+    ----------
+    manifest_file : path-like, optional
+        AllenSDK's manifest, which stands for the folder it is in (it need not exist), or a unit store. The working
+        folder by default.
+    """
+
+    def __init__(self, manifest_file=None):
+        path = Path(manifest_file or "manifest.json")
+        super().__init__(_experiments_in(path.parent if path.suffix == ".json" else path, None))
+
+
+def open_sessions(source, *, link_set=None):
+    """Open the data of recording sessions.
+
+    Parameters
+    ----------
+    source : path-like, list of path-like, or UnitStore
+        A folder, searched with its subfolders for everything `pyflow.units.sources.find_sources` knows; files or
+        folders of single sessions; or a unit store (or its path), whose sessions name their sources and whose
+        multi-session units are the cells, by their numbers. Relative sources start from the store's folder.
+    link_set : str, optional
+        Of the store; the current one by default.
+
+    Returns
+    -------
+    Sessions
+        Nothing but names and ids is read before it is asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder.
+    SourceError
+        There is nothing to open, or a file in the list is none of the formats.
+    """
+    return source if isinstance(source, Sessions) else Sessions(_experiments_in(source, link_set))
+
+
+def _experiments_in(source, link_set):
+    if isinstance(source, UnitStore):
+        return _of_store(source, source.members(link_set=link_set))
+    if isinstance(source, list | tuple):
+        paths = [Path(path) for path in source]
+        if not paths:
+            raise SourceError("no sessions: the list is empty")
+        found = {path: find_sources(path) for path in paths}
+        if unknown := [path for path, sources in found.items() if not sources]:
+            open_source(unknown[0])  # says what was expected
+        return _of_files(found, Path(commonpath([path.absolute().parent for path in paths])))
+    path = Path(source)
+    if _is_store(path):
+        with UnitStore.open(path, create=False) as store:
+            return _experiments_in(store, link_set)
+    if path.is_file():
+        return _experiments_in([path], link_set)
+    found = dict(_walk(path))
+    if not found:
+        open_source(path)
+    return _of_files(found, path.absolute())
+
+
+def _is_store(path):
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(15) == b"SQLite format 3"
+
+
+def _walk(path):
+    """Yield all sessions in a folder and below."""
+    if sources := find_sources(path):
+        yield path, sources
+    elif path.is_dir():
+        for child in sorted(path.iterdir(), key=_natural):
+            if child.is_dir() or child.suffix.lower() in _SUFFIXES:
+                yield from _walk(child)
+
+
+def _natural(path):
+    """Key that sorts day2 before day10."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _of_files(found, root):
+    experiments = []
+    for path, sources in found.items():
+        name = _name(path, root)
+        for source in sources:
+            key = source.experiment_id or (name if len(sources) == 1 else f"{name}/{source.group}")
+            experiment = Experiment(key, name, source.path, source.group)
+            experiment.source = source
+            experiments.append(experiment)
+    return experiments
+
+
+def _name(path, root):
+    """Name of a session: its path below the folder of all, without what is the same for all."""
+    path = path.absolute()
+    path = path.with_suffix("") if path.is_file() else path
+    path = path.parent if path.name == "suite2p" else path
+    return path.relative_to(root).as_posix() if path != root and path.is_relative_to(root) else path.name
+
+
+def _of_store(store, members):
+    sessions = store.sessions()
+    followed = {}
+    for (name, group), rows in members.groupby(["session", "group"], sort=False):
+        followed.setdefault(name, {})[group] = rows
+    nobody = dict.fromkeys(members["group"], members.iloc[:0]) or {"": members}
+    attributes = [c for c in sessions if c not in ("name", "start_time", "source", "kind", "n_units")]
+    experiments = []
+    for session in sessions.to_dict("records"):
+        name, path = session["name"], store.path.parent / session["source"] if session["source"] else None
+        known = {key: session[key] for key in attributes if not pd.isna(session[key])}
+        planes = followed.get(name, nobody)
+        for group, rows in planes.items():
+            key = name if len(planes) == 1 else f"{name}/{group}"
+            experiments.append(Experiment(key, name, path, group, rows, known))
+    return experiments
+
+
+def traces_of(store, unit, *, kind="dff", missing="raise", as_=None, link_set=None):
+    """One multi-session unit's traces in all sessions of a store.
+
+    Parameters
+    ----------
+    store : UnitStore
+    unit : int, str or (session, group, unit)
+        As `UnitStore.members` takes it.
+    kind, missing, as_
+        As of `Sessions.traces`.
+    link_set : str, optional
+        The current one by default.
+
+    Returns
+    -------
+    dict of str to Trace, xarray.DataArray or pandas.DataFrame
+        See `Sessions.traces`.
+    """
+    sessions, cell = _one_unit(store, unit, link_set)
+    return sessions.traces(cell, kind=kind, missing=missing, as_=as_)
+
+
+def masks_of(store, unit, *, missing="raise", as_=None, link_set=None):
+    """One multi-session unit's masks in all sessions of a store; see `traces_of` and `Sessions.masks`."""
+    sessions, cell = _one_unit(store, unit, link_set)
+    return sessions.masks(cell, missing=missing, as_=as_)
+
+
+def _one_unit(store, unit, link_set):
+    members = store.members(unit, link_set=link_set)
+    return Sessions(_of_store(store, members)), members["number"].iloc[0]
+
+
+def _listed(name, values):
+    if isinstance(values, str) or np.ndim(values) != 1:
+        raise TypeError(f"{name} is {values!r}, expected a list")
+    return list(values)
+
+
+def _as_traces(traces, kind, as_):
+    if as_ is None:
+        return traces
+    if as_ == "dataframe":
+        return pd.concat(
+            [pd.DataFrame({"session": name, "timestamp": t, kind: values}) for name, (t, values) in traces.items()],
+            ignore_index=True,
+        )
+    length = max(len(trace.values) for trace in traces.values())
+    padded = np.full((2, len(traces), length), np.nan)
+    for place, (timestamps, values) in enumerate(traces.values()):
+        padded[0, place, : len(values)], padded[1, place, : len(values)] = timestamps, values
+    coords = {"session": list(traces), "timestamp": (("session", "frame"), padded[0])}
+    return _xarray(as_).DataArray(padded[1], coords, ("session", "frame"), name=kind)
+
+
+def _as_masks(masks, as_):
+    if as_ is None:
+        return masks
+    if as_ == "dataframe":
+        pixels = {name: np.nonzero(mask == 1) for name, mask in masks.items()}
+        return pd.concat(
+            [pd.DataFrame({"session": name, "y": y, "x": x}) for name, (y, x) in pixels.items()], ignore_index=True
+        )
+    height, width = np.max([mask.shape for mask in masks.values()], axis=0)
+    padded = np.full((len(masks), height, width), np.nan, np.float32)
+    for plane, mask in zip(padded, masks.values(), strict=True):
+        plane[: mask.shape[0], : mask.shape[1]] = mask
+    return _xarray(as_).DataArray(padded, {"session": list(masks)}, ("session", "y", "x"), name="mask")
+
+
+def _xarray(as_):
+    if as_ != "xarray":
+        raise ValueError(f"as_ is {as_!r}, expected None, 'xarray' or 'dataframe'")
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError("as_='xarray' needs xarray: pip install xarray") from error
+    return xarray

@@ -1,0 +1,178 @@
+"""Allen Brain Observatory files: NWB 1.0."""
+
+import re
+from functools import cached_property
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text, translations
+
+_PIPELINE = "processing/brain_observatory_pipeline"
+_SEGMENTATION = f"{_PIPELINE}/ImageSegmentation"
+_PLANE = f"{_SEGMENTATION}/imaging_plane_1"
+_FLUORESCENCE = f"{_PIPELINE}/Fluorescence/imaging_plane_1"
+_DEMIXED = f"{_FLUORESCENCE}_demixed_signal"
+_NEUROPIL = f"{_FLUORESCENCE}_neuropil_response"
+_DFF = f"{_PIPELINE}/DfOverF/imaging_plane_1"
+# The name changed with version 1.0 of their pipeline.
+_TRANSLATIONS = [f"{_PIPELINE}/MotionCorrection/2p_image_series/xy_translation{s}" for s in ("s", "")]
+
+_METADATA = {
+    "sex": "general/subject/sex",
+    "targeted_structure": "general/optophysiology/imaging_plane_1/location",
+    "ophys_experiment_id": "general/session_id",
+    "experiment_container_id": "general/experiment_container_id",
+    "excitation_lambda": "general/optophysiology/imaging_plane_1/excitation_lambda",
+    "indicator": "general/optophysiology/imaging_plane_1/indicator",
+    "fov": "general/fov",
+    "genotype": "general/subject/genotype",
+    "session_start_time": "session_start_time",
+    "session_type": "general/session_type",
+    "specimen_name": "general/specimen_name",
+}
+
+
+def find(path):
+    """Sources in a file: one, or none where it is another format."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return []
+    with h5py.File(path, "r") as file:
+        return [AllenSource(path)] if _SEGMENTATION in file else []
+
+
+class AllenSource(Source):
+    """One session of the Allen Brain Observatory."""
+
+    kind = "allen"
+
+    @cached_property
+    def roi_ids(self):
+        """Allen's ROI ids, (N,) int."""
+        return self._column("roi_ids")
+
+    @cached_property
+    def cell_specimen_ids(self):
+        """Allen's cell specimen ids, (N,) int."""
+        return self._column("cell_specimen_ids")
+
+    @cached_property
+    def experiment_id(self):
+        """Allen's experiment id, int."""
+        with open_hdf5(self.path) as file:
+            return int(text(dataset(file, _METADATA["ophys_experiment_id"])))
+
+    def _column(self, name):
+        with open_hdf5(self.path) as file:
+            return dataset(file, f"{_SEGMENTATION}/{name}", 1)[()]
+
+    @cached_property
+    def _roi_names(self):
+        with open_hdf5(self.path) as file:
+            names = text(dataset(file, f"{_PLANE}/roi_list", 1))
+        if len(names) != len(self.roi_ids):
+            raise SourceError(
+                f"{self.path}: {_PLANE}/roi_list names {len(names)} ROIs, roi_ids has {len(self.roi_ids)}"
+            )
+        return names
+
+    @cached_property
+    def shape(self):
+        """Height and width, of the maximum projection."""
+        with open_hdf5(self.path) as file:
+            return self._projection(file).shape
+
+    def footprint(self, row):
+        """Pixels of `img_mask`."""
+        with open_hdf5(self.path) as file:
+            mask = dataset(file, f"{_PLANE}/{self._roi_names[row]}/img_mask", 2)
+            if mask.shape != self.shape:
+                raise SourceError(f"{self.path}: {mask.name} has shape {mask.shape}, the image has {self.shape}")
+            mask = mask[()]
+        y, x = np.nonzero(mask)
+        return Footprint(y, x, mask[y, x].astype(np.float32))
+
+    @staticmethod
+    def _projection(file):
+        return dataset(file, f"{_PLANE}/reference_images/maximum_intensity_projection_image/data", 2)
+
+    def image(self):
+        """The maximum projection."""
+        with open_hdf5(self.path) as file:
+            return self._projection(file)[()], "maximum projection"
+
+    @cached_property
+    def _places(self):
+        """Data set of each kind; those that are computed have none."""
+        with open_hdf5(self.path) as file:
+            new = _NEUROPIL in file  # demixed before the neuropil is subtracted, since version 2.0 of their pipeline
+            places = {
+                "fluorescence": f"{_FLUORESCENCE}/data",
+                "neuropil": f"{_NEUROPIL}/data" if new else f"{_FLUORESCENCE}/neuropil_traces",
+                "demixed": f"{_DEMIXED}/data",
+                "dff": f"{_DFF}/data",
+                "r": f"{_NEUROPIL}/r" if new else f"{_FLUORESCENCE}/r",
+            }
+            places = {kind: place for kind, place in places.items() if place in file}
+        if {"neuropil", "r", "demixed" if new else "fluorescence"} <= places.keys():
+            places["corrected"] = places["demixed" if new else "fluorescence"]
+        return places
+
+    @property
+    def trace_kinds(self):
+        """``fluorescence``, ``neuropil``, ``demixed``, ``corrected`` (by the neuropil), ``dff``; those there are."""
+        return tuple(kind for kind in self._places if kind != "r")
+
+    def _timestamps(self, kind):
+        with open_hdf5(self.path) as file:
+            return dataset(file, f"{_DFF if kind == 'dff' else _FLUORESCENCE}/timestamps", 1)[()]
+
+    def _traces(self, kind, rows):
+        with open_hdf5(self.path) as file:
+            traces = take(dataset(file, self._places[kind], 2), rows)
+            if kind == "corrected":
+                neuropil = take(dataset(file, self._places["neuropil"], 2), rows)
+                traces = traces - neuropil * take(dataset(file, self._places["r"], 1), rows)[:, np.newaxis]
+            return traces
+
+    def experiment(self):
+        """The metadata."""
+        return self.metadata()
+
+    def metadata(self):
+        """AllenSDK's keys; those that the file lacks are None."""
+        with open_hdf5(self.path) as file:
+            read = lambda place: text(file[place]) if place in file else None  # noqa: E731
+            found = {key: read(place) for key, place in _METADATA.items()}
+            age, depth = read("general/subject/age"), read("general/optophysiology/imaging_plane_1/imaging depth")
+            device, version = read("general/devices/2-photon microscope"), read("general/generated_by")
+        for key in ("ophys_experiment_id", "experiment_container_id"):
+            found[key] = found[key] and int(found[key])
+        found["session_start_time"] = (
+            found["session_start_time"] and pd.Timestamp(found["session_start_time"]).to_pydatetime()
+        )
+        found["cre_line"] = found["genotype"] and found["genotype"].split(";")[0]
+        found["imaging_depth_um"] = depth and int(depth.split()[0])
+        found["age_days"] = _first(r"(\d+) days", age)
+        found["age_days"] = found["age_days"] and int(found["age_days"])
+        found["device"] = _first(r"(.*?)\.\s", device)
+        found["device_name"] = _first(r".*?\.\s(.*?)\sPlease", device)
+        found["pipeline_version"] = version[-1] if version else "0.9"
+        return found
+
+    def motion_correction(self):
+        """Translations of the frames."""
+        with open_hdf5(self.path) as file:
+            for place in _TRANSLATIONS:
+                if place in file:
+                    names = text(dataset(file, f"{place}/feature_description"))
+                    moves = dict(zip(names, dataset(file, f"{place}/data", 2)[()].T, strict=True))
+                    times = dataset(file, f"{place}/timestamps", 1)[()]
+                    return translations(moves["x_motion"], moves["y_motion"], times)
+        raise SourceError(f"{self.path}: no {' or '.join(_TRANSLATIONS)}")
+
+
+def _first(pattern, value):
+    found = re.match(pattern, value or "")
+    return found and found[1]

@@ -1,0 +1,229 @@
+"""NWB 2.x files with segmented planes."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text
+
+# Columns that say which cell an ROI is in all sessions: AllenSDK's, ours.
+ID_COLUMNS = ("cell_specimen_id", "multi_sess_unit")
+
+# A series is of the first kind whose word is in its name or in the name or type of the group around it.
+_KINDS = {
+    "neuropil": ("neuropil",),
+    "dff": ("dff", "dfoverf", "df_over_f", "deltaf"),
+    "spikes": ("deconvolved", "spike", "event"),
+    "denoised": ("denoised",),
+    "demixed": ("demixed",),
+    "corrected": ("corrected",),
+    "fluorescence": ("",),
+}
+_IMAGES = {"max": "maximum projection", "mean": "mean image", "average": "mean image", "corr": "correlation image"}
+
+
+class _Series(NamedTuple):
+    """Where a kind's traces are: path of the series, its axis of ROIs, and its column for each ROI of the table."""
+
+    path: str
+    axis: int
+    columns: dict[int, int]
+
+
+def find(path):
+    """Sources in a file, one per segmented plane; none where it is another format."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return []
+    with h5py.File(path, "r") as file:
+        if not str(text(file.attrs.get("nwb_version", ""))).startswith("2"):
+            return []
+        places = _find_types(file, "PlaneSegmentation")
+        return [NwbSource(path, place, place.split("/")[-1] if len(places) > 1 else "") for place in places]
+
+
+def _find_types(file, *types):
+    """Paths of the groups of some types among the results of processing."""
+    found = []
+
+    def visit(_, item):
+        if isinstance(item, h5py.Group) and text(item.attrs.get("neurodata_type", "")) in types:
+            found.append(item.name)
+
+    if "processing" in file:
+        file["processing"].visititems(visit)
+    return found
+
+
+class NwbSource(Source):
+    """One PlaneSegmentation with its RoiResponseSeries.
+
+    Parameters
+    ----------
+    path : Path
+    table : str
+        Path of the PlaneSegmentation in the file.
+    group : str
+        Name of the plane, empty where there is only one.
+    """
+
+    kind = "nwb"
+
+    def __init__(self, path, table, group=""):
+        super().__init__(path, group)
+        self.table = table
+
+    @cached_property
+    def roi_ids(self):
+        """Column ``id``."""
+        with open_hdf5(self.path) as file:
+            return dataset(file, f"{self.table}/id", 1)[()]
+
+    @cached_property
+    def cell_specimen_ids(self):
+        """The first of `ID_COLUMNS` that the table has."""
+        with open_hdf5(self.path) as file:
+            for name in ID_COLUMNS:
+                if name in file[self.table]:
+                    return np.asarray(text(dataset(file, f"{self.table}/{name}", 1)[()]))
+        return None
+
+    @cached_property
+    def shape(self):
+        """Of ``image_mask``; where masks are lists of pixels, of the plane's image."""
+        with open_hdf5(self.path) as file:
+            if "image_mask" in file[self.table]:
+                return dataset(file, f"{self.table}/image_mask", 3).shape[1:]
+            return self._find_image(file)[0].shape
+
+    def footprint(self, row):
+        """Pixels of ``image_mask`` (ROI, row, column) or ``pixel_mask`` (x, y, weight)."""
+        with open_hdf5(self.path) as file:
+            table = file[self.table]
+            if "image_mask" in table:
+                mask = dataset(table, "image_mask", 3)[row]
+                y, x = np.nonzero(mask)
+                return Footprint(y, x, mask[y, x].astype(np.float32))
+            if "pixel_mask" not in table:
+                raise SourceError(f"{self.path}: {self.table} has neither image_mask nor pixel_mask")
+            ends = dataset(table, "pixel_mask_index", 1)
+            pixels = dataset(table, "pixel_mask", 1)[int(ends[row - 1]) if row else 0 : int(ends[row])]
+            x, y = pixels["x"].astype(np.int64), pixels["y"].astype(np.int64)
+            if text(file.get("session_description", "")) == "suite2p_proc":
+                x, y = y, x  # suite2p writes rows as x
+        if y.size and not (y.max() < self.shape[0] and x.max() < self.shape[1]):
+            raise SourceError(
+                f"{self.path}: {self.table}/pixel_mask: ROI {row} reaches (y, x) = ({y.max()}, {x.max()}) outside "
+                f"the image {self.shape}"
+            )
+        return Footprint(y, x, pixels["weight"].astype(np.float32))
+
+    def _find_image(self, file):
+        """Data set and name of the plane's best image."""
+        images = {}
+
+        def visit(_, item):
+            if isinstance(item, h5py.Dataset) and item.ndim == 2 and "neurodata_type" in item.attrs:
+                images[item.name] = item
+
+        for name in _find_types(file, "Images"):
+            file[name].visititems(visit)
+        for word, what in _IMAGES.items():
+            fitting = {name: image for name, image in images.items() if word in name.split("/")[-1].lower()}
+            if len(fitting) > 1 and self.group:
+                fitting = {name: image for name, image in fitting.items() if self.group.lower() in name.lower()}
+            if len(fitting) == 1:
+                return *fitting.values(), what
+            if fitting:
+                raise SourceError(f"{self.path}: which image belongs to {self.table}: {', '.join(fitting)}?")
+        raise SourceError(f"{self.path}: no image of the plane; found {', '.join(images) or 'no Images'}")
+
+    def image(self):
+        """The image that is called a maximum projection, else a mean or correlation image."""
+        with open_hdf5(self.path) as file:
+            image, name = self._find_image(file)
+            return image[()], name
+
+    @cached_property
+    def _series(self):
+        series = {}
+        with open_hdf5(self.path) as file:
+            tables = _find_types(file, "PlaneSegmentation")
+            for path in _find_types(file, "RoiResponseSeries"):
+                rois = dataset(file, f"{path}/rois", 1)
+                reference = rois.attrs.get("table")
+                table = file[reference].name if reference else tables[0]
+                if table != self.table:
+                    continue
+                data = dataset(file, f"{path}/data", 2)
+                # Time comes first, but writers have had it otherwise.
+                axis = 1 if data.shape[1] == len(rois) else 0
+                if data.shape[axis] != len(rois):
+                    raise SourceError(
+                        f"{self.path}: {path}/data has shape {data.shape}, expected (T, {len(rois)}), as rois says"
+                    )
+                kind = self._kind(file[path])
+                if kind in series:
+                    raise SourceError(f"{self.path}: both {series[kind].path} and {path} seem to hold {kind} traces")
+                series[kind] = _Series(path, axis, {int(roi): column for column, roi in enumerate(rois[()])})
+        return series
+
+    @staticmethod
+    def _kind(series):
+        parent = series.parent
+        around = (parent.name.split("/")[-1], str(text(parent.attrs.get("neurodata_type", ""))))
+        own = series.name.split("/")[-1]
+        # A name says more than what is around it: "Neuropil" may be in a group called "Fluorescence".
+        for names in ((own,), around):
+            for kind, words in _KINDS.items():
+                if any(word and word in name.lower() for word in words for name in names):
+                    return kind
+        return "fluorescence"
+
+    @property
+    def trace_kinds(self):
+        """Kinds of the series that refer to this plane."""
+        return tuple(self._series)
+
+    def _timestamps(self, kind):
+        path, axis, _ = self._series[kind]
+        with open_hdf5(self.path) as file:
+            if "timestamps" in file[path]:
+                return dataset(file, f"{path}/timestamps", 1)[()]
+            start = dataset(file, f"{path}/starting_time", 0)
+            n = file[path]["data"].shape[1 - axis]
+            return start[()] + np.arange(n) / float(start.attrs["rate"])
+
+    def _traces(self, kind, rows):
+        path, axis, columns = self._series[kind]
+        missing = [int(row) for row in rows if int(row) not in columns]
+        if missing:
+            raise SourceError(f"{self.path}: {path} has no trace of ROI {self.roi_ids[missing[0]]}")
+        with open_hdf5(self.path) as file:
+            return take(file[path]["data"], [columns[int(row)] for row in rows], axis)
+
+    def experiment(self):
+        """The metadata."""
+        return self.metadata()
+
+    def metadata(self):
+        """AllenSDK's keys, from where NWB 2 keeps them; those that the file lacks are None."""
+        with open_hdf5(self.path) as file:
+            read = lambda place: text(file[place]) if isinstance(file.get(place), h5py.Dataset) else None  # noqa: E731
+            start = read("session_start_time")
+            link = file[self.table].get("imaging_plane", {})
+            plane = {name: text(link[name]) for name in ("location", "indicator", "excitation_lambda") if name in link}
+            return {
+                "identifier": read("identifier"),
+                "session_id": read("general/session_id"),
+                "session_description": read("session_description"),
+                "session_start_time": start and pd.Timestamp(start).to_pydatetime(),
+                "targeted_structure": plane.get("location"),
+                "indicator": plane.get("indicator"),
+                "excitation_lambda": plane.get("excitation_lambda"),
+                "genotype": read("general/subject/genotype"),
+                "sex": read("general/subject/sex"),
+                "specimen_name": read("general/subject/subject_id"),
+            }

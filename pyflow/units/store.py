@@ -1,0 +1,522 @@
+"""The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pyflow.units import checks, edits, importing, lookup, schema
+from pyflow.units.comparison import Comparison, overlap, read_members
+from pyflow.units.database import Database
+from pyflow.units.lookup import UnitKey
+
+
+class UnitStore:
+    """Who is who across sessions, in one file.
+
+    Open it with `UnitStore.open`; it is a context manager that closes the file. Every method that changes something
+    is one transaction, all of it or none, with an entry in the history that names `author`.
+
+    An identity (`unit` in `members`, `traces` ...) is given by its short number, its global id, the label that it has
+    in its source, or as one of its members: (session, group, unit).
+    """
+
+    def __init__(self, database):
+        self._database = database
+
+    @classmethod
+    def open(cls, path, *, create=True, author=None, timeout_s=60.0):
+        """Open a store, or make an empty one.
+
+        Parameters
+        ----------
+        path : path-like
+            The SQLite file.
+        create : bool
+            Make it where it does not exist.
+        author : str, optional
+            Who makes the changes; the user's login by default.
+        timeout_s : float
+            How long to wait for another process's transaction, in seconds.
+
+        Returns
+        -------
+        UnitStore
+
+        Raises
+        ------
+        FileNotFoundError
+            No such file and not `create`, or no such folder.
+        UnitStoreError
+            Not a unit store, or made by a newer version.
+        StoreLockedError
+            Another process holds it for longer than `timeout_s`.
+        """
+        path = Path(path)
+        if not path.exists() and not create:
+            raise FileNotFoundError(f"{path}: no such unit store")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: no folder {path.parent}")
+        return cls(Database(path, author, timeout_s))
+
+    @property
+    def path(self):
+        """The file."""
+        return self._database.path
+
+    @property
+    def author(self):
+        """Who makes the changes."""
+        return self._database.author
+
+    def close(self):
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    # What is there
+
+    def tables(self):
+        """All tables.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            `session`, `unit`, `link_set`, `multi_sess_unit`, `member_unit`, `score`, `pin`, `id_map`, `history`.
+            Attributes of sessions and units are columns.
+        """
+        tables = {name: self._database.frame(sql) for name, sql in schema.VIEWS.items()}
+        return tables | {name: _spread(tables[name]) for name in ("session", "unit")}
+
+    def sessions(self):
+        """Sessions by start time: name, start_time, source, kind, n_units, then their attributes."""
+        return _spread(
+            self._database.frame(
+                "SELECT name, start_time, source, kind, "
+                "(SELECT count(*) FROM unit u WHERE u.session_id = s.session_id) AS n_units, attributes "
+                "FROM session s ORDER BY start_time, session_id"
+            )
+        )
+
+    def link_sets(self):
+        """Link sets with their origin, numbers of units and members, which is current and which was replaced."""
+        return self._database.frame(schema.VIEWS["link_set"])
+
+    def history(self):
+        """Who changed what, when; `undone_by` names the change that took it back."""
+        return self._database.frame(schema.VIEWS["history"])
+
+    def pins(self):
+        """What people decided: kind (link, unlink, lock), both units (session_a, group_a ...), time, author."""
+        pins = self._database.frame(schema.VIEWS["pin"])
+        units = [
+            lookup.unit_keys(self._database, pins.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
+        ]
+        return pd.concat([pins, *units], axis=1)
+
+    def current(self):
+        """Name of the current link set, None in a store without one."""
+        return lookup.current(self._database)
+
+    def members(self, unit=None, *, link_set=None):
+        """Units that a multi-session unit consists of.
+
+        Parameters
+        ----------
+        unit : int, str, MultiSessUnit or (session, group, unit), optional
+            The multi-session unit; by default the members of all.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `number`, `global_id`, `label` of the multi-session unit; `session`, `start_time`, `source`, `kind` of the
+            member's session; `group`, `unit` (its id, text), `original_index` (0-based, over all that was detected),
+            `probability`, `unit_id`; by number, then the session's time.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set or unit.
+        """
+        link_set_id = self._link_set(link_set)
+        sql, values = schema.MEMBERS, (link_set_id,)
+        if unit is not None:
+            sql += "AND u.multi_sess_unit_id = ? "
+            values += (lookup.multi_sess_unit_id(self._database, unit, link_set_id),)
+        frame = self._database.frame(sql + "ORDER BY number, start_time, s.session_id", *values)
+        return frame.astype({"original_index": "Int64", "probability": "float64"})
+
+    def multi_sess_unit(self, unit, *, link_set=None):
+        """A `MultiSessUnit` by its number, global id, label or one of its members.
+
+        Raises
+        ------
+        UnitStoreError
+            The link set has no such unit.
+        """
+        row = lookup.multi_sess_unit_id(self._database, unit, self._link_set(link_set))
+        return lookup.multi_sess_unit(self._database, row)
+
+    def find(self, session, unit, group="", *, link_set=None):
+        """Which multi-session unit a session's unit belongs to.
+
+        Returns
+        -------
+        MultiSessUnit or None
+            None where the unit is not followed.
+
+        Raises
+        ------
+        UnitStoreError
+            No such session or unit.
+        """
+        link_set_id = self._link_set(link_set)
+        row = lookup.owner(self._database, lookup.unit_id(self._database, (session, group, unit)), link_set_id)
+        return None if row is None else lookup.multi_sess_unit(self._database, row)
+
+    def present_in(self, at_least, *, sessions=None, link_set=None):
+        """Numbers of the units present in at least so many sessions.
+
+        Parameters
+        ----------
+        at_least : int
+            Number of sessions.
+        sessions : sequence of str, optional
+            Count only these; all by default.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        (n,) int array
+            Ascending.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set or session.
+        """
+        link_set_id = self._link_set(link_set)
+        chosen, values = ("n_sessions >= ?", (at_least,)) if sessions is None else ("TRUE", ())
+        # As one string each: 100000 rows one by one take three times as long.
+        ids, numbers = (
+            np.fromstring(text or "", dtype=np.int64, sep=",")
+            for text in self._database.row(
+                "SELECT group_concat(multi_sess_unit_id), group_concat(number) FROM multi_sess_unit "
+                f"WHERE link_set_id = ? AND {chosen}",
+                *(link_set_id, *values),
+            )
+        )
+        if sessions is not None:
+            wanted = [lookup.session_id(self._database, name) for name in sessions]
+            members = read_members(self._database, link_set_id)
+            counted = np.zeros(1 + max(members.session.max(initial=0), *wanted), dtype=bool)
+            counted[wanted] = True
+            counts = np.bincount(members.identity[counted[members.session]], minlength=1 + ids.max(initial=0))
+            numbers = numbers[counts[ids] >= at_least]
+        return np.sort(numbers)
+
+    def scores(self, unit, *, link_set=None):
+        """Scores of pairs that a multi-session unit's members take part in.
+
+        Returns
+        -------
+        pandas.DataFrame
+            session_a, group_a, unit_a, session_b, group_b, unit_b, name, value.
+        """
+        link_set_id = self._link_set(link_set)
+        members = "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = ?2"
+        scores = self._database.frame(
+            "SELECT unit_a, unit_b, name, value FROM score "
+            f"WHERE link_set_id = ?1 AND (unit_a IN ({members}) OR unit_b IN ({members})) ORDER BY 1, 2, 3",
+            *(link_set_id, lookup.multi_sess_unit_id(self._database, unit, link_set_id)),
+        )
+        units = [
+            lookup.unit_keys(self._database, scores.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
+        ]
+        return pd.concat([*units, scores], axis=1)
+
+    def stats(self, *, link_set=None):
+        """Numbers of sessions and units and, of a link set, of followed units and of identities by sessions.
+
+        Returns
+        -------
+        dict
+            `sessions`, `units`, and in a store with link sets `link_set`, `followed`, `multi_sess_units`,
+            `by_sessions` (number of sessions -> number of identities present in so many).
+        """
+        value = self._database.value
+        stats = {"sessions": value("SELECT count(*) FROM session"), "units": value("SELECT count(*) FROM unit")}
+        if link_set is None and self.current() is None:
+            return stats
+        link_set_id = self._link_set(link_set)
+        by_sessions = self._database.rows(
+            "SELECT n_sessions, count(*) FROM multi_sess_unit WHERE link_set_id = ? GROUP BY n_sessions", link_set_id
+        )
+        return stats | {
+            "link_set": self.current() if link_set is None else link_set,
+            "followed": sum(n * count for n, count in by_sessions),
+            "multi_sess_units": sum(count for _, count in by_sessions),
+            "by_sessions": dict(by_sessions),
+        }
+
+    def compare(self, a, b):
+        """Compare the links (pairs of units said to be one cell) of two link sets.
+
+        Parameters
+        ----------
+        a, b : str
+            Names of the link sets.
+
+        Returns
+        -------
+        Comparison
+            Counts of shared, added, lost and conflicting links, and tables of them.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        """
+        sides = (read_members(self._database, self._link_set(name)) for name in (a, b))
+        return Comparison(*sides, lambda ids: lookup.unit_keys(self._database, ids))
+
+    def id_map(self, old, new):
+        """Map from the ids of one link set to those of another.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `old_number`, `old_global_id`, `new_number`, `new_global_id`, `shared` members, `old_size`, `new_size`; one
+            row per pair with a member in common, and one per unit without (missing on the other side).
+        """
+        rows = [self._link_set(name) for name in (old, new)]
+        shared = overlap(*(read_members(self._database, row) for row in rows))
+        frame = pd.DataFrame(shared._asdict(), dtype=np.int64)
+        for side, row in zip(("old", "new"), rows, strict=True):
+            identities = self._database.frame(
+                f"SELECT multi_sess_unit_id AS {side}, number AS {side}_number, global_id AS {side}_global_id, "
+                f"n_sessions AS {side}_size FROM multi_sess_unit WHERE link_set_id = ?",
+                row,
+            )
+            frame = frame.merge(identities, how="outer", on=side)
+        frame["shared"] = frame["shared"].fillna(0)
+        columns = ["old_number", "old_global_id", "new_number", "new_global_id", "shared", "old_size", "new_size"]
+        frame = frame[columns].astype({c: "Int64" for c in columns if not c.endswith("id")})
+        return frame.sort_values(["old_number", "new_number"], ignore_index=True)
+
+    def check(self):
+        """Look for damage and contradictions.
+
+        Returns
+        -------
+        list of str
+            One sentence per finding; empty: all is well.
+        """
+        return checks.find_all(self._database)
+
+    def _link_set(self, name=None):
+        return lookup.link_set_id(self._database, name)
+
+    # Bringing in
+
+    def import_spreadsheet(self, path, *, make_current=False, **options):
+        """Import a spreadsheet of followed units; see `pyflow.units.spreadsheet.read_spreadsheet`.
+
+        Returns
+        -------
+        str
+            Name of the link set.
+
+        Raises
+        ------
+        FileNotFoundError
+            No such file.
+        TableError
+            The sheet contradicts itself or cannot be read; the store is unchanged.
+        """
+        from pyflow.units.spreadsheet import read_spreadsheet
+
+        return self.import_table(read_spreadsheet(path, **options), make_current=make_current)
+
+    def import_table(self, table, *, make_current=False):
+        """Add sessions, units and a link set, all or nothing.
+
+        Sessions and units that the store has are reused (a unit is found by session, group and id) and their attributes
+        updated. A link set of the same name is replaced, unless it says the same already: the identities of the new one
+        take over the ids of those with which they share most members (both ways), ``tables()["id_map"]`` keeps the map
+        from old to new, and the old one stays under the name "... (replaced 1)".
+
+        Parameters
+        ----------
+        table : UnitTable
+            What a reader read.
+        make_current : bool
+            Make its link set the current one. The first always is, and one that replaces the current one.
+
+        Returns
+        -------
+        str
+            Name of the link set; empty for a table without identities.
+
+        Raises
+        ------
+        StoreLockedError
+            Another process kept the store locked.
+        """
+        importing.add_table(self._database, table, make_current=make_current)
+        return table.name
+
+    # Changing
+
+    def use(self, link_set):
+        """Make a link set the current one.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        """
+        with self._database.change("use", link_set) as change_id:
+            importing.set_current(self._database, self._link_set(link_set), change_id)
+
+    def remove(self, link_set):
+        """Delete a link set; sessions, units and pins stay, and the newest other one becomes current if this was.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        """
+        with self._database.change("remove", link_set) as change_id:
+            self._database.run("DELETE FROM link_set WHERE link_set_id = ?", self._link_set(link_set))
+            newest = self._database.value("SELECT max(link_set_id) FROM link_set")
+            if self.current() is None and newest is not None:
+                importing.set_current(self._database, newest, change_id)
+
+    def link(self, a, b, *, link_set=None):
+        """Say that two units are one cell: join what they belong to and pin the link.
+
+        Parameters
+        ----------
+        a, b : (session, group, unit)
+            The units.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        MultiSessUnit
+            What both belong to now; the older identity keeps its ids.
+
+        Raises
+        ------
+        UnitStoreError
+            Unknown unit; a locked one; two members in one session; a pin that keeps two of them apart.
+        """
+        with self._database.change("link", f"{UnitKey(*a)} = {UnitKey(*b)}") as change_id:
+            units = [lookup.unit_id(self._database, key) for key in (a, b)]
+            row = edits.link(self._database, *units, self._link_set(link_set), change_id)
+            return lookup.multi_sess_unit(self._database, row)
+
+    def unlink(self, unit, other=None, *, link_set=None):
+        """Say that a unit is not the same cell: take it out of its identity and pin that.
+
+        Parameters
+        ----------
+        unit : (session, group, unit)
+            The unit that leaves; it belongs to no identity afterwards.
+        other : (session, group, unit), optional
+            The unit it must be kept apart from; by default every unit it is linked with now.
+        link_set : str, optional
+            The current one by default.
+
+        Raises
+        ------
+        UnitStoreError
+            Unknown unit, a locked one, or nothing to unlink it from.
+        """
+        what = f"{UnitKey(*unit)} from {UnitKey(*other) if other else 'all'}"
+        with self._database.change("unlink", what) as change_id:
+            units = [key and lookup.unit_id(self._database, key) for key in (unit, other)]
+            edits.unlink(self._database, *units, self._link_set(link_set), change_id)
+
+    def lock(self, unit, *, link_set=None):
+        """Pin an identity as it is: exactly these members, until it is unlocked.
+
+        Raises
+        ------
+        UnitStoreError
+            No such unit, or a member is locked already.
+        """
+        identity = self.multi_sess_unit(unit, link_set=link_set)
+        with self._database.change("lock", f"unit {identity.number}") as change_id:
+            edits.lock(self._database, self._identity(identity), change_id)
+
+    def unlock(self, unit, *, link_set=None):
+        """Take the lock off an identity.
+
+        Raises
+        ------
+        UnitStoreError
+            No such unit, or it is not locked.
+        """
+        identity = self.multi_sess_unit(unit, link_set=link_set)
+        with self._database.change("unlock", f"unit {identity.number}"):
+            edits.unlock(self._database, self._identity(identity))
+
+    def _identity(self, identity):
+        return lookup.multi_sess_unit_id(self._database, identity, self._link_set(identity.link_set))
+
+    def undo(self):
+        """Take back the last change that is not undone yet.
+
+        Returns
+        -------
+        str
+            What was undone.
+
+        Raises
+        ------
+        UnitStoreError
+            There is nothing left to undo.
+        """
+        return self._database.undo()
+
+    # Data and files
+
+    def traces(self, unit, **options):
+        """Traces of a multi-session unit in every session; see `pyflow.units.sessions.traces_of`."""
+        from pyflow.units.sessions import traces_of
+
+        return traces_of(self, unit, **options)
+
+    def masks(self, unit, **options):
+        """Masks of a multi-session unit in every session; see `pyflow.units.sessions.masks_of`."""
+        from pyflow.units.sessions import masks_of
+
+        return masks_of(self, unit, **options)
+
+    def export(self, path, **options):
+        """Write a link set as .xlsx, .csv, .tsv, .npz or .mat; see `pyflow.units.export.export`."""
+        from pyflow.units.export import export
+
+        return export(self, path, **options)
+
+
+def _spread(frame):
+    """The frame with its column of JSON attributes spread into one column each."""
+    texts = frame.pop("attributes")
+    if (texts == "{}").all():
+        return frame
+    attributes = pd.DataFrame([json.loads(text) for text in texts], index=frame.index)
+    attributes.columns = [f"{column} (attribute)" if column in frame else column for column in attributes]
+    return pd.concat([frame, attributes], axis=1)

@@ -1,0 +1,272 @@
+"""A few sessions of the same cells, with known truth, written as each format has them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.sparse
+from scipy.ndimage import gaussian_filter
+
+SHAPE = (40, 48)
+FRAME_RATE = 10.0
+CONTAINER = 511510736
+TYPES = ("three_session_A", "three_session_B", "three_session_C")
+
+
+@dataclass
+class Session:
+    """One session: its cells are in an order of its own, and `cells` says which is which."""
+
+    name: str
+    number: int
+    kind: str
+    cells: np.ndarray
+    masks: np.ndarray
+    image: np.ndarray
+    traces: dict = field(default_factory=dict)
+    path: Path | None = None
+
+    def row(self, cell):
+        return int(np.flatnonzero(self.cells == cell)[0])
+
+    @property
+    def timestamps(self):
+        return np.arange(self.traces["fluorescence"].shape[1]) / FRAME_RATE
+
+
+def sessions(n_cells=7, n_frames=300, n_sessions=3, seed=0):
+    """Cells drift a little from day to day, their order changes, and each misses one session, but the first two."""
+    rng = np.random.default_rng(seed)
+    cells = 517472400 + rng.permutation(100)[:n_cells]
+    grid = np.stack(np.meshgrid(np.arange(8, SHAPE[0] - 6, 11), np.arange(8, SHAPE[1] - 6, 12), indexing="ij"), -1)
+    places = rng.permutation(grid.reshape(-1, 2))[:n_cells]
+    found = []
+    for number in range(n_sessions):
+        present = [n for n in range(n_cells) if n < 2 or n % n_sessions != number]
+        order = rng.permutation(present)
+        drift = rng.integers(-2, 3, 2)
+        masks = np.stack([_blob(places[n] + drift, 3 + n % 2) for n in order])
+        traces = {"fluorescence": np.stack([_trace(n, number, n_frames, rng) for n in order])}
+        traces["neuropil"] = rng.normal(40, 2, traces["fluorescence"].shape).astype(np.float32)
+        traces["demixed"] = traces["fluorescence"] * np.float32(0.9)
+        traces["dff"] = traces["fluorescence"] / 100 - 1
+        traces["spikes"] = np.maximum(np.diff(traces["fluorescence"], prepend=0), 0)
+        texture = gaussian_filter(rng.random(SHAPE), 1.5)
+        image = (200 * (texture - texture.min()) / np.ptp(texture) + 300 * masks.any(axis=0)).astype(np.float32)
+        found.append(Session(f"day{number + 1}", number, TYPES[number % 3], cells[order], masks, image, traces))
+    return found
+
+
+def _blob(centre, radius):
+    y, x = np.indices(SHAPE)
+    return ((y - centre[0]) ** 2 / radius**2 + (x - centre[1]) ** 2 / (radius + 1) ** 2) <= 1
+
+
+def _trace(cell, session, n_frames, rng):
+    """Transients at times that only this cell in this session has."""
+    spikes = np.zeros(n_frames)
+    spikes[rng.choice(n_frames, 4 + cell % 3, replace=False)] = rng.uniform(60, 120)
+    decay = np.exp(-np.arange(60) / 8.0)
+    return (100 + 10 * cell + session + np.convolve(spikes, decay)[:n_frames]).astype(np.float32)
+
+
+def write_allen(folder, session, version="2.0", translation="xy_translation"):
+    """NWB 1.0 as the Allen Brain Observatory has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{501704220 + session.number}.nwb"
+    with h5py.File(path, "w") as file:
+        put = lambda name, value: file.create_dataset(name, data=value)  # noqa: E731
+        string = lambda name, value: put(name, np.bytes_(value))  # noqa: E731
+        string("nwb_version", "NWB-1.0.6")
+        string("session_start_time", f"2016-02-0{session.number + 1} 10:25:24")
+        string("general/session_id", str(501704220 + session.number))
+        string("general/experiment_container_id", str(CONTAINER))
+        string("general/session_type", session.kind)
+        string("general/specimen_name", "Cux2-CreERT2;Camk2a-tTA;Ai93-222426")
+        string("general/fov", "400x400 microns (512 x 512 pixels)")
+        put("general/generated_by", np.array([b"brain_observatory_pipeline", version.encode()]))
+        string("general/devices/2-photon microscope", "Nikon A1R. CAM2P.2 Please see the white paper")
+        string("general/subject/age", "105 days")
+        string("general/subject/sex", "male")
+        string("general/subject/genotype", "Cux2-CreERT2;Camk2a-tTA;Ai93(TITL-GCaMP6f)")
+        plane = "general/optophysiology/imaging_plane_1"
+        string(f"{plane}/location", "VISp")
+        string(f"{plane}/imaging depth", "175 microns")
+        string(f"{plane}/excitation_lambda", "910 nanometers")
+        string(f"{plane}/indicator", "GCaMP6f")
+
+        pipeline = "processing/brain_observatory_pipeline"
+        segmentation = f"{pipeline}/ImageSegmentation"
+        put(f"{segmentation}/cell_specimen_ids", session.cells.astype(np.int64))
+        put(f"{segmentation}/roi_ids", np.arange(len(session.cells)) + 9000 + 100 * session.number)
+        names = [f"roi_{roi:03d}" for roi in range(len(session.cells))]
+        put(f"{segmentation}/imaging_plane_1/roi_list", np.array(names, dtype="S"))
+        for name, mask in zip(names, session.masks, strict=True):
+            put(f"{segmentation}/imaging_plane_1/{name}/img_mask", mask.astype(np.uint8))
+        put(f"{segmentation}/imaging_plane_1/reference_images/maximum_intensity_projection_image/data", session.image)
+
+        plane = f"{pipeline}/Fluorescence/imaging_plane_1"
+        r = np.linspace(0.3, 0.8, len(session.cells))
+        put(f"{plane}/data", session.traces["fluorescence"])
+        put(f"{plane}/timestamps", session.timestamps)
+        if version >= "2.0":
+            put(f"{plane}_demixed_signal/data", session.traces["demixed"])
+            put(f"{plane}_neuropil_response/data", session.traces["neuropil"])
+            put(f"{plane}_neuropil_response/r", r)
+        else:
+            put(f"{plane}/neuropil_traces", session.traces["neuropil"])
+            put(f"{plane}/r", r)
+        put(f"{pipeline}/DfOverF/imaging_plane_1/data", session.traces["dff"])
+        put(f"{pipeline}/DfOverF/imaging_plane_1/timestamps", session.timestamps + 0.01)
+        place = f"{pipeline}/MotionCorrection/2p_image_series/{translation}"
+        moves = np.random.default_rng(session.number).integers(-4, 5, (len(session.timestamps), 2))
+        put(f"{place}/data", moves)
+        put(f"{place}/timestamps", session.timestamps)
+        put(f"{place}/feature_description", np.array([b"x_motion", b"y_motion"]))
+    return path
+
+
+def write_suite2p(folder, session, *, planes=1, combined=False, order=None):
+    """suite2p's output; the cells are dealt to the planes in turn. `order` gives each cell's place among more ROIs."""
+    for plane in range(planes):
+        mine = np.arange(plane, len(session.cells), planes)
+        place = folder / "suite2p" / f"plane{plane}"
+        _write_suite2p_plane(place, session, mine)
+    if combined:
+        _write_suite2p_plane(folder / "suite2p" / "combined", session, np.arange(len(session.cells)))
+    return folder
+
+
+def _write_suite2p_plane(place, session, rois):
+    place.mkdir(parents=True, exist_ok=True)
+    stat = np.empty(len(rois), dtype=object)
+    for n, roi in enumerate(rois):
+        y, x = np.nonzero(session.masks[roi])
+        stat[n] = {
+            "ypix": y,
+            "xpix": x,
+            "lam": np.linspace(0.1, 1, len(y), dtype=np.float32),
+            "overlap": np.arange(len(y)) < 3,
+            "med": [int(np.median(y)), int(np.median(x))],
+        }
+    ops = {
+        "Ly": SHAPE[0],
+        "Lx": SHAPE[1],
+        "fs": FRAME_RATE,
+        "yrange": [1, SHAPE[0] - 1],
+        "xrange": [2, SHAPE[1] - 2],
+        "max_proj": session.image[1:-1, 2:-2],
+        "meanImg": session.image / 2,
+        "neucoeff": 0.6,
+        "xoff": np.arange(5) - 2,
+        "yoff": np.arange(5),
+        "data_path": ["/raw"],
+    }
+    np.save(place / "stat.npy", stat, allow_pickle=True)
+    np.save(place / "ops.npy", ops, allow_pickle=True)
+    np.save(place / "F.npy", session.traces["fluorescence"][rois])
+    np.save(place / "Fneu.npy", session.traces["neuropil"][rois])
+    np.save(place / "spks.npy", session.traces["spikes"][rois])
+    np.save(place / "iscell.npy", np.ones((len(rois), 2)))
+
+
+def write_caiman(folder, session, *, dff=True, frame_rate=True):
+    """What ``CNMF.save`` writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{session.name}.hdf5"
+    weights = session.masks * np.linspace(0.5, 1, session.masks[0].size).reshape(SHAPE)
+    tails = 0.1 * weights.max(axis=(1, 2), keepdims=True) * np.roll(session.masks, 2, axis=2)
+    footprints = np.maximum(weights, tails)
+    columns = scipy.sparse.csc_matrix(np.stack([f.ravel(order="F") for f in footprints], axis=1))
+    with h5py.File(path, "w") as file:
+        for name in ("data", "indices", "indptr"):
+            file[f"estimates/A/{name}"] = getattr(columns, name)
+        file["estimates/A/shape"] = columns.shape
+        file["estimates/C"] = session.traces["demixed"]
+        file["estimates/YrA"] = session.traces["fluorescence"] - session.traces["demixed"]
+        file["estimates/S"] = session.traces["spikes"]
+        file["estimates/F_dff"] = session.traces["dff"] if dff else "NoneType"
+        file["estimates/Cn"] = session.image
+        file["dims"] = SHAPE
+        if frame_rate:
+            file["params/data/fr"] = FRAME_RATE
+    return path
+
+
+def write_nwb2(folder, session, *, masks="image", ids=True):
+    """NWB 2 with one plane; the traces of the last series are in an order of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{session.name}.nwb"
+    n = len(session.cells)
+    with h5py.File(path, "w") as file:
+        file.attrs["nwb_version"] = "2.6.0"
+        for name, value in (("identifier", f"id-{session.name}"), ("session_description", "a test")):
+            file[name] = value
+        file["session_start_time"] = f"2024-01-0{session.number + 1}T10:00:00+01:00"
+        file["general/optophysiology/plane/location"] = "VISp"
+        file["general/optophysiology/plane/indicator"] = "GCaMP6f"
+        file["general/subject/subject_id"] = "mouse 1"
+
+        table = _typed(file, "processing/ophys/ImageSegmentation/PlaneSegmentation", "PlaneSegmentation")
+        table.parent.attrs["neurodata_type"] = "ImageSegmentation"
+        table["imaging_plane"] = h5py.SoftLink("/general/optophysiology/plane")
+        table["id"] = np.arange(n) + 70
+        names = []
+        if ids:
+            table["cell_specimen_id"] = session.cells
+            names.append("cell_specimen_id")
+        if masks == "image":
+            table["image_mask"] = session.masks.astype(np.float32)
+        else:
+            pixels = [np.nonzero(mask) for mask in session.masks]
+            flat = np.zeros(sum(len(y) for y, _ in pixels), [("x", "u4"), ("y", "u4"), ("weight", "f4")])
+            flat["y"], flat["x"] = (np.concatenate([p[axis] for p in pixels]) for axis in (0, 1))
+            flat["weight"] = 0.5
+            table["pixel_mask"] = flat
+            table["pixel_mask_index"] = np.cumsum([len(y) for y, _ in pixels])
+        table.attrs["colnames"] = [*names, f"{masks}_mask"]
+
+        image = _typed(file, "processing/ophys/images", "Images").create_dataset("max_projection", data=session.image)
+        image.attrs["neurodata_type"] = "GrayscaleImage"
+
+        shuffled = np.random.default_rng(session.number).permutation(n)
+        for place, kind, around, order in (
+            ("Fluorescence/RoiResponseSeries", "fluorescence", "Fluorescence", np.arange(n)),
+            ("Fluorescence/Neuropil", "neuropil", "Fluorescence", np.arange(n)),
+            ("dff/traces", "dff", "DfOverF", shuffled),
+        ):
+            series = _typed(file, f"processing/ophys/{place}", "RoiResponseSeries")
+            series.parent.attrs["neurodata_type"] = around
+            series["data"] = session.traces[kind][order].T
+            series["rois"] = order
+            series["rois"].attrs["table"] = table.ref
+            if kind == "dff":
+                series["timestamps"] = session.timestamps + 0.5
+            else:
+                start = series.create_dataset("starting_time", data=2.0)
+                start.attrs["rate"] = FRAME_RATE
+    return path
+
+
+def _typed(file, name, kind):
+    group = file.create_group(name)
+    group.attrs["neurodata_type"] = kind
+    return group
+
+
+def write_recording(folder, session, *, labels=True, frame_rate=True):
+    """A compensated recording in which each cell's pixels have its trace, with ROIs drawn on it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n_frames = session.traces["fluorescence"].shape[1]
+    movie = np.full((n_frames, *SHAPE), 7, np.float32)
+    for mask, trace in zip(session.masks, session.traces["fluorescence"], strict=True):
+        movie[:, mask] = trace[:, np.newaxis]
+    with h5py.File(folder / "compensated.hdf5", "w") as file:
+        file["ch1"] = movie
+    np.save(folder / "temporal_average.npy", movie.mean(axis=0, dtype=np.float64))
+    rois = {"masks": session.masks.astype(np.float32)}
+    if labels:
+        rois = {"labels": sum((n + 1) * 10 * mask.astype(np.int32) for n, mask in enumerate(session.masks))}
+    np.savez(folder / "rois.npz", **rois, **({"frame_rate_hz": FRAME_RATE} if frame_rate else {}))
+    return folder

@@ -1,0 +1,169 @@
+"""AllenSDK itself reads the simulated files, and finds in them what this package finds; pynwb's files are read as well.
+
+AllenSDK may not be used commercially and is no dependency. It is asked in an environment of its own, Python 3.10 with
+``pip install allensdk "statsmodels<0.14" "setuptools<81" "hdmf<4"``, which brings pynwb; the environment
+variable PYFLOW_ALLENSDK_PYTHON names the interpreter.
+"""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from units import simulated
+
+from pyflow.units.sessions import open_sessions
+
+_PYTHON = os.environ.get("PYFLOW_ALLENSDK_PYTHON")
+
+pytestmark = pytest.mark.skipif(
+    not _PYTHON,
+    reason="ALLENSDK NOT COMPARED: set PYFLOW_ALLENSDK_PYTHON to a Python that has it (see this file's first lines)",
+)
+
+_ASK = """
+import json, sys
+import numpy as np
+from allensdk.core.brain_observatory_nwb_data_set import BrainObservatoryNwbDataSet
+
+out, asked = sys.argv[1], json.loads(sys.argv[2])
+found = {}
+for name, (path, cells) in asked.items():
+    data = BrainObservatoryNwbDataSet(path)
+    found[name + "/cell_specimen_ids"] = data.get_cell_specimen_ids()
+    found[name + "/roi_ids"] = data.get_roi_ids()
+    found[name + "/indices"] = data.get_cell_specimen_indices(cells)
+    found[name + "/max_projection"] = data.get_max_projection()
+    found[name + "/all_masks"] = data.get_roi_mask_array()
+    found[name + "/masks"] = data.get_roi_mask_array(cells)
+    found[name + "/planes"] = np.stack([mask.get_mask_plane() for mask in data.get_roi_mask(cells)])
+    kinds = {"fluorescence": data.get_fluorescence_traces, "neuropil": data.get_neuropil_traces,
+             "corrected": data.get_corrected_fluorescence_traces, "dff": data.get_dff_traces}
+    if data.get_metadata()["pipeline_version"] >= "2.0":
+        kinds["demixed"] = data.get_demixed_traces
+    for kind, get in kinds.items():
+        found[name + "/times/" + kind], found[name + "/" + kind] = get()
+        # h5py refuses indices that are not increasing, and so does AllenSDK
+        found[name + "/some/" + kind] = np.concatenate([get([cell])[1] for cell in cells])
+    motion = data.get_motion_correction()
+    found[name + "/motion"] = motion.to_numpy()
+    found[name + "/motion_columns"] = np.array(list(motion))
+    found[name + "/metadata"] = np.array(json.dumps(data.get_metadata(), default=lambda value: value.isoformat()))
+np.savez(out, **found)
+"""
+
+
+_WRITE = """
+import sys
+from datetime import datetime, timezone
+import numpy as np
+from pynwb import NWBFile, NWBHDF5IO
+from pynwb.base import Images
+from pynwb.image import GrayscaleImage
+from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
+
+path, data, how = sys.argv[1:]
+data = np.load(data)
+file = NWBFile("a test", "id-1", datetime(2024, 1, 1, 10, tzinfo=timezone.utc), session_id="7")
+device = file.create_device("microscope")
+channel = OpticalChannel("channel", "green", 520.0)
+plane = file.create_imaging_plane("plane", channel, "an image", device, 910.0, "GCaMP6f", "VISp", imaging_rate=10.0)
+ophys = file.create_processing_module("ophys", "results")
+ophys.add(Images("images", images=[GrayscaleImage("max_projection", data["image"])]))
+segmentation = ImageSegmentation()
+ophys.add(segmentation)
+table = segmentation.create_plane_segmentation("cells", plane, "rois")
+table.add_column("cell_specimen_id", "who is who")
+for cell, mask in zip(data["cells"], data["masks"]):
+    y, x = np.nonzero(mask)
+    pixels = [(int(a), int(b), 1.0) for a, b in zip(x, y)]
+    mask = {"image_mask": mask.astype(np.float32)} if how == "image" else {"pixel_mask": pixels}
+    table.add_roi(cell_specimen_id=int(cell), **mask)
+everything = table.create_roi_table_region("all", region=list(range(len(data["cells"]))))
+some = table.create_roi_table_region("two", region=[3, 1])
+ophys.add(Fluorescence(roi_response_series=[
+    RoiResponseSeries("RoiResponseSeries", data["fluorescence"].T, "a.u.", everything, rate=10.0, starting_time=1.0)]))
+ophys.add(DfOverF(roi_response_series=[
+    RoiResponseSeries("traces", data["dff"][[3, 1]].T, "1", some, timestamps=data["times"])]))
+with NWBHDF5IO(path, "w") as io:
+    io.write(file)
+"""
+
+
+@pytest.mark.parametrize("how", ["image", "pixel"])
+def test_files_that_pynwb_writes(tmp_path, how):
+    day = simulated.sessions()[0]
+    arrays = {"cells": day.cells, "masks": day.masks, "image": day.image, "times": day.timestamps + 3}
+    np.savez(tmp_path / "data.npz", **arrays, **{kind: day.traces[kind] for kind in ("fluorescence", "dff")})
+    command = [_PYTHON, "-W", "ignore", "-c", _WRITE, str(tmp_path / "a.nwb"), str(tmp_path / "data.npz"), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ours = open_sessions(tmp_path).get_ophys_experiment_data("a")
+    np.testing.assert_array_equal(ours.get_cell_specimen_ids(), day.cells)
+    np.testing.assert_array_equal(ours.get_roi_mask_array(), day.masks)
+    np.testing.assert_array_equal(ours.get_max_projection(), day.image)
+    times, traces = ours.get_fluorescence_traces(day.cells[[2, 0]])
+    np.testing.assert_array_equal(traces, day.traces["fluorescence"][[2, 0]])
+    np.testing.assert_allclose(times, day.timestamps + 1)
+    times, traces = ours.get_dff_traces(day.cells[[1, 3, 1]])
+    np.testing.assert_array_equal(traces, day.traces["dff"][[1, 3, 1]])
+    np.testing.assert_allclose(times, day.timestamps + 3)
+    found = ours.get_metadata()
+    assert (found["identifier"], found["session_id"], found["targeted_structure"]) == ("id-1", "7", "VISp")
+    assert found["excitation_lambda"] == 910.0
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The simulated sessions, what AllenSDK finds in them, and what we find."""
+    folder = tmp_path_factory.mktemp("allen")
+    days = simulated.sessions()
+    asked = {}
+    for day, version, name in zip(
+        days, ("2.0", "1.0", "3.0"), ("xy_translation", "xy_translations", "xy_translation"), strict=True
+    ):
+        day.path = simulated.write_allen(folder, day, version, name)
+        asked[day.name] = (str(day.path), day.cells[[4, 0, 0, 2]].tolist())
+    out = folder / "found.npz"
+    done = subprocess.run(
+        [_PYTHON, "-W", "ignore", "-c", _ASK, str(out), json.dumps(asked)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(out) as file:
+        theirs = dict(file)
+    return days, asked, theirs, open_sessions(folder)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_allensdk_finds_the_same(both, number):
+    days, asked, theirs, sessions = both
+    name = days[number].name
+    cells = asked[name][1]
+    ours = sessions.get_ophys_experiment_data(501704220 + number)
+    same = lambda key, value: np.testing.assert_array_equal(value, theirs[f"{name}/{key}"], err_msg=key)  # noqa: E731
+    same("cell_specimen_ids", ours.get_cell_specimen_ids())
+    same("roi_ids", ours.get_roi_ids())
+    same("indices", ours.get_cell_specimen_indices(cells))
+    same("max_projection", ours.get_max_projection())
+    same("all_masks", ours.get_roi_mask_array())
+    same("masks", ours.get_roi_mask_array(cells))
+    same("planes", np.stack([mask.get_mask_plane() for mask in ours.get_roi_mask(cells)]))
+    kinds = [key.split("/")[2] for key in theirs if key.startswith(f"{name}/times/")]
+    assert set(kinds) >= {"fluorescence", "neuropil", "corrected", "dff"}
+    for kind in kinds:
+        times, traces = ours.get_traces(kind)
+        same(f"times/{kind}", times)
+        same(kind, traces)
+        same(f"some/{kind}", ours.get_traces(kind, cells)[1])
+    motion = ours.get_motion_correction()
+    same("motion", motion.to_numpy())
+    same("motion_columns", list(motion))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_allensdk_finds_the_same_metadata(both, number):
+    days, _, theirs, sessions = both
+    ours = sessions.get_ophys_experiment_data(501704220 + number).get_metadata()
+    ours["session_start_time"] = ours["session_start_time"].isoformat()
+    assert ours == json.loads(str(theirs[f"{days[number].name}/metadata"]))

@@ -1,0 +1,313 @@
+"""The command pyflow-units."""
+
+import json
+import logging
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import savemat
+from units import kavli, simulated
+
+from pyflow.units import UnitStore, read_any
+from pyflow.units.cli import main
+from pyflow.units.recognise import UnrecognisedError
+
+MORNING, NOON = kavli.SESSIONS
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of one's own, wide lines, and the log handlers as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    logger = logging.getLogger("pyflow")
+    handlers = logger.handlers
+    yield tmp_path
+    logger.handlers = handlers
+
+
+@pytest.fixture
+def imported(folder, capsys):
+    kavli.save(folder / "cells.xlsx")
+    assert main(["import", "cells.xlsx"]) == 0
+    capsys.readouterr()
+    return folder / "units.sqlite"
+
+
+def answer(capsys, *arguments, code=0):
+    """What a command prints as JSON."""
+    assert main([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_import_says_what_came_in(folder, capsys):
+    kavli.save(folder / "cells.xlsx")
+    assert main(["import", "cells.xlsx"]) == 0
+    out = capsys.readouterr().out
+    assert "80 units in 2 sessions" in out
+    assert "cells: 62 of them are followed; they are 39 cells" in out
+    assert [line.split()[:4] for line in out.splitlines() if line.startswith("  in")] == [
+        ["in", "1", "session", "16"],
+        ["in", "2", "sessions", "23"],
+    ]
+
+
+def test_import_again_replaces(imported, folder, capsys):
+    def swap(sheet):
+        sheet["K6"], sheet["K7"] = 2, 1
+        for row in range(6, 90):
+            sheet.cell(row, 10).value = None
+
+    assert answer(capsys, "import", "cells.xlsx")["replaced"] == []
+    kavli.save(folder / "again.xlsx", swap)
+    assert main(["import", "again.xlsx", "--name", "cells"]) == 0
+    assert "pyflow-units compare 'cells (replaced 1)' 'cells'" in capsys.readouterr().out
+    assert answer(capsys, "compare", "cells (replaced 1)", "cells")["counts"] == {
+        **{"shared": 21, "added": 2, "lost": 2, "conflicting": 4}
+    }
+    assert main(["import", "again.xlsx", "--author", "Ada"]) == 0
+    assert "to make it so: pyflow-units use 'again'" in capsys.readouterr().out
+    assert answer(capsys, "use", "again") == {"current": "again"}
+    assert [change["author"] for change in answer(capsys, "history")][-2] == "Ada"
+
+
+def test_a_refused_import_leaves_no_store_behind(folder, capsys):
+    kavli.save(folder / "cells.xlsx", lambda sheet: sheet.cell(7, 11, 1))
+    assert main(["import", "cells.xlsx"]) == 1
+    error = capsys.readouterr().err
+    assert "rows 6 and 7" in error
+    assert not (folder / "units.sqlite").exists()
+
+
+def test_a_refused_import_leaves_the_store_as_it_was(imported, folder, capsys):
+    before = imported.read_bytes()
+    kavli.save(folder / "broken.xlsx", lambda sheet: sheet.cell(7, 11, 1))
+    assert main(["import", "broken.xlsx"]) == 1
+    assert imported.read_bytes() == before
+
+
+def test_show(imported, capsys):
+    for name in ("20", f"{MORNING}/3/1", f"{NOON}/3/1"):
+        assert main(["show", name]) == 0
+        out = capsys.readouterr().out
+        assert "Unit 20; cells" in out
+        assert out.count("│ 3     │ 1    │") == 2
+    found = answer(capsys, "show", "20")
+    assert [(m["session"], m["group"], m["unit"]) for m in found["members"]] == [(MORNING, "3", "1"), (NOON, "3", "1")]
+    assert answer(capsys, "show", found["global_id"]) == found
+    for name, message in (
+        ("40", "link set 'cells' has no unit '40'"),
+        (f"{MORNING}/1/11", f"{MORNING}/1/11 is not followed"),
+        (f"{MORNING}/1/99", "has no unit '99'"),
+    ):
+        assert main(["show", name]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_link_unlink_lock_undo(imported, capsys):
+    a, b = f"{MORNING}/1/11", f"{NOON}/1/12"
+    before = answer(capsys, "stats")
+    assert main(["link", a, b]) == 0
+    out = capsys.readouterr().out
+    assert f"{a} and {b} are one cell: unit 31" in out  # what b was already
+    assert [pin["kind"] for pin in answer(capsys, "show", "31")["pins"]] == ["link"]
+    assert main(["link", "--lock", "31"]) == 0
+    assert main(["link", "--unlink", a, b]) == 1
+    assert "is locked" in capsys.readouterr().err
+    assert main(["link", "--unlock", "31"]) == 0
+    assert main(["link", "--unlink", a]) == 0
+    assert "is none of the cells it was linked with" in capsys.readouterr().out
+    assert answer(capsys, "stats")["followed"] == before["followed"]
+    for what in ("unlink", "unlock", "lock", "link"):
+        assert answer(capsys, "undo")["undone"].split()[0] == what
+    assert answer(capsys, "stats") == before
+    assert main(["history"]) == 0
+    assert capsys.readouterr().out.count("undo") >= 4
+
+
+def test_names_with_slashes(folder, capsys):
+    units = pd.DataFrame({"session": ["a/b", "a/c"], "unit": "1", "identity": ["x", "x"], "group": "p/0"})
+    units.to_csv("ids.csv", index=False)
+    columns = [f"{key}={key}" for key in ("session", "unit", "identity", "group")]
+    assert main(["import", "ids.csv", *(word for column in columns for word in ("--column", column))]) == 0
+    capsys.readouterr()
+    assert answer(capsys, "show", "a/c/p/0/1")["label"] == "x"
+
+
+def test_compare(imported, capsys):
+    assert main(["import", "cells.xlsx", "--name", "same"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "cells", "same"]) == 0
+    out = capsys.readouterr().out
+    assert "│ shared      │    23 │" in out
+    assert "Conflicting links" not in out
+    main(["link", f"{MORNING}/1/11", f"{NOON}/4/13", "--link-set", "same"])
+    capsys.readouterr()
+    assert main(["compare", "cells", "same"]) == 0
+    out = capsys.readouterr().out
+    assert "Added links" in out
+    assert f"│ {MORNING}/1/11 │ {NOON}/4/13 │" in out
+    assert main(["compare", "cells", "third"]) == 1
+    assert "no link set 'third'; it holds 'cells', 'same'" in capsys.readouterr().err
+
+
+def test_check(imported, capsys):
+    assert main(["check"]) == 0
+    assert "all is well" in capsys.readouterr().out
+    main(["link", f"{MORNING}/1/11", f"{NOON}/1/11"])
+    main(["import", "cells.xlsx", "--name", "again"])
+    capsys.readouterr()
+    assert main(["check"]) == 1
+    assert f"link set 'again' separates {MORNING}/1/11 and {NOON}/1/11, pinned as link" in capsys.readouterr().out
+    assert len(answer(capsys, "check", code=1)["findings"]) == 1
+
+
+def test_stats(imported, capsys):
+    assert main(["stats"]) == 0
+    out = capsys.readouterr().out
+    assert "│ *" in out
+    assert f"│ {NOON} │ 2019-09-24 │    43 │" in out
+    found = answer(capsys, "stats")
+    assert found["by_sessions"] == {"1": 16, "2": 23}
+    assert [session["n_units"] for session in found["session"]] == [37, 43]
+
+
+def test_export_and_back(imported, folder, capsys):
+    for suffix in ("xlsx", "csv", "npz", "mat"):
+        assert answer(capsys, "export", f"out.{suffix}") == {"path": f"out.{suffix}"}
+    assert main(["export", "out.doc"]) == 1
+    assert main(["import", "out.xlsx", "--store", "again.sqlite"]) == 0
+    with UnitStore.open(imported) as a, UnitStore.open("again.sqlite") as b:
+        identities = (store.tables()["multi_sess_unit"] for store in (a, b))
+        pd.testing.assert_frame_equal(*(frame.drop(columns="multi_sess_unit_id") for frame in identities))
+
+
+def test_plot(imported, folder, capsys):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib (extra: plot)")
+    assert answer(capsys, "plot", "presence") == {"path": "presence.png"}
+    assert (folder / "presence.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["plot", "presence", "--out", "presence.nothing"]) == 1
+    assert main(["plot", "99"]) == 1
+    assert "has no unit '99'" in capsys.readouterr().err
+
+
+def test_plot_of_units_with_data(folder, capsys):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib (extra: plot)")
+    days = simulated.sessions()
+    cells = sorted(set().union(*(day.cells for day in days)))
+    rows = [[day.row(cell) if cell in day.cells else np.nan for day in days] for cell in cells]
+    np.save("assignments.npy", np.array(rows, dtype=float))
+    words = ["import", "assignments.npy"]
+    for day in days:
+        words += ["--session", day.name, "--source", str(simulated.write_nwb2(folder, day))]
+    assert main([*words[:-2], "--json"]) == 2
+    assert "2 sources for 3 sessions" in capsys.readouterr().err
+    assert answer(capsys, *words)["multi_sess_units"] == len(cells)
+    for what, path in (("1", "unit_1.png"), ("gallery", "gallery.png")):
+        assert answer(capsys, "plot", what) == {"path": path}
+        assert (folder / path).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["import", "units.txt"], "units.txt: a .txt, expected one of .xlsx, .ods"),
+        (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy"),
+        (["import", "units.txt", "empty"], "units.txt: expected a folder with cluster_group.tsv or iscell.npy"),
+        (["import", "cells.mat"], "cells.mat: does not name its sessions"),
+        (["link", "a/1"], "expected 2 units, found 1"),
+        (["link", "a", "b"], "'a': expected session/unit or session/group/unit"),
+        (["link", "--lock", "1", "2"], "expected 1 unit, found 2"),
+    ],
+)
+def test_wrong_usage(folder, capsys, words, message):
+    (folder / "units.txt").touch()
+    (folder / "cells.mat").touch()
+    (folder / "empty").mkdir()
+    with UnitStore.open("units.sqlite"):
+        pass
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["import"], ["import", "x", "--span", "a=1"], ["import", "x", "--column", "unit"], ["show"], ["draw"]]
+)
+def test_words_that_are_no_command(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "usage: pyflow-units" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["show", "1"], ["stats"], ["check"], ["export", "x.csv"], ["compare", "a", "b"], ["undo"], ["history"]]
+)
+def test_asking_makes_no_store(folder, capsys, words):
+    assert main(words) == 1
+    assert "units.sqlite: no such unit store" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+# What `import` recognises
+
+
+def write_phy(folder, ids):
+    folder.mkdir()
+    lines = ["cluster_id\tgroup", *(f"{i}\tgood" for i in ids), "99\tnoise"]
+    (folder / "cluster_group.tsv").write_text("\n".join(lines))
+    return folder
+
+
+def test_folders_of_phy(folder):
+    for day, ids in (("Mon", (1, 2)), ("Tue", (2, 3))):
+        write_phy(folder / day, ids)
+    table = read_any(["Mon", "Tue"])
+    assert table.units[["session", "unit"]].to_numpy().tolist() == [
+        *(["Mon", "1"], ["Mon", "2"], ["Tue", "2"], ["Tue", "3"])
+    ]
+    assert read_any(["Mon", "Tue"], sessions=["a", "b"], name="n").sessions["name"].tolist() == ["a", "b"]
+    assert read_any(["Mon"]).units["unit"].tolist() == ["1", "2"]
+    with pytest.raises(UnrecognisedError, match="3 session names for 2 folders"):
+        read_any(["Mon", "Tue"], sessions=["a", "b", "c"])
+
+
+def test_a_folder_with_spans(folder, capsys):
+    write_phy(folder / "joined", (1, 2))
+    np.save("joined/spike_times.npy", [1, 5, 11, 15])
+    np.save("joined/spike_clusters.npy", [1, 2, 1, 99])
+    assert main(["import", "joined", "--span", "Mon=0:10", "--span", "Tue=10:20"]) == 0
+    capsys.readouterr()
+    assert [m["session"] for m in answer(capsys, "show", "1")["members"]] == ["Mon", "Tue"]
+    assert [m["session"] for m in answer(capsys, "show", "2")["members"]] == ["Mon"]
+
+
+def test_folders_of_suite2p_are_called_after_the_recording(folder):
+    for day in ("Mon", "Tue"):
+        plane = folder / day / "suite2p" / "plane0"
+        plane.mkdir(parents=True)
+        np.save(plane / "iscell.npy", np.array([[1, 0.9], [0, 0.1]]))
+    table = read_any(["Mon/suite2p/plane0", "Tue/suite2p/plane0"])
+    assert table.sessions["name"].tolist() == ["Mon", "Tue"]
+    assert table.followed["unit"].tolist() == ["0", "0"]
+    with pytest.raises(UnrecognisedError, match="two folders are called 'Mon'"):
+        read_any(["Mon/suite2p/plane0", "Mon/suite2p/plane0"])
+    write_phy(folder / "Wed", (1,))
+    with pytest.raises(UnrecognisedError, match=r"Wed: another kind of folder than Mon.suite2p.plane0"):
+        read_any(["Mon/suite2p/plane0", "Wed"])
+
+
+def test_results_of_matchers(folder):
+    index = np.array([[1, 2], [2, 0]])
+    savemat("cellreg.mat", {"cell_registered_struct": {"cell_to_index_map": index.astype(float)}})
+    with h5py.File("cellreg73.mat", "w") as file:
+        file["cell_registered_struct/cell_to_index_map"] = index.T.astype(float)
+    np.save("assignments.npy", np.where(index, index - 1.0, np.nan))
+    (folder / "roicat.json").write_text(json.dumps({"labels_bySession": [[0, 1], [-1, 0]]}))
+    for name in ("cellreg.mat", "cellreg73.mat", "assignments.npy", "roicat.json"):
+        table = read_any([name], sessions=["Mon", "Tue"], name="claim")
+        with UnitStore.open(f"{name}.sqlite") as store:
+            store.import_table(table)
+            found = store.members(store.present_in(2)[0], link_set="claim")
+        assert found[["session", "unit"]].to_numpy().tolist() == [["Mon", "0"], ["Tue", "1"]], name

@@ -1,0 +1,182 @@
+"""Several sessions clustered as one, and ids kept the same by hand."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyflow.units import UnitStore
+from pyflow.units.clusterings import (
+    clustering_table,
+    consistent_ids,
+    read_clustering,
+    read_id_table,
+    read_phy_ids,
+    read_suite2p_ids,
+    split_spikes,
+)
+from pyflow.units.table import TableError
+
+SPANS = {"morning": (0, 1000), "noon": (1000, 1800), "evening": (2000, 3000)}
+
+
+def keys(table):
+    return [tuple(row) for row in table.units[["session", "unit", "identity"]].to_numpy()]
+
+
+def write_phy(folder, spikes, groups=None, labels=None):
+    """A phy folder; spikes: (time, cluster) pairs."""
+    folder.mkdir(parents=True)
+    times, clusters = np.array(sorted(spikes)).T
+    np.save(folder / "spike_times.npy", times.astype(np.uint64)[:, None])
+    np.save(folder / "spike_clusters.npy", clusters.astype(np.int32))
+    for name, column, verdicts in (("cluster_group.tsv", "group", groups), ("cluster_KSLabel.tsv", "KSLabel", labels)):
+        if verdicts:
+            rows = "".join(f"{cluster}\t{verdict}\n" for cluster, verdict in verdicts.items())
+            (folder / name).write_text(f"cluster_id\t{column}\n{rows}")
+    return folder
+
+
+SPIKES = [(0, 7), (999, 7), (1000, 7), (5, 12), (2999, 12), (1500, 3), (1799, 9), (2000, 9)]
+
+
+def test_kilosort_folder_with_session_spans(tmp_path):
+    folder = write_phy(tmp_path / "merged", SPIKES, {7: "good", 12: "mua", 3: "noise"}, {9: "good", 7: "mua"})
+    sessions = pd.DataFrame({"name": list(SPANS), "start_time": ["2024-01-01T08:00", "2024-01-01T12:00", ""]})
+    table = read_clustering(
+        folder,
+        SPANS,
+        author="ab",
+        created="2024-02-01",
+        sessions=sessions,
+        parameters={"location": "/rig", "notes": ""},
+    )
+    assert keys(table) == [
+        *[("morning", "7", "7"), ("morning", "12", "12"), ("noon", "7", "7"), ("noon", "9", "9")],
+        *[("evening", "9", "9"), ("evening", "12", "12")],
+    ]
+    assert table.units["n_spikes"].tolist() == [2, 1, 1, 1, 1, 1]
+    assert table.units["quality"].tolist() == ["good", "mua", "good", "good", "good", "mua"]
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(table)
+        link_set = store.tables()["link_set"].iloc[0]
+        assert store.present_in(2).tolist() == [7, 9, 12]
+        assert store.members(12)["session"].tolist() == ["evening", "morning"]
+    assert (link_set["name"], link_set["author"], link_set["created"]) == ("merged", "ab", "2024-02-01")
+    assert '"spans": {"morning": [0, 1000]' in link_set["parameters"]
+    assert '"location": "/rig"' in link_set["parameters"]
+
+
+def test_spikes_between_the_sessions_are_reported(tmp_path, caplog):
+    folder = write_phy(tmp_path / "merged", [*SPIKES, (1800, 7), (1999, 7), (5000, 8)])
+    with caplog.at_level(logging.WARNING):
+        table = read_clustering(folder, SPANS, group_name="all days")
+    assert "3 of 11 spikes are in no session's span" in caplog.text
+    assert "8" not in set(table.units["unit"])
+    assert "quality" not in table.units
+    assert table.name == "all days"
+
+
+def test_arrays_of_spikes_per_session():
+    table = clustering_table({"a": [5, 5, 0], "b": np.array([5]), "c": []}, group_name="g", probe="ProbeA")
+    assert keys(table) == [("a", "0", "0"), ("a", "5", "5"), ("b", "5", "5")]
+    assert set(table.units["group"]) == {"ProbeA"}
+    assert table.sessions["name"].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("times", "clusters", "spans", "says"),
+    [
+        ([1, 2], [0], {"a": (0, 5)}, "2 spike times, but 1 clusters"),
+        ([1], [0], {"a": (5, 5)}, "span of session 'a' ends at 5, before it starts at 5"),
+        ([1], [0], {"b": (4, 9), "a": (0, 5)}, "span of session 'b' starts at 4, before 'a' ends at 5"),
+    ],
+)
+def test_spans_that_make_no_sense(times, clusters, spans, says):
+    with pytest.raises(ValueError, match=says):
+        split_spikes(times, clusters, spans)
+
+
+def test_clusterings_that_are_refused(tmp_path):
+    with pytest.raises(TableError, match="has 65 characters, not 1 to 64"):
+        clustering_table({"a": [1]}, group_name="x" * 65)
+    with pytest.raises(TableError, match="has 0 characters"):
+        clustering_table({"a": [1]}, group_name="")
+    with pytest.raises(TableError, match="no units: 1 clusters, all of them noise"):
+        clustering_table({"a": [1, 1]}, group_name="g", quality={1: "noise"})
+    folder = write_phy(tmp_path / "merged", SPIKES)
+    with pytest.raises(TableError, match=r"merged: span of session 'b' starts"):
+        read_clustering(folder, {"a": (0, 9), "b": (8, 12)})
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n1\tgood\nx\tmua\n")
+    with pytest.raises(TableError, match=r"cluster_group.tsv, row 3, column 'cluster_id': 'x' is no cluster"):
+        read_clustering(folder, SPANS)
+    (folder / "cluster_group.tsv").write_text("id\tgroup\n1\tgood\n")
+    with pytest.raises(TableError, match="no column 'cluster_id'; found 'id', 'group'"):
+        read_clustering(folder, SPANS)
+    (folder / "spike_times.npy").unlink()
+    with pytest.raises(FileNotFoundError):
+        read_clustering(folder, SPANS)
+
+
+# Ids kept by hand
+
+
+def test_the_same_id_is_the_same_unit(tmp_path):
+    table = consistent_ids({"Mo": [1, "00012"], "Tu": [], "We": ["00012", 3]}, name="by hand", group="1")
+    assert keys(table) == [("Mo", "1", "1"), ("Mo", "00012", "00012"), ("We", "00012", "00012"), ("We", "3", "3")]
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(table)
+        assert store.members("00012")["session"].tolist() == ["Mo", "We"]
+    with pytest.raises(TableError, match=r"rows 0 and 1, column 'unit'.*'4' is listed twice"):
+        consistent_ids({"Mo": [4, "4"]}, name="by hand")
+
+
+def test_phy_folders(tmp_path):
+    one = write_phy(tmp_path / "d1", SPIKES, {7: "good", 12: "mua", 3: "noise"}, {3: "good", 5: "mua"})
+    two = write_phy(tmp_path / "d2", SPIKES, {7: "noise", 12: "good"})
+    table = read_phy_ids({"d1": one, "d2": two}, name="curated")
+    assert keys(table) == [("d1", "5", "5"), ("d1", "7", "7"), ("d1", "12", "12"), ("d2", "12", "12")]
+    assert table.units["quality"].tolist() == ["mua", "good", "mua", "good"]
+    assert table.sessions["source"].tolist() == [str(one), str(two)]
+    with pytest.raises(FileNotFoundError, match=r"cluster_group\.tsv"):
+        read_phy_ids({"d3": tmp_path}, name="curated")
+
+
+def test_suite2p_folders(tmp_path):
+    cells = {"d1": [1, 0, 1], "d2": [1, 1, 0]}
+    for day, is_cell in cells.items():
+        (tmp_path / day).mkdir()
+        np.save(tmp_path / day / "iscell.npy", np.stack([is_cell, [0.9, 0.5, 0.1]], axis=1))
+    folders = {day: tmp_path / day for day in cells}
+    table = read_suite2p_ids(folders, name="same ROIs", group="plane0")
+    assert keys(table.__class__(table.followed, name="n", origin="o")) == [
+        *[("d1", "0", "0"), ("d1", "2", "2"), ("d2", "0", "0"), ("d2", "1", "1")],
+    ]
+    assert len(table.units) == 6
+    assert table.units["original_index"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert table.sessions["kind"].tolist() == ["suite2p"] * 2
+    np.save(tmp_path / "d2" / "iscell.npy", np.ones((4, 2)))
+    with pytest.raises(TableError, match=r"iscell.npy: 4 ROIs, but session 'd1' has 3"):
+        read_suite2p_ids(folders, name="same ROIs")
+    np.save(tmp_path / "d2" / "iscell.npy", np.ones(3))
+    with pytest.raises(TableError, match="but iscell has two columns"):
+        read_suite2p_ids(folders, name="same ROIs")
+
+
+def test_tables(tmp_path):
+    (tmp_path / "ids.csv").write_text("day,shank,id,note\nMo,0,00012,good\nMo,1,00012,\nTu,1,00012,1E5\n")
+    table = read_id_table(tmp_path / "ids.csv", session="day", unit="id", group="shank")
+    assert keys(table) == [("Mo", "00012", "0/00012"), ("Mo", "00012", "1/00012"), ("Tu", "00012", "1/00012")]
+    assert table.units["note"].tolist()[::2] == ["good", "1E5"]
+    assert table.name == "ids"
+    with pytest.raises(TableError, match="rows 2 and 3, column 'id': day 'Mo', group '', id '00012' is listed twice"):
+        read_id_table(tmp_path / "ids.csv", session="day", unit="id")
+    with pytest.raises(TableError, match="no column 'session'; found 'day'"):
+        read_id_table(tmp_path / "ids.csv")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(TableError, match=r"empty.csv, row 1: no column 'session'; found an empty file"):
+        read_id_table(tmp_path / "empty.csv")
+    (tmp_path / "gap.tsv").write_text("session\tunit\nMo\t1\n\t2\n")
+    with pytest.raises(TableError, match=r"gap.tsv, row 3, column 'session': .* is no session name"):
+        read_id_table(tmp_path / "gap.tsv")

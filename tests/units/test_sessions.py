@@ -1,0 +1,507 @@
+"""The right cell in every session, whatever wrote the files."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from units import simulated
+
+from pyflow.units.nwb import write_nwb_columns
+from pyflow.units.sessions import BrainObservatoryCache, masks_of, open_sessions, traces_of
+from pyflow.units.sources import SourceError
+from pyflow.units.sources.dff import dff
+from pyflow.units.store import UnitStore
+from pyflow.units.table import UnitTable
+
+# Runs against BrainObservatoryCache of either package: what changes is where it is imported from.
+NOTEBOOK = """
+boc = BrainObservatoryCache(manifest_file=manifest)
+id_a = boc.get_ophys_experiments(cell_specimen_ids=[cell_specimen_id], session_types=['three_session_A'])[0]['id']
+id_b = boc.get_ophys_experiments(cell_specimen_ids=[cell_specimen_id], session_types=['three_session_B'])[0]['id']
+id_c = boc.get_ophys_experiments(cell_specimen_ids=[cell_specimen_id], session_types=['three_session_C'])[0]['id']
+data_set_a = boc.get_ophys_experiment_data(id_a)
+data_set_b = boc.get_ophys_experiment_data(id_b)
+data_set_c = boc.get_ophys_experiment_data(id_c)
+index_a = data_set_a.get_cell_specimen_indices([cell_specimen_id])
+index_b = data_set_b.get_cell_specimen_indices([cell_specimen_id])
+index_c = data_set_c.get_cell_specimen_indices([cell_specimen_id])
+projections = [data_set.get_max_projection() for data_set in (data_set_a, data_set_b, data_set_c)]
+masks = [
+    data_set_a.get_roi_mask_array()[index_a, :, :][0],
+    data_set_b.get_roi_mask_array()[index_b, :, :][0],
+    data_set_c.get_roi_mask_array()[index_c, :, :][0],
+]
+planes = [data_set.get_roi_mask([cell_specimen_id])[0].get_mask_plane()
+          for data_set in (data_set_a, data_set_b, data_set_c)]
+_, dff_a = data_set_a.get_dff_traces()
+_, dff_b = data_set_b.get_dff_traces()
+time, dff_c = data_set_c.get_dff_traces()
+traces = [dff_a[index_a[0]], dff_b[index_b[0]], dff_c[index_c[0]]]
+chosen = [data_set.get_dff_traces(cell_specimen_ids=[cell_specimen_id])[1][0]
+          for data_set in (data_set_a, data_set_b, data_set_c)]
+"""
+
+
+@pytest.fixture
+def days():
+    return simulated.sessions()
+
+
+def common(days):
+    """Cells that are there on all days."""
+    return sorted(set.intersection(*(set(day.cells.tolist()) for day in days)))
+
+
+def link(folder, days, *, planes=1, group=lambda place: "", kind="suite2p", source=str, skip=()):
+    """A store in `folder` that knows who is who; units are named by their place among their plane's ROIs."""
+    rows = [
+        {
+            "session": day.name,
+            "group": group(place % planes),
+            "unit": str(place // planes),
+            "original_index": place // planes,
+            "identity": str(cell),
+        }
+        for day in days
+        for place, cell in enumerate(day.cells.tolist())
+        if cell not in skip
+    ]
+    sessions = pd.DataFrame(
+        {
+            "name": [day.name for day in days],
+            "start_time": [f"2024-01-0{day.number + 1}T10:00:00" for day in days],
+            "source": [source(day.path) if day.path else "" for day in days],
+            "kind": kind,
+            "session_type": [day.kind for day in days],
+            "experiment_container_id": simulated.CONTAINER,
+        }
+    )
+    store = UnitStore.open(folder / "units.sqlite")
+    store.import_table(UnitTable(pd.DataFrame(rows), name="by hand", origin="test", sessions=sessions))
+    return store
+
+
+def number_of(store, cell):
+    members = store.members()
+    return int(members.loc[members["label"] == str(cell), "number"].iloc[0])
+
+
+@pytest.fixture
+def allen(tmp_path, days):
+    for day in days:
+        day.path = simulated.write_allen(tmp_path / "allen" / "ophys_experiment_data", day)
+    return tmp_path / "allen", days
+
+
+@pytest.fixture
+def suite2p(tmp_path, days):
+    for day in days:
+        day.path = simulated.write_suite2p(tmp_path / day.name, day)
+    with link(tmp_path, days) as store:
+        yield store, days
+
+
+def test_the_notebook_on_allen_files(allen):
+    folder, days = allen
+    for cell in common(days):
+        found = {
+            "BrainObservatoryCache": BrainObservatoryCache,
+            "manifest": str(folder / "manifest.json"),
+            "cell_specimen_id": cell,
+        }
+        exec(NOTEBOOK, found)
+        check_notebook(found, days, cell, [day.traces["dff"] for day in days])
+        np.testing.assert_array_equal(found["time"], days[2].timestamps + 0.01)
+
+
+def test_the_notebook_on_suite2p_folders(suite2p):
+    store, days = suite2p
+    computed = [dff(day.traces["fluorescence"] - 0.6 * day.traces["neuropil"], simulated.FRAME_RATE) for day in days]
+    for cell in common(days):
+        found = {
+            "BrainObservatoryCache": BrainObservatoryCache,
+            "manifest": str(store.path),
+            "cell_specimen_id": number_of(store, cell),
+        }
+        exec(NOTEBOOK, found)
+        check_notebook(found, days, cell, computed, crop=2)
+
+
+def check_notebook(found, days, cell, traces, crop=0):
+    inner = np.s_[crop : simulated.SHAPE[0] - crop, crop : simulated.SHAPE[1] - crop]
+    for n, day in enumerate(days):
+        row = day.row(cell)
+        np.testing.assert_array_equal(found["projections"][n][inner], day.image[inner])
+        np.testing.assert_array_equal(found["masks"][n], day.masks[row])
+        np.testing.assert_array_equal(found["planes"][n], day.masks[row])
+        for name in ("traces", "chosen"):
+            np.testing.assert_allclose(found[name][n], traces[n][row], rtol=1e-3, atol=1e-5)
+
+
+def test_cells_out_of_order_and_repeated(allen):
+    folder, days = allen
+    data = open_sessions(folder).get_ophys_experiment_data(501704221)
+    cells = days[1].cells[[3, 0, 0, 4]]
+    assert data.get_cell_specimen_indices(cells) == [3, 0, 0, 4]
+    np.testing.assert_array_equal(data.get_roi_mask_array(cells), days[1].masks[[3, 0, 0, 4]])
+    for kind, get in (
+        ("dff", data.get_dff_traces),
+        ("fluorescence", data.get_fluorescence_traces),
+        ("neuropil", data.get_neuropil_traces),
+        ("demixed", data.get_demixed_traces),
+    ):
+        times, traces = get(cell_specimen_ids=list(cells))
+        np.testing.assert_array_equal(traces, days[1].traces[kind][[3, 0, 0, 4]])
+        assert times.shape == (traces.shape[1],)
+    assert data.get_corrected_fluorescence_traces(cells)[1].shape == traces.shape
+    assert data.number_of_cells == len(days[1].cells)
+    assert [mask.label for mask in data.get_roi_mask(cells)] == ["9103", "9100", "9100", "9104"]
+    np.testing.assert_array_equal(data.get_roi_ids(), np.arange(len(days[1].cells)) + 9100)
+    np.testing.assert_array_equal(data.get_fluorescence_timestamps(), days[1].timestamps)
+    assert data.get_metadata()["ophys_experiment_id"] == 501704221
+    assert list(data.get_motion_correction()) == ["x_motion", "y_motion", "timestamp"]
+
+
+def test_unknown_cells_name_themselves_and_the_session(allen):
+    folder, days = allen
+    sessions = open_sessions(folder)
+    data = sessions.get_ophys_experiment_data(501704220)
+    with pytest.raises(ValueError, match="cell specimen 12 is not in session '501704220'"):
+        data.get_dff_traces([int(days[0].cells[0]), 12])
+    for wrong in (12, "12"):
+        with pytest.raises(TypeError, match="expected a list of ids"):
+            data.get_cell_specimen_indices(wrong)
+    with pytest.raises(ValueError, match="cell specimen 12 is in none of the sessions"):
+        sessions.traces(12)
+    with pytest.raises(KeyError, match="no experiment 5; there are 501704220, 501704221, 501704222"):
+        sessions.get_ophys_experiment_data(5)
+
+
+def test_experiments_pass_all_filters(allen):
+    folder, days = allen
+    sessions = open_sessions(folder)
+    ids = lambda **filters: [found["id"] for found in sessions.get_ophys_experiments(**filters)]  # noqa: E731
+    everything = [501704220, 501704221, 501704222]
+    assert ids() == everything
+    absent = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
+    assert ids(cell_specimen_ids=[absent]) == [501704220, 501704222]
+    assert ids(cell_specimen_ids=[absent], session_types=["three_session_A", "three_session_B"]) == [501704220]
+    assert ids(cell_specimen_ids=[absent], session_types=["three_session_B"]) == []
+    assert ids(cell_specimen_ids=[absent, common(days)[0]]) == everything
+    assert ids(experiment_container_ids=[simulated.CONTAINER], cell_specimen_ids=[absent]) == [501704220, 501704222]
+    assert ids(experiment_container_ids=[1]) == []
+    assert ids(ids=[501704222, 501704220, 3]) == [501704220, 501704222]
+    assert ids(targeted_structures=["VISp"], imaging_depths=[175], cre_lines=["Cux2-CreERT2"]) == everything
+    assert ids(targeted_structures=["VISl"]) == ids(imaging_depths=[200]) == ids(cre_lines=[]) == []
+    for name in ("cre_lines", "cell_specimen_ids"):
+        with pytest.raises(TypeError, match="'VISp', expected a list"):
+            sessions.get_ophys_experiments(**{name: "VISp"})
+    container = {
+        "id": simulated.CONTAINER,
+        "imaging_depth": 175,
+        "targeted_structure": "VISp",
+        "cre_line": "Cux2-CreERT2",
+        "specimen_name": "Cux2-CreERT2;Camk2a-tTA;Ai93-222426",
+    }
+    assert sessions.get_experiment_containers(targeted_structures=["VISp"], ids=[simulated.CONTAINER]) == [container]
+    assert sessions.get_experiment_containers(imaging_depths=[1]) == []
+
+
+def test_a_store_s_attributes_are_searched_too(suite2p):
+    store, days = suite2p
+    sessions = open_sessions(store)
+    cell = number_of(store, common(days)[0])
+    found = sessions.get_ophys_experiments(cell_specimen_ids=[cell], session_types=["three_session_B"])
+    assert [record["id"] for record in found] == ["day2"]
+    assert found[0]["experiment_container_id"] == simulated.CONTAINER
+    assert [container["id"] for container in sessions.get_experiment_containers()] == [simulated.CONTAINER]
+
+
+def test_a_store_shows_only_cells_it_follows(tmp_path, days):
+    for day in days:
+        day.path = simulated.write_suite2p(tmp_path / day.name, day)
+    skipped = common(days)[0]
+    with link(tmp_path, days, skip=[skipped], source=lambda path: path.name) as store:
+        data = open_sessions(store).get_ophys_experiment_data("day1")
+        followed = sorted(set(days[0].cells.tolist()) - {skipped}, key=lambda cell: number_of(store, cell))
+        assert data.get_cell_specimen_ids().tolist() == [number_of(store, cell) for cell in followed]
+        places = [days[0].row(cell) for cell in followed]
+        np.testing.assert_array_equal(data.get_roi_mask_array(), days[0].masks[places])
+        np.testing.assert_array_equal(data.get_roi_ids(), places)
+
+
+def test_planes_of_a_store(tmp_path, days):
+    for day in days:
+        day.path = simulated.write_suite2p(tmp_path / day.name, day, planes=2)
+    with link(tmp_path, days, planes=2, group=lambda plane: f"plane{plane}") as store:
+        sessions = open_sessions(store)
+        assert {found["id"] for found in sessions.get_ophys_experiments()} == {
+            f"{day.name}/plane{plane}" for day in days for plane in (0, 1)
+        }
+        for cell in common(days):
+            masks = sessions.masks(number_of(store, cell))
+            assert list(masks) == ["day1", "day2", "day3"]
+            for day in days:
+                np.testing.assert_array_equal(masks[day.name], day.masks[day.row(cell)])
+        # an absent cell would be in the plane where it is on other days
+        found = set()
+        for cell in {cell for day in days for cell in day.cells.tolist()} - set(common(days)):
+            planes = {f"plane{day.row(cell) % 2}" for day in days if cell in day.cells}
+            if len(planes) == 1:
+                absent = [place for place in sessions.find(number_of(store, cell)).values() if not place.present]
+                assert {place.data.source.group for place in absent} == planes
+                found |= planes
+        assert found == {"plane0", "plane1"}
+
+
+@pytest.mark.parametrize("kind", ["caiman", "nwb2", "recording", "allen"])
+def test_one_unit_in_all_sessions_of_any_kind(tmp_path, days, kind):
+    for day in days:
+        day.path = getattr(simulated, f"write_{kind}")(tmp_path / day.name, day)
+    with link(tmp_path, days, kind=kind) as store:
+        for cell in common(days):
+            number = number_of(store, cell)
+            for traces in (traces_of(store, number, kind="fluorescence"), store.traces(number, kind="fluorescence")):
+                for day in days:
+                    wanted = day.traces["fluorescence"][day.row(cell)]
+                    np.testing.assert_allclose(traces[day.name].values, wanted, rtol=1e-5)
+            masks = masks_of(store, number)
+            for day in days:
+                np.testing.assert_array_equal(masks[day.name], day.masks[day.row(cell)])
+
+
+def test_units_named_by_the_source_s_ids(tmp_path, days):
+    """Without an original index, a unit is the ROI that has its id: the source's own, or the one across sessions."""
+    day = days[0]
+    day.path = simulated.write_allen(tmp_path, day)
+    rows = pd.DataFrame(
+        {
+            "session": day.name,
+            "group": "",
+            "unit": ["9003", str(day.cells[1])],
+            "identity": ["a", "b"],
+        }
+    )
+    sessions = pd.DataFrame({"name": [day.name], "source": [str(day.path)], "kind": "allen"})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows, name="x", origin="test", sessions=sessions))
+        data = open_sessions(store).get_ophys_experiment_data(day.name)
+        assert [mask.label for mask in data.get_roi_mask()] == ["9003", "9001"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "original_index", "message"),
+    [
+        ("0", 99, "no unit '0' among the 5 ROIs of .*, where its original index is 99"),
+        ("77", None, "no unit '77' among the 5 ROIs of .*, whose ids are others"),
+    ],
+)
+def test_units_that_the_source_lacks(tmp_path, days, unit, original_index, message):
+    day = days[0]
+    day.path = simulated.write_suite2p(tmp_path, day)
+    rows = pd.DataFrame(
+        {"session": [day.name], "group": "", "unit": unit, "original_index": original_index, "identity": "a"}
+    )
+    sessions = pd.DataFrame({"name": [day.name], "source": [str(day.path)], "kind": "suite2p"})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows, name="x", origin="test", sessions=sessions))
+        with pytest.raises(SourceError, match=f"session 'day1'.*{message}"):
+            open_sessions(store).get_ophys_experiment_data(day.name).get_roi_mask_array()
+
+
+def test_absent_units_raise_or_are_nan(suite2p):
+    store, days = suite2p
+    cell = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
+    number = number_of(store, cell)
+    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'; missing='nan'"):
+        store.traces(number)
+    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'"):
+        masks_of(store, number)
+    with pytest.raises(ValueError, match="missing is 'no', expected 'raise' or 'nan'"):
+        store.traces(number, missing="no")
+    traces = store.traces(number, kind="spikes", missing="nan")
+    assert list(traces) == ["day1", "day2", "day3"]
+    np.testing.assert_array_equal(traces["day2"].timestamps, days[1].timestamps)
+    assert np.isnan(traces["day2"].values).all()
+    np.testing.assert_array_equal(traces["day3"].values, days[2].traces["spikes"][days[2].row(cell)])
+    masks = masks_of(store, number, missing="nan")
+    assert masks["day2"].shape == simulated.SHAPE
+    assert np.isnan(masks["day2"]).all()
+    assert masks["day1"].dtype == np.uint8
+
+
+def test_sessions_without_a_source(tmp_path, days):
+    for day in days[:2]:
+        day.path = simulated.write_suite2p(tmp_path / day.name, day)
+    with link(tmp_path, days) as store:
+        with pytest.raises(SourceError, match="session 'day3' has no source in the unit store"):
+            store.traces(number_of(store, common(days)[0]))
+        cell = next(cell for cell in days[0].cells.tolist() if cell not in days[2].cells)
+        assert len(store.traces(number_of(store, cell), missing="nan")["day3"].values) == 0
+        assert open_sessions(store).get_ophys_experiments(ids=["day3"])[0]["session_type"] == "three_session_C"
+        days[0].path.rename(tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError, match=r"session 'day1': its source .*day1 does not exist"):
+            store.traces(number_of(store, cell), missing="nan")
+
+
+def test_a_session_s_own_attribute_called_id(tmp_path, days):
+    day = days[0]
+    sessions = pd.DataFrame({"name": [day.name], "id": ["77"], "kind": ""})
+    rows = pd.DataFrame({"session": [day.name], "group": "", "unit": "1", "identity": "a"})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows, name="x", origin="test", sessions=sessions))
+        opened = open_sessions(store)
+        assert [found["id"] for found in opened.get_ophys_experiments(cell_specimen_ids=[1])] == [day.name]
+
+
+def test_units_by_key_and_by_uuid(suite2p):
+    store, days = suite2p
+    cell = common(days)[1]
+    members = store.members()
+    mine = members[members["label"] == str(cell)].iloc[0]
+    wanted = store.traces(int(mine["number"]))
+    for unit in (mine["global_id"], (mine["session"], mine["group"], mine["unit"])):
+        np.testing.assert_array_equal(store.traces(unit)["day3"].values, wanted["day3"].values)
+
+
+def test_as_dataframe(suite2p):
+    store, days = suite2p
+    cell = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
+    number = number_of(store, cell)
+    table = store.traces(number, kind="spikes", missing="nan", as_="dataframe")
+    assert list(table) == ["session", "timestamp", "spikes"]
+    mine = table[table["session"] == "day3"]
+    np.testing.assert_array_equal(mine["spikes"], days[2].traces["spikes"][days[2].row(cell)])
+    np.testing.assert_array_equal(mine["timestamp"], days[2].timestamps)
+    assert table.loc[table["session"] == "day2", "spikes"].isna().all()
+    pixels = masks_of(store, number, missing="nan", as_="dataframe")
+    mine = pixels[pixels["session"] == "day1"]
+    np.testing.assert_array_equal(np.stack([mine["y"], mine["x"]], 1), np.argwhere(days[0].masks[days[0].row(cell)]))
+    assert "day2" not in set(pixels["session"])
+    with pytest.raises(ValueError, match="as_ is 'list', expected"):
+        store.traces(number, missing="nan", as_="list")
+
+
+def test_as_xarray(tmp_path, days):
+    pytest.importorskip("xarray", reason="xarray is not installed: arrays with labels are not tested")
+    days[1].traces = {kind: traces[:, :200] for kind, traces in days[1].traces.items()}
+    for day in days:
+        day.path = simulated.write_suite2p(tmp_path / day.name, day)
+    with link(tmp_path, days) as store:
+        cell = common(days)[0]
+        traces = store.traces(number_of(store, cell), kind="fluorescence", as_="xarray")
+        masks = masks_of(store, number_of(store, cell), as_="xarray")
+    assert traces.dims == ("session", "frame")
+    assert traces.name == "fluorescence"
+    for day in days:
+        mine = traces.sel(session=day.name).dropna("frame")
+        np.testing.assert_array_equal(mine, day.traces["fluorescence"][day.row(cell)])
+        np.testing.assert_allclose(mine["timestamp"], day.timestamps)
+        np.testing.assert_array_equal(masks.sel(session=day.name), day.masks[day.row(cell)])
+    assert masks.dims == ("session", "y", "x")
+
+
+def test_a_folder_of_mixed_sessions(tmp_path, days):
+    simulated.write_suite2p(tmp_path / "mouse.1" / "monday", days[0])
+    simulated.write_suite2p(tmp_path / "mouse.1" / "tuesday", days[1], planes=2)
+    simulated.write_caiman(tmp_path / "results", days[2])
+    simulated.write_nwb2(tmp_path, days[0])
+    sessions = open_sessions(tmp_path)
+    assert [found["id"] for found in sessions.get_ophys_experiments()] == [
+        "day1",
+        "mouse.1/monday",
+        "mouse.1/tuesday/plane0",
+        "mouse.1/tuesday/plane1",
+        "results/day3",
+    ]
+    data = sessions.get_ophys_experiment_data("mouse.1/monday")
+    np.testing.assert_array_equal(data.get_roi_mask_array(), days[0].masks)
+    with pytest.raises(ValueError, match=r"session 'mouse\.1/monday'.*has no cell specimen ids.*open the unit store"):
+        data.get_cell_specimen_ids()
+    cell = int(days[0].cells[2])
+    assert [found["id"] for found in sessions.get_ophys_experiments(cell_specimen_ids=[cell])] == ["day1"]
+
+
+def test_lists_of_files_and_what_cannot_be_opened(tmp_path, days):
+    one = simulated.write_caiman(tmp_path / "a", days[0])
+    two = simulated.write_suite2p(tmp_path / "b", days[1])
+    assert [found["id"] for found in open_sessions([one, two / "suite2p"]).get_ophys_experiments()] == ["a/day1", "b"]
+    assert [found["id"] for found in open_sessions(one).get_ophys_experiments()] == ["day1"]
+    assert len(open_sessions(two / "suite2p" / "plane0")) == 1
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SourceError, match=r"notes\.txt: expected an NWB file"):
+        open_sessions([one, tmp_path / "notes.txt"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="empty: expected an NWB file"):
+        open_sessions(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError):
+        open_sessions(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        open_sessions([tmp_path / "nowhere.nwb"])
+    with pytest.raises(SourceError, match="no sessions"):
+        open_sessions([])
+
+
+def test_nothing_is_read_before_it_is_asked_for(tmp_path, days):
+    day = days[0]
+    place = simulated.write_suite2p(tmp_path / "a", day) / "suite2p" / "plane0"
+    for name in ("F.npy", "ops.npy", "stat.npy"):
+        (place / name).write_bytes(b"damaged")
+    path = simulated.write_allen(tmp_path / "b", day)
+    with h5py.File(path, "r+") as file:
+        for name in ("DfOverF/imaging_plane_1", "ImageSegmentation/imaging_plane_1"):
+            del file["processing/brain_observatory_pipeline"][name]
+    sessions = open_sessions(tmp_path)
+    ids = [found["id"] for found in sessions.get_ophys_experiments(cell_specimen_ids=[int(day.cells[0])])]
+    assert ids == [501704220]
+    data = sessions.get_ophys_experiment_data(501704220)
+    np.testing.assert_array_equal(data.get_fluorescence_traces([day.cells[3]])[1][0], day.traces["fluorescence"][3])
+    for ask in (data.get_dff_traces, data.get_max_projection, sessions.get_ophys_experiment_data("a").get_dff_traces):
+        with pytest.raises(ValueError, match=str(tmp_path)):
+            ask()
+
+
+def test_the_same_session_twice(allen):
+    folder, days = allen
+    (folder / "copy.nwb").write_bytes(days[0].path.read_bytes())
+    with pytest.raises(ValueError, match=r"copy\.nwb and .*501704220\.nwb both call themselves 501704220"):
+        open_sessions(folder)
+
+
+def test_ids_that_a_file_does_not_follow_are_no_cells(tmp_path, days):
+    path = simulated.write_nwb2(tmp_path, days[0], ids=False)
+    numbers = np.array([5, -1, 3, -1, 0, 9][: len(days[0].cells)])
+    with h5py.File(path, "r+") as file:
+        file["processing/ophys/ImageSegmentation/PlaneSegmentation/multi_sess_unit"] = numbers
+    sessions = open_sessions(path)
+    data = sessions.get_ophys_experiment_data("day1")
+    followed = np.flatnonzero(numbers != -1)
+    assert data.get_cell_specimen_ids().tolist() == numbers[followed].tolist()
+    np.testing.assert_array_equal(data.get_roi_mask_array([3]), days[0].masks[[2]])
+    assert data.get_roi_mask_array().shape[0] == len(followed)
+    assert list(sessions.presence.index) == sorted(numbers[followed])
+
+
+def test_columns_that_a_store_wrote_into_files_are_read(tmp_path, days):
+    for day in days:
+        day.path = simulated.write_nwb2(tmp_path / "files", day, ids=False)
+    skipped = common(days)[0]
+    with link(tmp_path, days, kind="nwb", skip=[skipped]) as store:
+        for day in days:
+            write_nwb_columns(store, day.path, session=day.name)
+        numbers = {cell: number_of(store, cell) for cell in common(days) if cell != skipped}
+    sessions = open_sessions(tmp_path / "files")
+    for cell, number in numbers.items():
+        traces, masks = sessions.traces(number), sessions.masks(number)
+        for day in days:
+            np.testing.assert_array_equal(traces[day.name].values, day.traces["dff"][day.row(cell)])
+            np.testing.assert_array_equal(masks[day.name], day.masks[day.row(cell)])
+    assert sessions.get_ophys_experiment_data("day1").number_of_cells == len(days[0].cells) - 1
+
+
+def test_presence(suite2p):
+    store, days = suite2p
+    presence = open_sessions(store).presence
+    assert list(presence.columns) == ["day1", "day2", "day3"]
+    for day in days:
+        assert {number_of(store, cell) for cell in day.cells} == set(presence.index[presence[day.name]])
