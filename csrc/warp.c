@@ -281,4 +281,32 @@ static int valid(const float *u, const float *v, int h, int w, uint8_t *out, int
     return flags(NULL, u, v, h, w, out, n_threads);
 }
 
-const pf_warp_kernels PF_TABLE(pf_warp) = {image, mask, valid};
+/* Each of BLOCK lanes has sums of its own, added in their order: the same bits with vectors of any width. */
+static int lengths(const float *u, const float *v, int h, int w, float *out)
+{
+    if (h <= 0 || w <= 0) return PF_ESHAPE;
+    for (int y = 0; y < h; y++, u += w, v += w, out += 4) {
+        float length[BLOCK] = {0}, largest[BLOCK] = {0}, sum_u[BLOCK] = {0}, sum_v[BLOCK] = {0};
+        for (int x = 0; x < w; x += BLOCK) {
+            const int n = pf_min_int(BLOCK, w - x);
+            PF_SIMD
+            for (int i = 0; i < n; i++) {
+                const float a = u[x + i], b = v[x + i], l = sqrtf(a * a + b * b);
+                length[i] += l;
+                largest[i] = l > largest[i] ? l : largest[i];
+                sum_u[i] += a;
+                sum_v[i] += b;
+            }
+        }
+        out[0] = out[1] = out[2] = out[3] = 0.0f;
+        for (int i = 0; i < BLOCK; i++) {
+            out[0] += length[i];
+            out[1] = largest[i] > out[1] ? largest[i] : out[1];
+            out[2] += sum_u[i];
+            out[3] += sum_v[i];
+        }
+    }
+    return PF_OK;
+}
+
+const pf_warp_kernels PF_TABLE(pf_warp) = {image, mask, valid, lengths};

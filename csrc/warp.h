@@ -19,6 +19,8 @@ typedef struct {
     int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
     /* out = 1 where the source lies inside, else 0. */
     int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
+    /* out (h, 4): per row the sum and the largest of sqrt(u^2 + v^2), the sums of u and of v. */
+    int (*lengths)(const float *u, const float *v, int h, int w, float *out);
 } pf_warp_kernels;
 
 PF_SELECT(pf_warp_kernels, pf_warp)

@@ -11,6 +11,7 @@ cdef extern from "warp.h" nogil:
         int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
                     int n_threads) noexcept nogil
         int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil
+        int (*lengths)(const float *u, const float *v, int h, int w, float *out) noexcept nogil
     const pf_warp_kernels *pf_warp_select(int level)
 
 cdef const pf_warp_kernels *kernels = pf_warp_select(LEVEL)
@@ -41,3 +42,11 @@ def valid(const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out, int
     with nogil:
         status = kernels.valid(&u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
     check(status, "valid", shape=(h, w))
+
+
+def lengths(const float[:, ::1] u, const float[:, ::1] v, float[:, ::1] out):
+    """Per row of a displacement: sum and largest of the lengths, sums of u and of v."""
+    cdef int h = u.shape[0], w = u.shape[1], status
+    with nogil:
+        status = kernels.lengths(&u[0, 0], &v[0, 0], h, w, &out[0, 0])
+    check(status, "lengths", shape=(h, w))

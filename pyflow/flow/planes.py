@@ -52,7 +52,7 @@ def cast_like(image, dtype):
         rounded = np.rint(image)
         # float32 cannot hold the upper limits of 32- and 64-bit integers: clip where the cast is exact
         top = np.nextafter(np.float32(limits.max), np.float32(0)) if dtype.itemsize >= 4 else limits.max
-        return np.clip(rounded, limits.min, top).astype(dtype)
+        return np.clip(rounded, limits.min, top, out=rounded).astype(dtype)
     return np.ascontiguousarray(image, dtype=dtype)
 
 

@@ -107,6 +107,33 @@ def valid_mask(w, *, n_threads=0):
     return out.view(bool)
 
 
+def length_statistics(w):
+    """Mean and largest length of displacements, and the mean displacement.
+
+    Parameters
+    ----------
+    w : array_like, shape (H, W, 2), float
+        Displacement in pixels.
+
+    Returns
+    -------
+    mean, largest : float
+        Of the lengths, in pixels.
+    mean_u, mean_v : float
+        In pixels.
+
+    Raises
+    ------
+    ValueError
+        ``w`` is not (H, W, 2).
+    """
+    shape = np.shape(w)[:2]
+    rows = np.empty((shape[0], 4), np.float32)
+    _warp.lengths(*flow_components(w, shape), rows)
+    length, _, u, v = rows.sum(axis=0, dtype=np.float64) / np.prod(shape)
+    return float(length), float(rows[:, 1].max()), float(u), float(v)
+
+
 def warp_planes(planes, u, v, fill, out, *, spacing=(1.0, 1.0), interpolation="cubic", n_threads=1):
     """Warp float32 planes (C, H, W) into ``out`` on a grid of the given (row, column) spacing in pixels.
 

@@ -9,7 +9,7 @@ from pyflow.flow.displacement import FlowEstimator
 from pyflow.flow.filters import resize
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
-from pyflow.flow.warp import imregister, valid_mask
+from pyflow.flow.warp import imregister, length_statistics, valid_mask
 from pyflow.motion.coherence import RADIUS, coherent, deformation
 from pyflow.motion.frames import MISFIT, TOO_FAR, frame_problem
 from pyflow.motion.options import OFOptions
@@ -256,11 +256,11 @@ def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:
         length of its mean in pixels.
     """
     u, v = w[..., 0], w[..., 1]
-    length = np.sqrt(u * u + v * v)
     height, width = u.shape
     # what the forward differences of all pixels add up to
     divergence = (u[:, -1] - u[:, 0]).mean() / max(width - 1, 1) + (v[-1] - v[0]).mean() / max(height - 1, 1)
-    return float(length.mean()), float(length.max()), float(divergence), float(np.hypot(u.mean(), v.mean()))
+    mean, largest, mean_u, mean_v = length_statistics(w)
+    return mean, largest, float(divergence), float(np.hypot(mean_u, mean_v))
 
 
 def _cast(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

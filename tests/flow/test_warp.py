@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import warp as twin
 
-from pyflow.flow.warp import imregister, imregister_binary, valid_mask
+from pyflow.flow.warp import imregister, imregister_binary, length_statistics, valid_mask
 
 RNG = np.random.default_rng(0)
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 40))
@@ -122,3 +122,14 @@ def test_layout_does_not_matter_and_input_is_left_alone():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, st.integers(0, 10**6))
+def test_length_statistics(shape, seed):
+    w = np.random.default_rng(seed).normal(0, 4, (*shape, 2)).astype(np.float32)
+    lengths = np.hypot(w[..., 0], w[..., 1])
+    expected = (lengths.mean(), lengths.max(), w[..., 0].mean(), w[..., 1].mean())
+    np.testing.assert_allclose(length_statistics(w), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="expected"):
+        length_statistics(w[..., :1])
