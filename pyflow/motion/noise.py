@@ -6,11 +6,13 @@ The even and the odd rows of a frame show the same motion through independent no
 ones is judged by how well it registers the others: fitting noise does not help there, missing motion does harm.
 
 1. Some frames are parted into the two; missing rows are interpolated. Each half is registered with a series of alphas,
-   from finding everything to finding next to nothing.
+   from finding everything to finding next to nothing. Where neighbouring rows share their noise (the recording was
+   interpolated or smoothed before), two successive frames, with nearly the same motion, take the place of the halves.
 2. The other half is warped by what was found and multiplied with the template's fine structure. In this covariance
    noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
 3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means.
-4. The difference between the deformations found in the two halves is their noise.
+4. The difference between the deformations found in the two halves is their noise. Successive frames do not tell it:
+   they also differ by motion.
 
 A frame whose misfit, registered, lies far above that of frames from all over the recording shows something else
 (another depth, a flash, an artefact): it is marked instead of bent onto the reference.
@@ -43,6 +45,9 @@ _FAR = 8.0  # standard deviations, and never less than _CLEAR: rather a misfit a
 _CLEAR = 0.5  # as when many cells fire at once
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
+_WHITE = (
+    0.85  # power along columns at the highest frequencies, relative to lower ones; interpolated by half a pixel: 0.05
+)
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
 
 
@@ -117,25 +122,25 @@ def _alpha_and_noise(
         return alpha, 0.0
     if not found:
         return options.alpha, float(noise[0])
-    best = _peak(scores.mean(axis=1))
-    noise_px = float(np.exp(np.interp(math.log(best), np.log(alphas), np.log(np.maximum(noise, 1e-6)))))
-    alpha = _two_digits(best * _COHERENT if options.coherent else best)
-    frames = scores.shape[1] // 2
-    logger.info("alpha is %g, found from %d frames; a frame's flow is off by %.2g px of noise", alpha, frames, noise_px)
+    best = _peak(scores)
+    noise_px = float(np.interp(math.log(best), np.log(alphas), noise))
+    alpha = _two_digits(best * _COHERENT if options.coherent and noise_px else best)
+    left = f"{noise_px:.2g} px" if noise_px else "not known"
+    logger.info("alpha is %g, found from the recording; noise of a frame's flow: %s", alpha, left)
     return alpha, noise_px
 
 
 def _scores(
     source: FrameSource, reference: np.ndarray, options: OFOptions, alphas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How well the halves of frames register each other, (alphas, halves), at most 1; noise (alphas,) in pixels."""
+    """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,); empty: no telling."""
     space_only = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # so that no half holds the other's noise
     options = options.replace(sigma=space_only, min_level=_MIN_LEVEL, update_reference=False)
     preprocess = Preprocessor(reference, options, source.dtype)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    halves = [half for frame in _frames(source, _FRAMES) for half in even_and_odd_rows(frame)]
-    images = [preprocess.image(half) for half in halves]
+    raw, halves = _pairs(source)
+    images = [preprocess.image(image) for image in raw]
     scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         for alpha in alphas:
@@ -143,17 +148,22 @@ def _scores(
             register = FrameRegistration(template, reference, preprocess, tried, np.dtype(np.float32))
 
             def covariance(number: int, register: FrameRegistration = register) -> tuple[float, np.ndarray]:
-                w = register.estimate([halves[number]]).displacement
+                w = register.estimate([raw[number]]).displacement
                 return float((register.warp(images[number ^ 1], w, None) * structure).sum()), deformation(w)
 
-            results = list(pool.map(covariance, range(len(halves))))
+            results = list(pool.map(covariance, range(len(raw))))
             scores.append([score for score, _ in results])
             pairs = zip(results[::2], results[1::2], strict=True)
-            # each half has half of the photons, the difference the variance of both
-            noise.append(np.sqrt(np.mean([np.mean((a - b) ** 2) for (_, a), (_, b) in pairs]) / 4) if results else 0)
+            # the difference has the variance of both, and each twice that of a whole frame
+            variances = [np.mean((a - b) ** 2) / 4 for (_, a), (_, b) in pairs]
+            noise.append(np.sqrt(np.median(variances)) if halves else 0.0)
     scores = np.array(scores)
-    top = scores.max(axis=0) if scores.size else np.zeros(0)
-    return scores[:, top > 0] / top[top > 0], np.array(noise)
+    scores = scores[:, (scores > 0).any(axis=0)]
+    if not scores.size:
+        return np.zeros(0), np.zeros(0)
+    # where the brain jerks, a frame's motion is not its neighbour's
+    centre = np.mean if halves else np.median
+    return centre(scores / scores.max(axis=0), axis=1), np.array(noise)
 
 
 def _frames(source: FrameSource, count: int) -> list[np.ndarray]:
@@ -161,6 +171,27 @@ def _frames(source: FrameSource, count: int) -> list[np.ndarray]:
     indices = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
     frames = [source.read(index, index + 1)[0] for index in indices]
     return [frame for frame in frames if frame_problem(frame) == 0]
+
+
+def _pairs(source: FrameSource) -> tuple[list[np.ndarray], bool]:
+    """Pairs of images with nearly the same motion and independent noise, in a row; whether they are halves."""
+    frames = _frames(source, _FRAMES)
+    if frames and _white_along_columns(frames):
+        return [half for frame in frames for half in even_and_odd_rows(frame)], True
+    starts = np.unique(np.linspace(0, max(len(source) - 2, 0), _FRAMES).round().astype(int))
+    pairs = [source.read(start, start + 2) for start in starts]
+    usable = [pair for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)]
+    return [frame for pair in usable for frame in pair], False
+
+
+def _white_along_columns(frames: list[np.ndarray]) -> bool:
+    """Whether the noise of neighbouring rows is independent: the finest frequencies show hardly anything else."""
+    columns = np.stack(frames).astype(np.float64)
+    columns -= columns.mean(axis=1, keepdims=True)
+    power = (np.abs(np.fft.rfft(columns, axis=1)) ** 2).mean(axis=(0, 2, 3))
+    frequency = np.fft.rfftfreq(columns.shape[1])
+    finest, lower = power[frequency >= 0.45].mean(), power[(frequency >= 0.3) & (frequency <= 0.4)].mean()
+    return bool(finest >= _WHITE * lower)
 
 
 def even_and_odd_rows(frame: np.ndarray) -> list[np.ndarray]:

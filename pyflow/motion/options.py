@@ -143,8 +143,8 @@ class OFOptions(BaseModel):
     update_reference
         After each batch, make the mean of its last registered frames the reference.
     temporal_coherence
-        Let the frames before and after inform each frame's deformation, as far as the recording's noise asks for it
-        and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
+        Let the frames before and after (of the same batch) inform each frame's deformation, as far as the recording's
+        noise asks for it and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
     max_displacement
         Frames in which a pixel would be displaced by more, in pixels, are not registered but marked. None: no limit.
     cc_initialization

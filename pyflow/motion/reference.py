@@ -17,12 +17,11 @@ from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-# Frames register among themselves with a smoother flow on smoother images than later to the reference
-# (Flow-Registration).
+# Frames first register among themselves with a smoother flow on smoother images than later to the reference
+# (Flow-Registration), then twice to what the round before made. The sharper template lowers jitter by about 4 %;
+# further rounds change nothing.
 _EXTRA_ALPHA = 2.0
 _EXTRA_SIGMA = ((1.0, 1.0, 0.5), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-# Two more rounds register to what the one before made: with a sharper template jitter falls by about 4 %, and no more
-# with further ones.
 
 
 def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
