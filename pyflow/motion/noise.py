@@ -48,7 +48,6 @@ _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tell
 _WHITE = (
     0.85  # power along columns at the highest frequencies, relative to lower ones; interpolated by half a pixel: 0.05
 )
-_COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _alpha_and_noise(
         return options.alpha, float(noise[0])
     best = _peak(scores)
     noise_px = float(np.interp(math.log(best), np.log(alphas), noise))
-    alpha = _two_digits(best * _COHERENT if options.coherent and noise_px else best)
+    alpha = _two_digits(best)
     left = f"{noise_px:.2g} px" if noise_px else "not known"
     logger.info("alpha is %g, found from the recording; noise of a frame's flow: %s", alpha, left)
     return alpha, noise_px
@@ -133,7 +132,7 @@ def _alpha_and_noise(
 def _scores(
     source: FrameSource, reference: np.ndarray, options: OFOptions, alphas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,); empty: no telling."""
+    """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,) or empty."""
     space_only = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # so that no half holds the other's noise
     options = options.replace(sigma=space_only, min_level=_MIN_LEVEL, update_reference=False)
     preprocess = Preprocessor(reference, options, source.dtype)
