@@ -123,7 +123,7 @@ def _alpha_and_noise(
         return options.alpha, float(noise[0])
     best = _peak(scores)
     noise_px = float(np.interp(math.log(best), np.log(alphas), noise))
-    alpha = _two_digits(best)
+    alpha = _two_digits(best * _COHERENT if options.coherent and noise_px else best)
     left = f"{noise_px:.2g} px" if noise_px else "not known"
     logger.info("alpha is %g, found from the recording; noise of a frame's flow: %s", alpha, left)
     return alpha, noise_px
