@@ -45,9 +45,8 @@ _FAR = 8.0  # standard deviations, and never less than _CLEAR: rather a misfit a
 _CLEAR = 0.5  # as when many cells fire at once
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
-_WHITE = (
-    0.85  # power along columns at the highest frequencies, relative to lower ones; interpolated by half a pixel: 0.05
-)
+_COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
+_WHITE = 0.85  # power along columns at the highest frequencies by that at lower ones; after linear interpolation 0.05
 
 
 @dataclass(frozen=True)
