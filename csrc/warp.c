@@ -282,28 +282,36 @@ static int valid(const float *u, const float *v, int h, int w, uint8_t *out, int
 }
 
 /* Each of BLOCK lanes has sums of its own, added in their order: the same bits with vectors of any width. */
+typedef struct {
+    float length[BLOCK], largest[BLOCK], u[BLOCK], v[BLOCK];
+} lane_sums;
+
+PF_INLINE void add_lanes(const float *PF_RESTRICT u, const float *PF_RESTRICT v, const int n, lane_sums *PF_RESTRICT sums)
+{
+    PF_SIMD
+    for (int i = 0; i < n; i++) {
+        const float length = sqrtf(u[i] * u[i] + v[i] * v[i]);
+        sums->length[i] += length;
+        sums->largest[i] = length > sums->largest[i] ? length : sums->largest[i];
+        sums->u[i] += u[i];
+        sums->v[i] += v[i];
+    }
+}
+
 static int lengths(const float *u, const float *v, int h, int w, float *out)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     for (int y = 0; y < h; y++, u += w, v += w, out += 4) {
-        float length[BLOCK] = {0}, largest[BLOCK] = {0}, sum_u[BLOCK] = {0}, sum_v[BLOCK] = {0};
-        for (int x = 0; x < w; x += BLOCK) {
-            const int n = pf_min_int(BLOCK, w - x);
-            PF_SIMD
-            for (int i = 0; i < n; i++) {
-                const float a = u[x + i], b = v[x + i], l = sqrtf(a * a + b * b);
-                length[i] += l;
-                largest[i] = l > largest[i] ? l : largest[i];
-                sum_u[i] += a;
-                sum_v[i] += b;
-            }
-        }
+        lane_sums sums = {{0}, {0}, {0}, {0}};
+        const int whole = w / BLOCK * BLOCK;
+        for (int x = 0; x < whole; x += BLOCK) add_lanes(u + x, v + x, BLOCK, &sums);
+        add_lanes(u + whole, v + whole, w - whole, &sums);
         out[0] = out[1] = out[2] = out[3] = 0.0f;
         for (int i = 0; i < BLOCK; i++) {
-            out[0] += length[i];
-            out[1] = largest[i] > out[1] ? largest[i] : out[1];
-            out[2] += sum_u[i];
-            out[3] += sum_v[i];
+            out[0] += sums.length[i];
+            out[1] = sums.largest[i] > out[1] ? sums.largest[i] : out[1];
+            out[2] += sums.u[i];
+            out[3] += sums.v[i];
         }
     }
     return PF_OK;
