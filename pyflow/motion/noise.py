@@ -86,18 +86,22 @@ def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuni
     Tuning
         alpha, where it is found, has two significant digits; `START_ALPHA` where no frame tells.
     """
-    preprocess = Preprocessor(reference, options, source.dtype)
-    if options.alpha != "auto" and not options.coherent:
-        alpha, noise_px = options.alpha, 0.0
-    else:
-        alpha, noise_px = _alpha_and_noise(source, reference, options)
-    options = options.replace(alpha=alpha)
-    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
-    return Tuning(alpha, noise_px, _misfit_limit(source, register, options))
+    # in space only: frames are registered one by one, and no half may hold the other's noise
+    sigma = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)
+    preprocess = Preprocessor(reference, options.replace(sigma=sigma), source.dtype)
+    alpha, noise_px = options.alpha, 0.0
+    if alpha == "auto" or options.coherent:
+        alpha, noise_px = _alpha_and_noise(source, reference, preprocess, options)
+    return Tuning(alpha, noise_px, _misfit_limit(source, reference, preprocess, options.replace(alpha=alpha)))
 
 
-def _misfit_limit(source: FrameSource, register: FrameRegistration, options: OFOptions) -> float:
+def _registration(reference: np.ndarray, preprocess: Preprocessor, options: OFOptions) -> FrameRegistration:
+    return FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
+
+
+def _misfit_limit(source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions) -> float:
     """Far above the misfits of some frames; infinite if there are few."""
+    register = _registration(reference, preprocess, options)
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         results = pool.map(lambda frame: register.alone([frame]), _frames(source, _MISFIT_FRAMES))
         misfits = np.array([result.statistics[-1] for result in results if not result.problem])
@@ -109,11 +113,11 @@ def _misfit_limit(source: FrameSource, register: FrameRegistration, options: OFO
 
 
 def _alpha_and_noise(
-    source: FrameSource, reference: np.ndarray, options: OFOptions
+    source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions
 ) -> tuple[float | tuple[float, float], float]:
     found = options.alpha == "auto"
     alphas = _ALPHAS if found else [options.alpha]
-    scores, noise = _scores(source, reference, options, alphas)
+    scores, noise = _scores(source, reference, preprocess, options, alphas)
     if not scores.size:
         alpha = START_ALPHA if found else options.alpha
         logger.info("alpha is %s: no frame resembles the reference", alpha)
@@ -129,12 +133,10 @@ def _alpha_and_noise(
 
 
 def _scores(
-    source: FrameSource, reference: np.ndarray, options: OFOptions, alphas: np.ndarray
+    source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions, alphas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,) or empty."""
-    space_only = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)  # so that no half holds the other's noise
-    options = options.replace(sigma=space_only, min_level=_MIN_LEVEL, update_reference=False)
-    preprocess = Preprocessor(reference, options, source.dtype)
+    options = options.replace(min_level=_MIN_LEVEL, update_reference=False)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
     raw, halves = _pairs(source)
@@ -142,8 +144,7 @@ def _scores(
     scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         for alpha in alphas:
-            tried = options.replace(alpha=alpha)
-            register = FrameRegistration(template, reference, preprocess, tried, np.dtype(np.float32))
+            register = _registration(reference, preprocess, options.replace(alpha=alpha))
 
             def covariance(number: int, register: FrameRegistration = register) -> tuple[float, np.ndarray]:
                 w = register.estimate([raw[number]]).displacement

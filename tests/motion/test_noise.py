@@ -71,6 +71,14 @@ def test_noise_that_rows_share_is_no_motion(seed):
     assert interpolated.noise_px == 0
 
 
+@pytest.mark.parametrize("alpha", [40, "auto"])
+def test_channels_may_be_smoothed_differently_over_time(alpha):
+    movie = simulate_recording((64, 64), 12, seed=5).movie
+    options = OFOptions(alpha=alpha, sigma=((1, 1, 1.0), (1, 1, 0.1)), quality_setting="fast")
+    w = compensate_arr(np.stack([movie, movie], axis=-1), None, options)[1]
+    assert np.isfinite(w).all()
+
+
 def test_a_given_alpha_is_kept():
     recording = simulate_recording((64, 64), 5, seed=5)
     assert chosen(recording.movie, recording.template, alpha=7) == Tuning(7, 0.0)
