@@ -44,9 +44,10 @@ static void split_row(const float *PF_RESTRICT u, const float *PF_RESTRICT v, in
     }
 }
 
-static inline int inside(int i, float fraction, int n)
+/* Without branches, so that it vectorises. */
+PF_INLINE int inside(int i, float fraction, int n)
 {
-    return i >= 0 && (i < n - 1 || (i == n - 1 && fraction == 0.0f));
+    return (i >= 0) & ((i < n - 1) | ((i == n - 1) & (fraction == 0.0f)));
 }
 
 /* Weights of the samples at -1, 0, 1, 2. */
@@ -231,12 +232,7 @@ static void valid_row(row_offsets o, int y, int h, int w, uint8_t *PF_RESTRICT o
     const int32_t *PF_RESTRICT dx = o.dx, *PF_RESTRICT dy = o.dy;
     const float *PF_RESTRICT fx = o.fx, *PF_RESTRICT fy = o.fy;
     PF_SIMD
-    for (int x = 0; x < w; x++) {
-        const int sx = x + dx[x], sy = y + dy[x];
-        const int in_x = (sx >= 0) & ((sx < w - 1) | ((sx == w - 1) & (fx[x] == 0.0f)));
-        const int in_y = (sy >= 0) & ((sy < h - 1) | ((sy == h - 1) & (fy[x] == 0.0f)));
-        out[x] = (uint8_t)(in_x & in_y);
-    }
+    for (int x = 0; x < w; x++) out[x] = (uint8_t)(inside(x + dx[x], fx[x], w) & inside(y + dy[x], fy[x], h));
 }
 
 /* Row of in-bounds flags; with src also the nearest neighbour's value. */
