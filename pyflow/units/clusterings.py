@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pyflow.units.sheets import read_sheets
-from pyflow.units.table import TableError, UnitTable
+from pyflow.units.table import TableError, UnitTable, session_table
 from pyflow.units.unpickle import load_npy
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def clustering_table(clusters, *, group_name, quality=None, exclude=("noise",), 
         raise TableError(claim["origin"], f"no units: {len(rows)} clusters, all of them {', '.join(exclude)}")
     if quality is None:
         units = units.drop(columns="quality")
-    claim.setdefault("sessions", pd.DataFrame({"name": list(clusters)}))
+    claim.setdefault("sessions", session_table(clusters))
     return UnitTable(units.assign(group=probe, identity=units["unit"]), name=group_name, **claim)
 
 
@@ -207,7 +207,7 @@ def consistent_ids(ids, *, name, group="", **claim):
     rows = [(session, str(i)) for session, of_session in ids.items() for i in of_session]
     units = pd.DataFrame(rows, columns=["session", "unit"], dtype=object)
     units = units.assign(group=group, identity=units["unit"])
-    claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": pd.DataFrame({"name": list(ids)})} | claim
+    claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": session_table(ids)} | claim
     return UnitTable(units, name=name, **claim)
 
 
@@ -247,7 +247,7 @@ def read_phy_ids(folders, *, name, exclude=("noise",), probe="", **claim):
         kept = {i: verdict for i, verdict in sorted(verdicts.items()) if verdict not in exclude}
         ids[session] = list(kept)
         quality += kept.values()
-    claim = {"sessions": _session_table(folders, "phy")} | claim
+    claim = {"sessions": session_table(folders, folders.values(), "phy")} | claim
     table = consistent_ids(ids, name=name, group=probe, **claim)
     table.units["quality"] = quality
     return table
@@ -294,13 +294,12 @@ def read_suite2p_ids(folders, *, name, group="", **claim):
         of_session = {"session": session, "unit": text, "original_index": row, "iscell_probability": is_cell[:, 1]}
         units.append(pd.DataFrame(of_session).assign(identity=np.where(is_cell[:, 0] == 1, text, None)))
     units = pd.concat(units, ignore_index=True).assign(group=group)
-    claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": _session_table(folders, "suite2p")} | claim
+    claim = {
+        "origin": name,
+        "algorithm": "ids kept by hand",
+        "sessions": session_table(folders, folders.values(), "suite2p"),
+    } | claim
     return UnitTable(units, name=name, **claim)
-
-
-def _session_table(folders, kind):
-    sources = [str(folder) for folder in folders.values()]
-    return pd.DataFrame({"name": list(folders), "source": sources, "kind": kind})
 
 
 def read_id_table(path, *, session="session", unit="unit", group=None, name=None, **claim):

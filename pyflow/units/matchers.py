@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.io
 
-from pyflow.units.table import TableError, UnitTable, unit_table
+from pyflow.units.table import TableError, UnitTable, session_table, unit_table
 from pyflow.units.unpickle import load_npy
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
@@ -190,7 +190,7 @@ def read_roicat(labels, sessions, *, indices=None, sources=None, kind="suite2p",
     units = pd.concat(units, ignore_index=True)
     units["group"] = group
     claim = {"name": name, "origin": origin, "algorithm": "ROICaT", "source": "" if origin == "labels" else origin}
-    return UnitTable(units, sessions=_session_table(sessions, sources, kind), **claim)
+    return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
 
 
 def _check_lengths(origin, sessions, **lists):
@@ -199,13 +199,6 @@ def _check_lengths(origin, sessions, **lists):
         if entries is not None and len(entries) != len(sessions):
             message = f"{what} of {len(entries)} sessions, but {len(sessions)} session names"
             raise TableError(origin, message, values=[len(entries), len(sessions)])
-
-
-def _session_table(sessions, sources, kind):
-    table = pd.DataFrame({"name": list(sessions)})
-    if sources is not None:
-        table["source"], table["kind"] = [str(source) for source in sources], kind
-    return table
 
 
 def read_track2p(folder, *, plane=0, sessions=None, sources=None, name="track2p"):
@@ -335,7 +328,7 @@ def read_unitmatch(
     scores = both.groupby(["a", "b"], as_index=False)["p"].mean().rename(columns={"p": "value"})
     scores = scores[scores["value"] > _SCORED].assign(name="UnitMatch probability")
     claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "UnitMatch"}
-    table = _session_table(sessions, sources, "phy")
+    table = session_table(sessions, sources, "phy")
     return UnitTable(units, sessions=table, scores=scores, parameters={"level": level}, **claim)
 
 

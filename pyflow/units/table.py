@@ -227,8 +227,12 @@ def unit_table(sessions, identities, *, indices=None, sources=None, kind="", gro
     )
     if probability is not None:
         units["probability"] = np.asarray(probability, dtype=np.float64)[row, column]
-    frame = pd.DataFrame({"name": list(sessions)})
+    return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
+
+
+def session_table(names, sources=None, kind=""):
+    """Sessions for a `UnitTable`: their names and, where they are known, their sources, all of one kind."""
+    table = pd.DataFrame({"name": list(names)})
     if sources is not None:
-        frame["source"] = [str(Path(source)) for source in sources]
-        frame["kind"] = kind
-    return UnitTable(units, sessions=frame, **claim)
+        table["source"], table["kind"] = [str(Path(source)) for source in sources], kind
+    return table
