@@ -1,6 +1,6 @@
 """Motion correction and session alignment for two-photon imaging."""
 
-from importlib import import_module
+from pyflow._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -15,17 +15,4 @@ _HOME = {
     "valid_mask": "pyflow.flow.warp",
 }
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name):
-    """Load a public function when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'pyflow' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy(__name__, _HOME)

@@ -1,45 +1,32 @@
 """Who is who across sessions: one store for units, identities and where their data is."""
 
-from importlib import import_module
+from pyflow._lazy import lazy
 
 _HOME = {
-    "BrainObservatoryCache": "sessions",
-    "Comparison": "comparison",
-    "MultiSessUnit": "lookup",
-    "SourceError": "sources",
-    "StoreLockedError": "database",
-    "TableError": "table",
-    "UnitKey": "lookup",
-    "UnitStore": "store",
-    "UnitStoreError": "database",
-    "UnitTable": "table",
-    "clustering_table": "clusterings",
-    "consistent_ids": "clusterings",
-    "open_sessions": "sessions",
-    "read_any": "recognise",
-    "read_caiman": "matchers",
-    "read_cellreg": "matchers",
-    "read_clustering": "clusterings",
-    "read_id_table": "clusterings",
-    "read_phy_ids": "clusterings",
-    "read_roicat": "matchers",
-    "read_spreadsheet": "spreadsheet",
-    "read_suite2p_ids": "clusterings",
-    "read_track2p": "matchers",
-    "read_unitmatch": "matchers",
+    "BrainObservatoryCache": "pyflow.units.sessions",
+    "Comparison": "pyflow.units.comparison",
+    "MultiSessUnit": "pyflow.units.lookup",
+    "SourceError": "pyflow.units.sources",
+    "StoreLockedError": "pyflow.units.database",
+    "TableError": "pyflow.units.table",
+    "UnitKey": "pyflow.units.lookup",
+    "UnitStore": "pyflow.units.store",
+    "UnitStoreError": "pyflow.units.database",
+    "UnitTable": "pyflow.units.table",
+    "clustering_table": "pyflow.units.clusterings",
+    "consistent_ids": "pyflow.units.clusterings",
+    "open_sessions": "pyflow.units.sessions",
+    "read_any": "pyflow.units.recognise",
+    "read_caiman": "pyflow.units.matchers",
+    "read_cellreg": "pyflow.units.matchers",
+    "read_clustering": "pyflow.units.clusterings",
+    "read_id_table": "pyflow.units.clusterings",
+    "read_phy_ids": "pyflow.units.clusterings",
+    "read_roicat": "pyflow.units.matchers",
+    "read_spreadsheet": "pyflow.units.spreadsheet",
+    "read_suite2p_ids": "pyflow.units.clusterings",
+    "read_track2p": "pyflow.units.matchers",
+    "read_unitmatch": "pyflow.units.matchers",
 }
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name):
-    """Load a public name when it is first used."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'pyflow.units' has no attribute {name!r}")
-    value = getattr(import_module(f"pyflow.units.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy(__name__, _HOME)
