@@ -83,6 +83,7 @@ static float ghost(const float *src, int y, int x, int h, int w)
 
 static float one_pixel(const float *src, int y, int x, float fy, float fx, int h, int w, int linear)
 {
+    if (fy == 0.0f && fx == 0.0f) return src[(size_t)y * w + x];
     const taps along_y = weights(fy, linear), along_x = weights(fx, linear);
     const float ky[4] = {along_y.a, along_y.b, along_y.c, along_y.d};
     const float kx[4] = {along_x.a, along_x.b, along_x.c, along_x.d};
@@ -124,8 +125,14 @@ PF_INLINE void block_of(const float *PF_RESTRICT top, size_t w, row_offsets o, i
         PLACE(ky, lower, y);
         const float *s = top + i;
 #define LINE(s) (x0 * (s)[0] + x1 * (s)[1] + x2 * (s)[2] + x3 * (s)[3] + x4 * (s)[4])
-        out[i] = y0 * LINE(s) + y1 * LINE(s + w) + y2 * LINE(s + 2 * w) + y3 * LINE(s + 3 * w) + y4 * LINE(s + 4 * w);
+        const float sum
+            = y0 * LINE(s) + y1 * LINE(s + w) + y2 * LINE(s + 2 * w) + y3 * LINE(s + 3 * w) + y4 * LINE(s + 4 * w);
 #undef LINE
+        /* a weight of zero does not keep a neighbour's NaN out */
+        const float upper_value = right != 0.0f ? s[w + 2] : s[w + 1];
+        const float lower_value = right != 0.0f ? s[2 * w + 2] : s[2 * w + 1];
+        const float whole = lower != 0.0f ? lower_value : upper_value;
+        out[i] = (fx[i] == 0.0f) & (fy[i] == 0.0f) ? whole : sum;
     }
 }
 

@@ -1,11 +1,29 @@
-"""How many threads this process may use."""
+"""How many threads this process may use.
+
+A forked child has none of its parent's threads, but GNU's OpenMP runtime still counts on them once the parent has run a
+parallel kernel: the child's next one would wait for ever. `kernel_threads` therefore gives such a child one thread,
+with which a kernel never asks that runtime for others. Results do not depend on the number of threads. Processes that
+are spawned (``multiprocessing.set_start_method("spawn")``) run as many as they like.
+"""
 
 import os
 
 _VARIABLES = ("PYFLOW_NUM_THREADS", "SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NP", "LSB_DJOB_NUMPROC")
 
+_parallel_here = False  # this process, or one it was forked from, ran kernels on several threads
+_forked_since = False
 
-def available_threads():
+
+def _after_fork():
+    global _forked_since
+    _forked_since = _parallel_here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def available_threads() -> int:
     """Threads this process may use.
 
     The first of PYFLOW_NUM_THREADS and the schedulers' own variables that is set, else the processors that the
@@ -32,7 +50,7 @@ def available_threads():
     return os.cpu_count() or 1
 
 
-def resolve_threads(n_threads):
+def resolve_threads(n_threads: int) -> int:
     """``n_threads`` itself, or `available_threads` where it is 0.
 
     Raises
@@ -43,3 +61,19 @@ def resolve_threads(n_threads):
     if n_threads < 0:
         raise ValueError(f"n_threads is {n_threads}, expected 0 (all this process may use) or more")
     return n_threads or available_threads()
+
+
+def kernel_threads(n_threads: int) -> int:
+    """Threads for a kernel: `resolve_threads`, but 1 in a child forked after kernels ran in parallel.
+
+    Raises
+    ------
+    ValueError
+        ``n_threads`` is negative.
+    """
+    global _parallel_here
+    n_threads = resolve_threads(n_threads)
+    if _forked_since:
+        return 1
+    _parallel_here |= n_threads > 1
+    return n_threads

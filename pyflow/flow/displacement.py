@@ -20,7 +20,7 @@ from pyflow.flow.backends import LevelGeometry, LevelParameters, aligned_zeros, 
 from pyflow.flow.filters import resize_planes
 from pyflow.flow.planes import flow_components, to_planes
 from pyflow.flow.warp import warp_planes
-from pyflow.threads import resolve_threads
+from pyflow.threads import kernel_threads
 
 MIN_LEVEL = {"quality": 0, "balanced": 4, "fast": 6}
 """Finest level solved, by quality preset."""
@@ -229,7 +229,7 @@ class FlowEstimator:
         """
         if np.shape(moving) != self._image_shape:
             raise ValueError(f"moving has shape {np.shape(moving)}, the reference has {self._image_shape}")
-        n_threads = resolve_threads(n_threads)
+        n_threads = kernel_threads(n_threads)
         planes = _finite_planes(moving, "moving")
         workspace = self._borrow(n_threads)
         flow = workspace.flows[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pyflow._ext import _median, _separable
 from pyflow.flow.planes import to_planes
-from pyflow.threads import resolve_threads
+from pyflow.threads import kernel_threads
 
 
 def resize(image, shape, *, antialias=True, n_threads=0):
@@ -36,7 +36,7 @@ def resize(image, shape, *, antialias=True, n_threads=0):
     planes = to_planes(image)
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape is {shape}, expected two positive sizes")
-    out = resize_planes(planes, tuple(shape), antialias=antialias, n_threads=resolve_threads(n_threads))
+    out = resize_planes(planes, tuple(shape), antialias=antialias, n_threads=kernel_threads(n_threads))
     return _as_given(out, image)
 
 
@@ -65,7 +65,7 @@ def gaussian_filter(image, sigma, *, n_threads=0):
     if not (0 <= sigma_y < np.inf and 0 <= sigma_x < np.inf):
         raise ValueError(f"sigma is {sigma}, expected finite values of 0 or more")
     axes = _gaussian_axis(planes.shape[1], sigma_y), _gaussian_axis(planes.shape[2], sigma_x)
-    return _as_given(_apply(planes, axes, resolve_threads(n_threads)), image)
+    return _as_given(_apply(planes, axes, kernel_threads(n_threads)), image)
 
 
 def median_filter_5x5(image, *, n_threads=0):
@@ -90,7 +90,7 @@ def median_filter_5x5(image, *, n_threads=0):
     planes = to_planes(image)
     out = np.empty_like(planes)
     for source, target in zip(planes, out, strict=True):
-        _median.median5x5(source, target, resolve_threads(n_threads))
+        _median.median5x5(source, target, kernel_threads(n_threads))
     return _as_given(out, image)
 
 

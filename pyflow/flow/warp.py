@@ -8,7 +8,7 @@ import numpy as np
 
 from pyflow._ext import _warp
 from pyflow.flow.planes import flow_components, from_planes, to_planes
-from pyflow.threads import resolve_threads
+from pyflow.threads import kernel_threads
 
 
 def imregister(moving, w, *, fill=None, interpolation="cubic", n_threads=0):
@@ -44,7 +44,7 @@ def imregister(moving, w, *, fill=None, interpolation="cubic", n_threads=0):
         raise ValueError(f"fill has shape {np.shape(fill)}, expected {moving.shape} like moving")
     outside = None if fill is None else to_planes(fill, "fill")
     out = np.empty_like(planes)
-    warp_planes(planes, u, v, outside, out, interpolation=interpolation, n_threads=resolve_threads(n_threads))
+    warp_planes(planes, u, v, outside, out, interpolation=interpolation, n_threads=kernel_threads(n_threads))
     return from_planes(out, moving)
 
 
@@ -75,7 +75,7 @@ def imregister_binary(mask, u, v, *, n_threads=0):
         raise ValueError(f"mask has shape {mask.shape}, expected (H, W)")
     u, v = flow_components(np.stack([u, v], axis=-1), mask.shape, "(u, v)")
     out = np.empty(mask.shape, np.uint8)
-    _warp.warp_mask(mask.view(np.uint8), u, v, out, resolve_threads(n_threads))
+    _warp.warp_mask(mask.view(np.uint8), u, v, out, kernel_threads(n_threads))
     return out.view(bool)
 
 
@@ -103,7 +103,7 @@ def valid_mask(w, *, n_threads=0):
         raise ValueError(f"w has shape {shape}, expected (H, W, 2)")
     u, v = flow_components(w, shape[:2])
     out = np.empty(shape[:2], np.uint8)
-    _warp.valid(u, v, out, resolve_threads(n_threads))
+    _warp.valid(u, v, out, kernel_threads(n_threads))
     return out.view(bool)
 
 

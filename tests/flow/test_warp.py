@@ -54,6 +54,31 @@ def test_zero_displacement_returns_the_bits(interpolation, dtype):
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("shift", [(0, 0), (3, -2)])
+def test_a_spoiled_pixel_stays_one_where_whole_pixels_move(interpolation, shift):
+    image = RNG.random((40, 60)).astype(np.float32)
+    image[20, 30], image[2, 50], image[-1, -1] = np.nan, np.inf, np.nan
+    found = imregister(image, np.broadcast_to(np.float32(shift), (40, 60, 2)), fill=image, interpolation=interpolation)
+    u, v = shift
+    expected = image.copy()
+    expected[max(0, -v) :, : 60 - u] = image[: 40 + v, u:]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, -1.0])
+def test_blocks_whose_displacements_differ_by_one_reach_no_further_than_the_image(shift):
+    """A block in which one pixel's stencil begins a pixel further down needs a fifth row of samples."""
+    height, width = 12, 48
+    image = RNG.random((height, width)).astype(np.float32)
+    u, v = np.zeros((2, height, width), np.float32)
+    v[:] = shift + 0.25
+    v[:, ::3] += 1
+    expected = twin.warp(image, u, v, image)
+    found = imregister(image, np.stack([u, v], axis=-1), fill=image)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "cubic"])
 def test_whole_pixels_move_whole_pixels(interpolation):
     image = RNG.random((20, 30)).astype(np.float32)
     w = np.broadcast_to(np.float32([3, -2]), (20, 30, 2))
