@@ -72,8 +72,12 @@ typedef enum {
 #define PF_APART static __attribute__((noinline))
 #endif
 
-/* The next loop's iterations are independent. */
+/* The next loop's iterations are independent; Microsoft's OpenMP 2.0 does not know simd. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PF_SIMD __pragma(loop(ivdep))
+#else
 #define PF_SIMD _Pragma("omp simd")
+#endif
 
 static inline int pf_min_int(int a, int b) { return a < b ? a : b; }
 static inline int pf_max_int(int a, int b) { return a > b ? a : b; }

@@ -34,7 +34,7 @@ static inline float pf_power(float x, float p)
     const float z = y - (float)whole;
     const float z2 = z * z;
     const float e = (1.00000012f + 0.693121016f * z) + ((0.240221068f + 0.0559220351f * z) + 0.00967603736f * z2) * z2;
-    return pf_bits_to_float(pf_float_to_bits(e) + (whole << 23));
+    return pf_bits_to_float(pf_float_to_bits(e) + whole * (1 << 23)); /* a shift of a negative number is undefined */
 }
 
 #endif

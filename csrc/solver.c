@@ -22,15 +22,17 @@
 
 #include <string.h>
 
-#include "power.h"
+#include "atomic.h"
+#include "penalty.h"
 #include "split.h"
 #include "tensor.h"
 
 #define OMEGA 1.95f        /* over-relaxation, as in the MATLAB toolbox */
-#define EPSILON 1.0e-5f    /* of the generalised Charbonnier penalty */
 #define CACHE_BYTES 1000000 /* share of a core's own cache that the live rows may take */
 #define MAX_STAGES 1024
-#define BEHIND 4            /* rows a wave stays behind the one before it: a refresh reads two rows ahead */
+/* Rows that must be finished beyond the row t that a wave refreshes. The refresh reads the rows up to t + 2, which makes
+ * three; it also writes the ghosts of row t + 2, which the wave before still reads while it sweeps row t + 3: four. */
+#define BEHIND 4
 
 enum { R1, R2, B1, B2, C, N_COEFFICIENTS };
 enum { EAST, SOUTH, N_EDGES };
@@ -40,7 +42,8 @@ typedef struct {
     const float *tensor; /* (n_channels) (h, 2, groups, 6, PF_PAD) */
     size_t stride;
     size_t lanes;        /* elements per row and colour, whole groups */
-    int robust;
+    pf_penalty smoothness;
+    int robust;          /* the smoothness weights change from pixel to pixel */
     int depth;           /* rows in a ring, a power of two */
     float k_x, k_y;      /* alpha / spacing^2 */
     float ratio;         /* k_x / k_y */
@@ -52,7 +55,7 @@ typedef struct {
     float *zeros;        /* (stride) */
     float *ones;         /* (stride) */
     float *psi;          /* (rings, 2, 2, stride) smoothness weights of the two newest rows */
-    int *progress;       /* (waves,) rows finished */
+    pf_atomic_int *progress; /* (waves,) rows finished */
     float *ring;         /* (rings, depth, 2, groups, N_COEFFICIENTS, PF_PAD) */
     float *edges;        /* (rings, depth, 2, N_EDGES, stride), robust only */
 } level;
@@ -106,9 +109,9 @@ static void repeat_border(const level *l, int y)
     }
 }
 
-static void gradient_penalty(const float *PF_RESTRICT left, const float *PF_RESTRICT right,
+PF_INLINE void gradient_penalty(const float *PF_RESTRICT left, const float *PF_RESTRICT right,
                              const float *PF_RESTRICT above, const float *PF_RESTRICT below, size_t stride, size_t lanes,
-                             float h_row, float h_col, float a, float *PF_RESTRICT psi)
+                             float h_row, float h_col, float a, const pf_penalty penalty, float *PF_RESTRICT psi)
 {
     const float per_x = 0.5f / h_col, per_y = 0.5f / h_row;
     PF_SIMD
@@ -116,7 +119,7 @@ static void gradient_penalty(const float *PF_RESTRICT left, const float *PF_REST
         const float ux = (right[j] - left[j]) * per_x, uy = (below[j] - above[j]) * per_y;
         const float vx = (right[j + stride] - left[j + stride]) * per_x;
         const float vy = (below[j + stride] - above[j + stride]) * per_y;
-        psi[j] = a * pf_power(ux * ux + uy * uy + vx * vx + vy * vy + EPSILON, a - 1.0f);
+        psi[j] = pf_penalty_weight(penalty, ux * ux + uy * uy + vx * vx + vy * vy, a);
     }
 }
 
@@ -125,8 +128,16 @@ static void smoothness_row(const level *l, int ring, int y)
     for (int colour = 0; colour < 2; colour++) {
         const int other = 1 - colour, o = pf_first_column(y, colour);
         const float *side = flow_row(l, y, other);
-        gradient_penalty(side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other), l->stride,
-                         l->lanes, l->p->h_row, l->p->h_col, l->p->a_smooth, psi_row(l, ring, y, colour));
+        switch (l->smoothness) {
+#define SMOOTHNESS(name, weight)                                                                                    \
+        case name:                                                                                                  \
+            gradient_penalty(side + o - 1, side + o, flow_row(l, y - 1, other), flow_row(l, y + 1, other), l->stride, \
+                             l->lanes, l->p->h_row, l->p->h_col, l->p->a_smooth, name, psi_row(l, ring, y, colour)); \
+            break;
+            PF_PENALTIES(SMOOTHNESS)
+#undef SMOOTHNESS
+        default: break;
+        }
     }
 }
 
@@ -175,17 +186,15 @@ typedef struct {
 } data_term;
 
 /* j: interleaved tensor of the pixel i. */
-PF_INLINE data_term data_at(const channel_row *in, const float *j, size_t i, size_t stride, const int robust)
+PF_INLINE data_term data_at(const channel_row *in, const float *j, size_t i, size_t stride,
+                            const pf_penalty penalty)
 {
     const float j11 = j[PF_J11 * PF_PAD], j22 = j[PF_J22 * PF_PAD], j33 = j[PF_J33 * PF_PAD];
     const float j12 = j[PF_J12 * PF_PAD], j13 = j[PF_J13 * PF_PAD], j23 = j[PF_J23 * PF_PAD];
     const float u = in->base[i], v = in->base[i + stride], du = in->flow[i] - u, dv = in->flow[i + stride] - v;
-    float d = in->weight;
-    if (robust) {
-        float s = j11 * du * du + j22 * dv * dv + 2.0f * (j12 * du * dv + j13 * du + j23 * dv) + j33;
-        s = s > 0.0f ? s : 0.0f;
-        d *= in->a * pf_power(s + EPSILON, in->a - 1.0f);
-    }
+    float s = j11 * du * du + j22 * dv * dv + 2.0f * (j12 * du * dv + j13 * du + j23 * dv) + j33;
+    s = s > 0.0f ? s : 0.0f;
+    const float d = in->weight * pf_penalty_weight(penalty, s, in->a);
     return (data_term){d * j11, d * j22, d * j12, d * (j11 * u + j12 * v - j13), d * (j12 * u + j22 * v - j23)};
 }
 
@@ -202,26 +211,26 @@ PF_INLINE void fold_at(const edge_row *edge, float per_k, data_term t, size_t i,
     c[C * PF_PAD] = per_k * t.a12;
 }
 
-/* The usual case in one pass: one channel, robust data term, no weight map. */
+/* The usual case in one pass: one channel, no weight map. */
 PF_INLINE void refresh_one(channel_row in, edge_row edge, size_t lanes, size_t stride, float *PF_RESTRICT c,
-                           const int robust)
+                           const pf_penalty penalty, const int robust)
 {
     const float per_k = 1.0f / edge.k;
     for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD, in.tensor += PF_TENSOR_PLANES * PF_PAD) {
         PF_SIMD
         for (size_t i = 0; i < PF_PAD; i++)
-            fold_at(&edge, per_k, data_at(&in, in.tensor + i, first + i, stride, 1), first + i, c + i, robust);
+            fold_at(&edge, per_k, data_at(&in, in.tensor + i, first + i, stride, penalty), first + i, c + i, robust);
     }
 }
 
 /* Sum of the data terms over channels: R1, R2, C, B1, B2 hold a11, a22, a12, b1, b2 until `fold`. */
 PF_INLINE void add_channel(channel_row in, size_t lanes, size_t stride, float *PF_RESTRICT c, const int fresh,
-                           const int robust)
+                           const pf_penalty penalty)
 {
     for (size_t first = 0; first < lanes; first += PF_PAD, c += N_COEFFICIENTS * PF_PAD, in.tensor += PF_TENSOR_PLANES * PF_PAD) {
         PF_SIMD
         for (size_t i = 0; i < PF_PAD; i++) {
-            const data_term t = data_at(&in, in.tensor + i, first + i, stride, robust);
+            const data_term t = data_at(&in, in.tensor + i, first + i, stride, penalty);
             const float d = in.map[first + i];
             c[i + R1 * PF_PAD] = (fresh ? 0.0f : c[i + R1 * PF_PAD]) + d * t.a11;
             c[i + R2 * PF_PAD] = (fresh ? 0.0f : c[i + R2 * PF_PAD]) + d * t.a22;
@@ -287,19 +296,32 @@ static void refresh(const level *l, int ring, int y)
     for (int colour = 0; colour < 2; colour++) {
         float *c = ring_row(l, ring, y, colour);
         const edge_row edge = edges_of(l, ring, y, colour);
-        if (n == 1 && !l->map && l->p->a_data[0] != 1.0f) {
+        if (n == 1 && !l->map) {
             const channel_row in = channel_of(l, y, colour, 0);
-            if (l->robust) refresh_one(in, edge, l->lanes, l->stride, c, 1);
-            else refresh_one(in, edge, l->lanes, l->stride, c, 0);
+            switch (pf_penalty_of(in.a)) {
+#define REFRESH(name, weight)                                                          \
+            case name:                                                                 \
+                if (l->robust) refresh_one(in, edge, l->lanes, l->stride, c, name, 1); \
+                else refresh_one(in, edge, l->lanes, l->stride, c, name, 0);           \
+                break;
+                PF_PENALTIES(REFRESH)
+#undef REFRESH
+            default: break;
+            }
             continue;
         }
         for (int k = 0; k < n; k++) {
             const channel_row in = channel_of(l, y, colour, k);
-            const int robust_data = in.a != 1.0f;
-            if (k == 0 && robust_data) add_channel(in, l->lanes, l->stride, c, 1, 1);
-            else if (k == 0) add_channel(in, l->lanes, l->stride, c, 1, 0);
-            else if (robust_data) add_channel(in, l->lanes, l->stride, c, 0, 1);
-            else add_channel(in, l->lanes, l->stride, c, 0, 0);
+            switch (pf_penalty_of(in.a)) {
+#define ADD(name, weight)                                                          \
+            case name:                                                             \
+                if (k == 0) add_channel(in, l->lanes, l->stride, c, 1, name);      \
+                else add_channel(in, l->lanes, l->stride, c, 0, name);             \
+                break;
+                PF_PENALTIES(ADD)
+#undef ADD
+            default: break;
+            }
         }
         if (l->robust) fold(edge, l->lanes, c, 1);
         else fold(edge, l->lanes, c, 0);
@@ -397,37 +419,18 @@ static int list_stages(const level *l, int first, int end, int ring, stage *stag
     return n;
 }
 
-static int rows_done(const int *progress)
-{
-    int done;
-#ifdef _OPENMP
-#pragma omp atomic read seq_cst
-#endif
-    done = *progress;
-    return done;
-}
-
-static void set_rows_done(int *progress, const int rows)
-{
-    (void)rows; /* some compilers do not see the use in the atomic write */
-#ifdef _OPENMP
-#pragma omp atomic write seq_cst
-#endif
-    *progress = rows;
-}
-
-static void run_wave(const level *l, const stage *stages, int n_stages, const int *before, int *progress)
+static void run_wave(const level *l, const stage *stages, int n_stages, pf_atomic_int *before, pf_atomic_int *progress)
 {
     const int h = l->p->h, last = stages[n_stages - 1].delay;
     for (int t = 0; t < h + last; t++) {
-        while (before && rows_done(before) < pf_min_int(t + BEHIND, h)) pf_yield();
+        while (before && pf_load(before) < pf_min_int(t + BEHIND, h)) pf_yield();
         for (int s = 0; s < n_stages; s++) {
             const int y = t - stages[s].delay;
             if (y < 0 || y >= h) continue;
             if (stages[s].colour < 0) refresh(l, stages[s].ring, y);
             else half_sweep(l, stages[s].ring, y, stages[s].colour);
         }
-        set_rows_done(progress, t + 1 - last);
+        pf_store(progress, t + 1 - last);
     }
 }
 
@@ -435,7 +438,7 @@ static void iterate(const level *l, int n_threads)
 {
     const int n_blocks = count_blocks(l->p), per_wave = blocks_per_wave(l, n_threads);
     const int n_waves = (n_blocks + per_wave - 1) / per_wave;
-    memset(l->progress, 0, (size_t)n_waves * sizeof(int));
+    for (int wave = 0; wave < n_waves; wave++) pf_store(l->progress + wave, 0);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(n_threads) if (n_threads > 1) schedule(static, 1)
 #endif
@@ -454,7 +457,8 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     l->p = p;
     l->stride = stride;
     l->lanes = (size_t)pf_groups(p->w) * PF_PAD;
-    l->robust = p->a_smooth != 1.0f;
+    l->smoothness = pf_penalty_of(p->a_smooth);
+    l->robust = l->smoothness != PF_QUADRATIC;
     l->depth = 1;
     while (l->depth < 2 * sweeps_per_block(p) + 2) l->depth *= 2;
     l->k_x = p->alpha_x / (p->h_col * p->h_col);
@@ -479,8 +483,8 @@ static size_t lay_out(level *l, const pf_solver_params *p, int n_threads, float 
     TAKE(ring, rings * l->depth * 2 * l->lanes * N_COEFFICIENTS);
     TAKE(edges, l->robust ? rings * l->depth * 2 * N_EDGES * stride + PF_PAD : 0);
 #undef TAKE
-    l->progress = (int *)(scratch ? scratch + used : NULL);
-    used += (size_t)count_blocks(p) * sizeof(int) / sizeof(float);
+    l->progress = (pf_atomic_int *)(scratch ? scratch + used : NULL);
+    used += (size_t)count_blocks(p) * sizeof(pf_atomic_int) / sizeof(float);
     if (!p->weight_map) l->map = NULL;
     return used;
 }
