@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from pyflow.flow.displacement import FlowEstimator, get_displacement
+from pyflow.flow.displacement import get_displacement, prepare
+from pyflow.flow.parameters import MIN_LEVEL, FlowParameters
+from pyflow.flow.planes import to_planes
 
 GROUP = "flow, 512 x 512"
 
@@ -13,10 +15,10 @@ def in_8_bits(image):
 
 
 @pytest.mark.parametrize("quality", ["quality", "balanced", "fast"])
-def test_estimator(benchmark, pair, quality, n_threads):
+def test_prepared(benchmark, pair, quality, n_threads):
     benchmark.group = GROUP
-    estimator = FlowEstimator(pair[0], quality=quality)
-    w = benchmark(estimator, pair[1], n_threads=n_threads)
+    prepared = prepare(pair[0], FlowParameters(min_level=MIN_LEVEL[quality]))
+    w = benchmark(prepared.estimate, to_planes(pair[1])[np.newaxis], n_threads=n_threads)[0]
     benchmark.extra_info["endpoint error"] = float(np.hypot(*np.moveaxis(w - pair[2], -1, 0)).mean())
 
 

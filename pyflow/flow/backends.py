@@ -1,128 +1,127 @@
-"""Level solvers by name.
+"""How a flow is computed: back ends, whole flows by name.
 
-A backend is a callable ``backend(geometry, reference, parameters)`` that binds everything constant on one level and
-returns a level: ``level(warped, flow, step, scratch, n_threads)`` writes into ``step`` (2, rows, cols) the increment in
-full-size pixels, given the moving image (C, rows, cols) warped by the current displacement ``flow``. ``scratch`` is
-float32 memory of at least ``level.scratch_size(n_threads)`` values that all levels share, so that no frame allocates
-anything. The pyramid around it is in `pyflow.flow.displacement`.
+A back end gets a reference and parameters and gives a `Prepared`, which estimates the displacement of any number of
+frames. What it gets is checked (`pyflow.flow.displacement.prepare`). "flowreg" is the native one, `pyflow.flow.native`.
+To add one, register it:
+
+>>> register_backend("mine", MyBackend)
+>>> w = get_displacement(reference, moving, backend="mine", backend_params={"device": "cuda:1"})
 """
 
-import math
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
-from pyflow._ext import _solver, _tensor
-
-ZETA = 1e-6
-"""Constant of the normalised data term, as in the MATLAB toolbox."""
+from pyflow.flow.native import NativeBackend
+from pyflow.flow.parameters import FlowParameters
 
 
-@dataclass(frozen=True)
-class LevelGeometry:
-    """One level of the pyramid.
+class Prepared(Protocol):
+    """A reference with everything that is computed once for all frames; safe to use from several threads."""
+
+    def start(self, field: np.ndarray) -> Any:
+        """Bring a field to start from into the form that `estimate` takes, once for many frames.
+
+        Parameters
+        ----------
+        field : ndarray, shape (H, W, 2), float32
+            Backward displacement in pixels, finite.
+        """
+
+    def estimate(self, frames: np.ndarray, start: Any = None, n_threads: int = 1) -> np.ndarray:
+        """Displacements that register frames onto the reference.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (N, C, H, W), float32
+            Finite values.
+        start
+            The field that all of them start from, as `start` returned it; None: zero.
+        n_threads : int
+            0: all this process may use. The result does not depend on it.
+
+        Returns
+        -------
+        ndarray, shape (N, H, W, 2), float32
+            Backward displacements in pixels, components (u, v) along columns and rows.
+        """
+
+
+class Backend(Protocol):
+    """A way to compute flows.
 
     Attributes
     ----------
-    shape : tuple of int
-        (rows, cols).
-    spacing : tuple of float
-        Rows and columns of the full-size image per row and column of this level, in pixels.
+    name : str
+        The name it is registered under.
+    device : str
+        Where it runs, such as ``"cpu"`` or ``"cuda:0"``.
     """
 
-    shape: tuple[int, int]
-    spacing: tuple[float, float]
+    name: str
+    device: str
+
+    def unsupported(self, parameters: FlowParameters) -> str | None:
+        """Why it cannot compute a flow with these parameters; None where it can."""
+
+    def prepare(
+        self, reference: np.ndarray, parameters: FlowParameters, *, weight: np.ndarray | None = None
+    ) -> Prepared:
+        """Do what is done once per reference.
+
+        Parameters
+        ----------
+        reference : ndarray, shape (C, H, W), float32
+            Finite values. A copy is kept, not this array.
+        parameters : FlowParameters
+            Supported ones, with one `a_data` or one per channel.
+        weight : ndarray, shape (C,) or (C, H, W), float32, optional
+            Weight of each channel's data term, or a map of it. Equal weights that sum to 1 by default.
+        """
 
 
-@dataclass(frozen=True)
-class LevelParameters:
-    """What the energy on one level needs.
-
-    Attributes
-    ----------
-    alpha : tuple of float
-        Smoothness weight along (x, y).
-    a_smooth : float
-        Exponent of the smoothness penalty; 1 is quadratic.
-    a_data : ndarray, shape (C,), float32
-        Exponent of the data penalty per channel.
-    weight : ndarray, shape (C,), float32
-        Weight of each channel's data term.
-    weight_map : ndarray, shape (C, rows, cols), float32, or None
-        Factor on it per pixel.
-    constancy : {"gc", "gray", "census"}
-        Which image feature is assumed constant.
-    iterations, update_lag : int
-        Sweeps, and sweeps between two updates of the robust weights.
-    """
-
-    alpha: tuple[float, float]
-    a_smooth: float
-    a_data: np.ndarray
-    weight: np.ndarray
-    weight_map: np.ndarray | None
-    constancy: str
-    iterations: int
-    update_lag: int
+_FACTORIES: dict[str, Callable[..., Backend]] = {"flowreg": NativeBackend}
 
 
-class NativeLevel:
-    """Motion tensor and red-black SOR in C."""
-
-    def __init__(self, geometry, reference, parameters):
-        p = parameters
-        self._reference, self._constancy = reference, _tensor.CONSTANCIES[p.constancy]
-        self._spacing = geometry.spacing
-        self._params = _solver.LevelParams(
-            geometry.shape, geometry.spacing, p.alpha, p.a_smooth, p.a_data, p.weight, p.weight_map, p.iterations,
-            p.update_lag,
-        )  # fmt: skip
-        self._tensor_shape = (len(reference), *_tensor.layout_shape(*geometry.shape))
-        self._tensor_size = math.prod(self._tensor_shape)
-
-    def scratch_size(self, n_threads):
-        """float32 values of scratch that a call on that many threads needs."""
-        return self._tensor_size + self._params.scratch_size(n_threads)
-
-    def __call__(self, warped, flow, step, scratch, n_threads):
-        """Write the increment of the displacement `flow` into `step`."""
-        tensor = scratch[: self._tensor_size].reshape(self._tensor_shape)
-        for f1, f2, out in zip(self._reference, warped, tensor, strict=True):
-            _tensor.motion_tensor(f1, f2, *self._spacing, self._constancy, ZETA, out, n_threads)
-        _solver.solve(self._params, tensor, *flow, *step, scratch[self._tensor_size :], n_threads)
-
-
-def aligned_zeros(size):
-    """That many float32 zeros from the start of a cache line, so that no vector crosses two."""
-    line = 64
-    raw = np.zeros(4 * size + line, np.uint8)
-    start = -raw.ctypes.data % line
-    return raw[start : start + 4 * size].view(np.float32)
-
-
-_BACKENDS = {"flowreg": NativeLevel}
-
-
-def register_backend(name, backend):
-    """Make a level solver available under a name.
+def register_backend(name: str, factory: Callable[..., Backend]) -> None:
+    """Make a back end available under a name.
 
     Parameters
     ----------
     name : str
-    backend : callable
-        See the module's description.
+    factory : callable
+        Called with the user's ``backend_params`` as keywords, returns a `Backend`; a ValueError for values that it
+        cannot use.
     """
-    _BACKENDS[name] = backend
+    _FACTORIES[name] = factory
 
 
-def get_backend(name):
-    """The level solver of that name.
+def list_backends() -> list[str]:
+    """Names of the back ends that there are, sorted."""
+    return sorted(_FACTORIES)
+
+
+def get_backend(name: str, **backend_params: Any) -> Backend:
+    """Make the back end of that name.
+
+    Parameters
+    ----------
+    name : str
+    **backend_params
+        Parameters of its own.
 
     Raises
     ------
     ValueError
-        There is none; the message lists what there is.
+        There is none of that name (the message lists what there is), or it does not take the parameters.
     """
-    if name not in _BACKENDS:
-        raise ValueError(f"backend is {name!r}, expected one of {', '.join(sorted(_BACKENDS))}")
-    return _BACKENDS[name]
+    if name not in _FACTORIES:
+        raise ValueError(f"backend is {name!r}, expected one of {', '.join(list_backends())}")
+    factory = _FACTORIES[name]
+    try:
+        inspect.signature(factory).bind(**backend_params)
+    except TypeError as error:
+        raise ValueError(f"backend_params of {name!r}: {error}") from None
+    return factory(**backend_params)

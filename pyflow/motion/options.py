@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -27,7 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow.flow.displacement import check_gnc_schedule
+from pyflow.flow.backends import get_backend
+from pyflow.flow.parameters import CONSTANCIES, LIMITS, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
@@ -66,6 +68,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, range) else value
 
 
+def _within(name: str) -> Any:
+    low, high = LIMITS[name]
+    return Field(ge=low, le=high)
+
+
+_Alpha = Annotated[float, _within("alpha")]
 Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
@@ -124,6 +132,8 @@ class OFOptions(BaseModel):
     const_assumption
         What stays constant along the motion: the image's gradient, ``"gc"``, its grey value, ``"gray"``, or which
         neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``.
+    flow_backend, backend_params
+        Which implementation computes the flow, see `pyflow.flow.backends`, and parameters of its own.
     sigma
         Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
         one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
@@ -191,8 +201,8 @@ class OFOptions(BaseModel):
     channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
 
     alpha: Annotated[
-        Annotated[PositiveFloat, Tag("number")]
-        | Annotated[tuple[PositiveFloat, PositiveFloat], Tag("list")]
+        Annotated[_Alpha, Tag("number")]
+        | Annotated[tuple[_Alpha, _Alpha], Tag("list")]
         | Annotated[Literal["auto"], Tag("text")],
         _one_of("a number, a pair (x, y) or 'auto'"),
     ] = "auto"
@@ -201,20 +211,22 @@ class OFOptions(BaseModel):
         | Annotated[Path, Tag("text")],
         _one_of("a list of numbers or a file name"),
     ] = (0.5, 0.5)
-    levels: PositiveInt = 100
-    min_level: NonNegativeInt | None = None
+    levels: Annotated[int, _within("levels")] = 100
+    min_level: Annotated[int, _within("min_level")] | None = None
     quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
-    eta: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    update_lag: PositiveInt = 5
-    iterations: PositiveInt = 50
-    a_smooth: PositiveFloat = 1.0
-    a_data: PositiveFloat = 0.45
+    eta: Annotated[float, _within("eta")] = 0.8
+    update_lag: Annotated[int, _within("update_lag")] = 5
+    iterations: Annotated[int, _within("iterations")] = 50
+    a_smooth: Annotated[float, _within("a_smooth")] = 1.0
+    a_data: Annotated[float, _within("a_data")] = 0.45
     gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
         None
     )
-    const_assumption: Literal["gc", "gray", "census"] = Field(
+    const_assumption: Literal[CONSTANCIES] = Field(
         "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
     )
+    flow_backend: str = "flowreg"
+    backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
     sigma: Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)] = (
         (1.0, 1.0, 0.1),
@@ -282,6 +294,38 @@ class OFOptions(BaseModel):
         if self.quality_setting == "custom" and self.min_level is None:
             raise ValueError("quality_setting 'custom' needs min_level")
         return self
+
+    @model_validator(mode="after")
+    def _supported_flow(self) -> "OFOptions":
+        backend = get_backend(self.flow_backend, **self.backend_params)
+        reason = backend.unsupported(self._flow(alpha=1.0 if self.alpha == "auto" else self.alpha))
+        if reason:
+            raise ValueError(f"flow_backend {self.flow_backend!r}: {reason}")
+        return self
+
+    def flow(self) -> FlowParameters:
+        """Return the parameters of one flow.
+
+        Raises
+        ------
+        ValueError
+            `alpha` is ``"auto"``: that is a question to a recording, see `pyflow.motion.noise`.
+        """
+        return self._flow(self.alpha)
+
+    def _flow(self, alpha: Any) -> FlowParameters:
+        return FlowParameters(
+            alpha=alpha,
+            update_lag=self.update_lag,
+            iterations=self.iterations,
+            min_level=level_of(self.quality_setting, self.min_level),
+            levels=self.levels,
+            eta=self.eta,
+            a_smooth=self.a_smooth,
+            a_data=self.a_data,
+            gnc_schedule=self.gnc_schedule,
+            const_assumption=self.const_assumption,
+        )
 
     @property
     def coherent(self) -> bool:

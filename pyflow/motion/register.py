@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pyflow.flow.displacement import FlowEstimator
+from pyflow.flow.displacement import prepare
 from pyflow.flow.filters import resize
-from pyflow.flow.planes import cast_like
+from pyflow.flow.planes import cast_like, to_planes
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, length_statistics, valid_mask
 from pyflow.motion.coherence import RADIUS, coherent, deformation
@@ -123,32 +124,24 @@ class FrameRegistration:
             if options.cc_initialization
             else None
         )
-        self._estimate = FlowEstimator(
+        self._flow = prepare(
             template,
-            alpha=options.alpha,
-            update_lag=options.update_lag,
-            iterations=options.iterations,
-            min_level=options.min_level,
-            quality=options.quality_setting,
-            levels=options.levels,
-            eta=options.eta,
-            a_smooth=options.a_smooth,
-            a_data=options.a_data,
-            gnc_schedule=options.gnc_schedule,
-            const_assumption=options.const_assumption,
+            options.flow(),
             weight=weight,
+            backend=options.flow_backend,
+            backend_params=options.backend_params,
         )
 
-    def start(self, uv: np.ndarray) -> np.ndarray:
+    def start(self, uv: np.ndarray) -> Any:
         """Prepare a displacement to start from, float32 (H, W, 2), for all frames that do."""
-        return self._estimate.start(uv)
+        return self._flow.start(uv)
 
     @property
     def radius(self) -> int:
         """Number of estimates on each side that `finish` needs."""
         return RADIUS if self._noise_px else 0
 
-    def estimate(self, window: Sequence[np.ndarray], start: np.ndarray | None = None) -> FrameEstimate:
+    def estimate(self, window: Sequence[np.ndarray], start: Any = None) -> FrameEstimate:
         """Find a frame's displacement.
 
         Parameters
@@ -156,7 +149,7 @@ class FrameRegistration:
         window
             The raw frame in the middle of its neighbours in time, each (H, W, C).
         start
-            What `start` made of the displacement to start from; None: zero.
+            The displacement to start from, as `start` returned it; None: zero.
         """
         frame = window[len(window) // 2]
         problem = frame_problem(frame)
@@ -164,11 +157,11 @@ class FrameRegistration:
             return FrameEstimate(frame, problem)
         filtered = self._preprocess(window)
         if self._shift is None:
-            displacement = residual = self._estimate(filtered, start, n_threads=1)
+            displacement = residual = self._displacement(filtered, start)
         else:
             shift = np.array(self._shift(filtered), np.float32)
             shifted = self.warp(filtered, np.broadcast_to(shift, (*frame.shape[:2], 2)), self._template)
-            residual = self._estimate(shifted, start, n_threads=1)
+            residual = self._displacement(shifted, start)
             displacement = residual + shift
         return FrameEstimate(
             frame=frame,
@@ -217,6 +210,9 @@ class FrameRegistration:
     def warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray | None) -> np.ndarray:
         """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
         return imregister(image, w, fill=fill, interpolation=self._interpolation, n_threads=1)
+
+    def _displacement(self, image: np.ndarray, start: Any) -> np.ndarray:
+        return self._flow.estimate(to_planes(image)[np.newaxis], start, n_threads=1)[0]
 
     def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)

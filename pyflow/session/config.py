@@ -18,12 +18,13 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow.flow.backends import get_backend
+from pyflow.flow.parameters import FlowParameters
 from pyflow.motion.options import OFOptions
 
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array"),
-    "flow_backend": ("flowreg",),
     "align_output_format": ("TIFF", "HDF5", "none"),
 }
 
@@ -132,7 +133,7 @@ class SessionConfig(BaseModel):
             raise ValueError(f"{value} is or contains root ({root}), so results could not be told from recordings")
         return value
 
-    @field_validator("scheduler", "flow_backend", "align_output_format", mode="after")
+    @field_validator("scheduler", "align_output_format", mode="after")
     @classmethod
     def _available(cls, value: str, info: ValidationInfo) -> str:
         for choice in AVAILABLE[info.field_name]:
@@ -143,9 +144,14 @@ class SessionConfig(BaseModel):
 
     @field_validator("backend_params", mode="after")
     @classmethod
-    def _no_parameters(cls, value: dict) -> dict:
-        if value:
-            raise ValueError(f"flow_backend 'flowreg' takes none, found {', '.join(value)}")
+    def _known_backend(cls, value: dict, info: ValidationInfo) -> dict:
+        get_backend(info.data["flow_backend"], **value)
+        return value
+
+    @field_validator("alpha_between", "iterations_between", mode="after")
+    @classmethod
+    def _flow_can_do(cls, value: float, info: ValidationInfo) -> float:
+        FlowParameters(**{info.field_name.removesuffix("_between"): value})
         return value
 
     @field_validator("flow_options", mode="before")
@@ -266,6 +272,8 @@ class SessionConfig(BaseModel):
 
 # What the session decides for each recording and a user may not.
 OPTIONS_OF_THE_SESSION = (
+    "flow_backend",
+    "backend_params",
     "input_file",
     "output_path",
     "output_format",

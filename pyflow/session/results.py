@@ -66,6 +66,8 @@ def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
     """Return what stage 1 hands to `compensate_recording`."""
     return OFOptions(
         **config.flow_options,
+        flow_backend=config.flow_backend,
+        backend_params=config.backend_params,
         input_file=recording.path,
         output_path=recording.folder,
         output_format="HDF5",
@@ -80,13 +82,12 @@ def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
         "schema": SCHEMA_VERSION["stage1"],
         "input": fingerprint(recording.path),
         "options": stage1_options(config, recording).result_fields(),
-        "flow_backend": config.flow_backend,
     }
 
 
 def field_parts(config: SessionConfig, result: Stage1Result, center: Stage1Result) -> dict[str, Any]:
     """Return what a recording's stage 2 key is made from."""
-    names = ("flow_backend", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
+    names = ("flow_backend", "backend_params", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
     return {
         "schema": SCHEMA_VERSION["stage2"],
         "options": {name: getattr(config, name) for name in names},

@@ -65,8 +65,7 @@ def compute_between_displacement(
     reference, current = _same_contrast(*smooth)
     rigid = np.empty((*reference_avg.shape[:2], 2), np.float32)
     rigid[:] = RigidShift(reference, upsample=config.cc_upsample)(current)
-    # The flow does not warp its coarsest level by a given start and would find much of the shift again: it
-    # gets the shifted image.
+    # Warped once at full size: as a start the shift would be interpolated on every level's smaller image.
     shifted = imregister(current, rigid, fill=reference, n_threads=config.n_threads)
     return rigid + get_displacement(
         reference,
@@ -75,6 +74,7 @@ def compute_between_displacement(
         iterations=config.iterations_between,
         n_threads=config.n_threads,
         backend=config.flow_backend,
+        backend_params=config.backend_params,
     )
 
 

@@ -59,11 +59,11 @@ def test_accepts(given, field, value):
     ("given", "message"),
     [
         ({"alpah": 3}, "'alpah', did you mean 'alpha'"),
-        ({"alpha": -1}, "alpha.*greater than 0"),
+        ({"alpha": -1}, "alpha.*greater than"),
         ({"alpha": (1, 2, 3)}, "alpha.*at most 2"),
         ({"alpha": "strong"}, "alpha.*'auto'"),
         ({"alpha": float("nan")}, "alpha.*finite"),
-        ({"eta": 1}, "eta.*less than 1"),
+        ({"eta": 1}, "eta.*less than"),
         ({"iterations": 2.5}, "iterations.*integer"),
         ({"sigma": (1, 1)}, "sigma"),
         ({"weight": []}, "weight.*at least 1"),

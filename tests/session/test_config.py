@@ -64,7 +64,7 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
         ("scheduler = 'dask'", ["scheduler", "'dask' is not available in this release", "local, array"]),
         ("align_output_format = 'ZARR'", ["align_output_format", "not available in this release"]),
         ("align_output_format = 'MAT'", ["align_output_format", "not available in this release"]),
-        ("flow_backend = 'torch'", ["flow_backend", "not available in this release"]),
+        ("flow_backend = 'torch'", ["'torch'", "expected one of flowreg"]),
         ("backend_params = {device = 'cuda'}", ["backend_params", "device"]),
         ("output_root = '.'", ["output_root", "is or contains root"]),
         ("pattern = '/data/*.tif'", ["pattern", "relative to root"]),
