@@ -493,17 +493,47 @@ class UnitStore:
 
     # Data and files
 
-    def traces(self, unit, **options):
-        """Traces of a multi-session unit in every session; see `pyflow.units.sessions.traces_of`."""
-        from pyflow.units.sessions import traces_of
+    def traces(self, unit, *, kind="dff", missing="raise", as_=None, link_set=None):
+        """Traces of a multi-session unit in every session.
 
-        return traces_of(self, unit, **options)
+        Parameters
+        ----------
+        unit : int, str, MultiSessUnit or (session, group, unit)
+            As of `members`.
+        kind, missing, as_
+            As of `pyflow.units.sessions.Sessions.traces`.
+        link_set : str, optional
+            The current one by default.
 
-    def masks(self, unit, **options):
-        """Masks of a multi-session unit in every session; see `pyflow.units.sessions.masks_of`."""
-        from pyflow.units.sessions import masks_of
+        Returns
+        -------
+        dict of str to Trace, xarray.DataArray or pandas.DataFrame
+            See `pyflow.units.sessions.Sessions.traces`.
 
-        return masks_of(self, unit, **options)
+        Raises
+        ------
+        UnitStoreError
+            No such link set or unit.
+        ValueError
+            Some session lacks the unit and `missing` is ``"raise"``.
+        SourceError
+            A session names no source, or its source cannot be read.
+        """
+        sessions, number = self._sessions_of(unit, link_set)
+        return sessions.traces(number, kind=kind, missing=missing, as_=as_)
+
+    def masks(self, unit, *, missing="raise", as_=None, link_set=None):
+        """Masks of a multi-session unit in every session; see `traces` and `pyflow.units.sessions.Sessions.masks`."""
+        sessions, number = self._sessions_of(unit, link_set)
+        return sessions.masks(number, missing=missing, as_=as_)
+
+    def _sessions_of(self, unit, link_set):
+        """Sessions in which one unit is the only cell, and its number."""
+        from pyflow.units.sessions import Sessions, followed_experiments
+
+        members = self.members(unit, link_set=link_set)
+        experiments = followed_experiments(self.sessions(), members, self.path.parent)
+        return Sessions(experiments), int(members["number"].iloc[0])
 
     def export(self, path, **options):
         """Write a link set as .xlsx, .csv, .tsv, .npz or .mat; see `pyflow.units.export.export`."""
