@@ -5,7 +5,7 @@ import os
 _VARIABLES = ("PYFLOW_NUM_THREADS", "SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NP", "LSB_DJOB_NUMPROC")
 
 
-def available_threads():
+def available_threads() -> int:
     """Threads this process may use.
 
     The first of PYFLOW_NUM_THREADS and the schedulers' own variables that is set, else the processors that the
@@ -32,7 +32,7 @@ def available_threads():
     return os.cpu_count() or 1
 
 
-def resolve_threads(n_threads):
+def resolve_threads(n_threads: int) -> int:
     """``n_threads`` itself, or `available_threads` where it is 0.
 
     Raises

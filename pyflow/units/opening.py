@@ -1,6 +1,7 @@
 """Opening the data of sessions: from a unit store, from folders, from lists of files."""
 
 import re
+from collections.abc import Sequence
 from os.path import commonpath
 from pathlib import Path
 
@@ -22,12 +23,14 @@ class BrainObservatoryCache(Sessions):
         folder by default.
     """
 
-    def __init__(self, manifest_file=None):
+    def __init__(self, manifest_file: str | Path | None = None) -> None:
         path = Path(manifest_file or "manifest.json")
         super().__init__(_experiments_in(path.parent if path.suffix == ".json" else path, None))
 
 
-def open_sessions(source, *, link_set=None):
+def open_sessions(
+    source: str | Path | Sequence[str | Path] | UnitStore | Sessions, *, link_set: str | None = None
+) -> Sessions:
     """Open the data of recording sessions.
 
     Parameters

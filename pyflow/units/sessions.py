@@ -1,7 +1,8 @@
 """Every unit's data in every session, with AllenSDK's names, on local files."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,22 +30,22 @@ class Place(NamedTuple):
 class Sessions:
     """Recording sessions, their cells and their data; made by `pyflow.units.open_sessions`."""
 
-    def __init__(self, experiments):
+    def __init__(self, experiments: Iterable[Experiment]) -> None:
         self._experiments = {}
         for experiment in experiments:
             if (other := self._experiments.setdefault(experiment.id, experiment)) is not experiment:
                 raise ValueError(f"{other.path} and {experiment.path} both call themselves {experiment.id!r}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._experiments)
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Names of the sessions."""
         return list(dict.fromkeys(experiment.session for experiment in self._experiments.values()))
 
     @property
-    def presence(self):
+    def presence(self) -> pd.DataFrame:
         """Which cell is in which session: DataFrame of bool, one row per cell, one column per session."""
         cells = sorted(set().union(*(experiment.cells for experiment in self._experiments.values())))
         table = pd.DataFrame(False, index=pd.Index(cells, name="unit"), columns=self.names)
@@ -55,14 +56,14 @@ class Sessions:
     def get_ophys_experiments(
         self,
         *,
-        ids=None,
-        experiment_container_ids=None,
-        targeted_structures=None,
-        imaging_depths=None,
-        cre_lines=None,
-        session_types=None,
-        cell_specimen_ids=None,
-    ):
+        ids: Sequence[Any] | None = None,
+        experiment_container_ids: Sequence[Any] | None = None,
+        targeted_structures: Sequence[Any] | None = None,
+        imaging_depths: Sequence[Any] | None = None,
+        cre_lines: Sequence[Any] | None = None,
+        session_types: Sequence[Any] | None = None,
+        cell_specimen_ids: Sequence[int | str] | None = None,
+    ) -> list[dict[str, Any]]:
         """List experiments (one imaging plane in one session).
 
         Parameters
@@ -91,7 +92,14 @@ class Sessions:
         wanted = set(_listed("cell_specimen_ids", cell_specimen_ids))
         return [record for record in found if wanted & self._experiments[record["id"]].cells]
 
-    def get_experiment_containers(self, *, ids=None, targeted_structures=None, imaging_depths=None, cre_lines=None):
+    def get_experiment_containers(
+        self,
+        *,
+        ids: Sequence[Any] | None = None,
+        targeted_structures: Sequence[Any] | None = None,
+        imaging_depths: Sequence[Any] | None = None,
+        cre_lines: Sequence[Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """List containers: experiments on one field of view; arguments and result as of `get_ophys_experiments`."""
         containers = {}
         for experiment in self._experiments.values():
@@ -111,7 +119,7 @@ class Sessions:
         wanted = {key: _listed(key, values) for key, values in wanted.items() if values is not None}
         return [record for record in records if all(record[key] in values for key, values in wanted.items())]
 
-    def get_ophys_experiment_data(self, ophys_experiment_id):
+    def get_ophys_experiment_data(self, ophys_experiment_id: int | str) -> DataSet:
         """Open the data of one experiment.
 
         Returns
@@ -128,7 +136,7 @@ class Sessions:
             raise KeyError(f"no experiment {ophys_experiment_id!r}; there are {known or 'none'}")
         return self._experiments[ophys_experiment_id].data
 
-    def find(self, cell):
+    def find(self, cell: int | str) -> dict[str, Place]:
         """Where a cell is.
 
         Parameters
@@ -169,7 +177,9 @@ class Sessions:
                 raise SourceError(NO_SOURCE.format(name))
         return places
 
-    def traces(self, cell, *, kind="dff", missing="raise", as_=None):
+    def traces(
+        self, cell: int | str, *, kind: str = "dff", missing: str = "raise", as_: str | None = None
+    ) -> dict[str, Trace] | pd.DataFrame | Any:
         """One cell's traces in all sessions.
 
         Parameters
@@ -203,7 +213,9 @@ class Sessions:
                 traces[name] = Trace(timestamps, np.full(len(timestamps), np.nan, np.float32))
         return _as_traces(traces, kind, as_)
 
-    def masks(self, cell, *, missing="raise", as_=None):
+    def masks(
+        self, cell: int | str, *, missing: str = "raise", as_: str | None = None
+    ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
         """One cell's masks in all sessions.
 
         Parameters
