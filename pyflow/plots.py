@@ -1,6 +1,6 @@
 """Figures that people look at. They need matplotlib: ``pip install "pyflow-2p[plot]"``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,24 @@ _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 
 _MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too small to see
 _MAX_COLUMNS = 2000  # of the presence matrix; where there are more units, a column shows the share of several
+
+
+class Followed(Protocol):
+    """What figures of units need to know: who is where; `pyflow.units.open_sessions` makes one.
+
+    Attributes
+    ----------
+    names : list of str
+        The sessions.
+    presence : pandas.DataFrame of bool
+        A row per unit, a column per session.
+    """
+
+    names: list[str]
+    presence: Any
+
+    def find(self, cell: int | str) -> dict[str, Any]:
+        """By session: the data set that holds the cell (None without one), and whether the cell is present."""
 
 
 def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None = None, title: str = "") -> "Figure":
@@ -78,20 +96,19 @@ def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None
 
 
 def plot_unit_across_sessions(
-    source: Any,
+    opened: "Followed",
     unit: int | str,
     *,
     kind: str = "dff",
     margin: int | None = 20,
     sessions: list[str] | None = None,
-    link_set: str | None = None,
 ) -> "Figure":
     """Draw one unit, a row per session: image with its outline, mask, and trace, all traces on one time axis.
 
     Parameters
     ----------
-    source : UnitStore, Sessions or path-like
-        Whatever `pyflow.units.open_sessions` opens.
+    opened : Sessions
+        What `pyflow.units.open_sessions` opens.
     unit : int or str
         Cell specimen id: the multi-session unit's number in a store.
     kind : str
@@ -100,8 +117,6 @@ def plot_unit_across_sessions(
         Pixels to show around the unit; None shows the whole image.
     sessions : list of str, optional
         All by default, 30 at most.
-    link_set : str, optional
-        Of the store; the current one by default.
 
     Returns
     -------
@@ -115,7 +130,6 @@ def plot_unit_across_sessions(
     ImportError
         matplotlib is not installed.
     """
-    opened = _open(source, link_set)
     places = _chosen(opened.find(unit), sessions)
     drawn = {name: data for name, (data, present) in places.items() if present and data}
     masks = {name: mask for name, data in drawn.items() if (mask := data.get_roi_mask_array([unit])[0]).any()}
@@ -165,20 +179,19 @@ def plot_unit_across_sessions(
 
 
 def plot_unit_gallery(
-    source: Any,
-    units: list | None = None,
+    opened: "Followed",
+    units: list[int | str] | None = None,
     *,
     page: int = 1,
     per_page: int = 24,
     margin: int = 10,
     sessions: list[str] | None = None,
-    link_set: str | None = None,
 ) -> "Figure":
     """Draw thumbnails of many units in all sessions: a row per unit, a column per session.
 
     Parameters
     ----------
-    source, sessions, link_set
+    opened, sessions
         As of `plot_unit_across_sessions`.
     units : list, optional
         Cell specimen ids; all by default.
@@ -200,7 +213,6 @@ def plot_unit_gallery(
     ImportError
         matplotlib is not installed.
     """
-    opened = _open(source, link_set)
     units = list(opened.presence.index) if units is None else list(units)
     n_pages = max(1, -(-len(units) // per_page))
     if not 1 <= page <= n_pages:
@@ -244,12 +256,12 @@ def plot_unit_gallery(
     return figure
 
 
-def plot_presence(source: Any, *, link_set: str | None = None) -> "Figure":
+def plot_presence(opened: "Followed") -> "Figure":
     """Draw which unit is in which session, and how many units are in each session and in how many sessions.
 
     Parameters
     ----------
-    source, link_set
+    opened
         As of `plot_unit_across_sessions`; units without any data will do.
 
     Returns
@@ -264,7 +276,7 @@ def plot_presence(source: Any, *, link_set: str | None = None) -> "Figure":
     ImportError
         matplotlib is not installed.
     """
-    presence = _open(source, link_set).presence
+    presence = opened.presence
     if presence.empty:
         raise ValueError("no units to draw")
     table = presence.to_numpy().T
@@ -345,12 +357,6 @@ def _image(axes: "Axes", image: np.ndarray, limits: tuple[float, float]) -> None
     axes.imshow(image, cmap="gray", vmin=limits[0], vmax=max(limits[1], limits[0] + 1e-9), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _open(source: Any, link_set: str | None) -> Any:
-    from pyflow.units.sessions import open_sessions
-
-    return open_sessions(source, link_set=link_set)
 
 
 def _chosen(places: dict[str, Any], sessions: list[str] | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Displacements are backward, in pixels: ``rest(y, x) = frame(y + v, x + u)`` with
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -140,25 +141,14 @@ class SimulatedSession:
         return cls(tuple(recordings), tuple(names), center, between)
 
 
-def simulate_recording(
-    shape: tuple[int, int] = (256, 256),
-    n_frames: int = 100,
-    *,
-    photons: float = 12.0,
-    rigid_px: float = 4.0,
-    nonrigid_px: float = 1.5,
-    jerks: int = 3,
-    scan_shear: bool = True,
-    read_noise: float = 0.5,
-    frame_rate_hz: float = 15.0,
-    seed: int = 0,
-) -> SimulatedRecording:
-    """Simulate one recording.
+@dataclass(frozen=True)
+class Conditions:
+    """How recordings are taken.
 
-    Parameters
+    Attributes
     ----------
     shape : (int, int)
-        (H, W) of a frame.
+        (H, W) of a frame, at least 32 x 32.
     n_frames : int
     photons : float
         Mean photons per pixel and frame; 3 is dark, 40 bright.
@@ -171,6 +161,42 @@ def simulate_recording(
     read_noise : float
         Standard deviation in photons.
     frame_rate_hz : float
+
+    Raises
+    ------
+    ValueError
+        A size or amount is negative, or the frame smaller than 32 x 32.
+    """
+
+    shape: tuple[int, int]
+    n_frames: int
+    photons: float = 12.0
+    rigid_px: float = 4.0
+    nonrigid_px: float = 1.5
+    jerks: int = 3
+    scan_shear: bool = True
+    read_noise: float = 0.5
+    frame_rate_hz: float = 15.0
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 32:
+            raise ValueError(f"shape is {self.shape}, expected at least (32, 32)")
+        if self.n_frames < 1 or self.photons <= 0 or self.rigid_px < 0 or self.nonrigid_px < 0:
+            raise ValueError(
+                f"n_frames {self.n_frames}, photons {self.photons}, rigid_px {self.rigid_px}, "
+                f"nonrigid_px {self.nonrigid_px}: expected at least 1, positive, and two that are not negative"
+            )
+
+
+def simulate_recording(
+    shape: tuple[int, int] = (256, 256), n_frames: int = 100, *, seed: int = 0, **conditions: Any
+) -> SimulatedRecording:
+    """Simulate one recording.
+
+    Parameters
+    ----------
+    shape, n_frames, **conditions
+        See `Conditions`.
     seed : int
         Same seed, same recording.
 
@@ -182,15 +208,15 @@ def simulate_recording(
     ------
     ValueError
         A size or amount is negative, or the frame smaller than 32 x 32.
+    TypeError
+        There is no such condition.
     """
+    taken = Conditions(shape, n_frames, **conditions)
     rng = np.random.default_rng(seed)
-    margin = _margin(rigid_px, nonrigid_px, 0.0, 0.0)
-    _check(shape, n_frames, photons, rigid_px, nonrigid_px)
-    scene = _Scene(shape, margin, rng)
-    motion = _motion(shape, n_frames, rigid_px, nonrigid_px, jerks, scan_shear, frame_rate_hz, rng)
+    scene = _Scene(shape, _margin(taken), rng)
+    motion = _motion(taken, rng)
     still = np.zeros((*shape, 2), np.float32)
-    present = np.arange(len(scene.patches))
-    return _record(scene, still, present, motion, photons, read_noise, frame_rate_hz, 1.0, rng)
+    return _record(scene, still, np.arange(len(scene.patches)), motion, taken, 1.0, rng)
 
 
 def simulate_session(
@@ -198,29 +224,25 @@ def simulate_session(
     shape: tuple[int, int] = (256, 256),
     n_frames: int = 60,
     *,
-    photons: float = 12.0,
-    rigid_px: float = 4.0,
-    nonrigid_px: float = 1.5,
-    jerks: int = 3,
-    scan_shear: bool = True,
     offset_px: float = 8.0,
     deformation_px: float = 1.5,
     turnover: float = 0.15,
-    read_noise: float = 0.5,
-    frame_rate_hz: float = 15.0,
     seed: int = 0,
+    **conditions: Any,
 ) -> SimulatedSession:
     """Simulate several recordings of one field of view.
 
     Parameters
     ----------
     n_recordings : int
+    shape, n_frames, **conditions
+        Of each recording, see `Conditions`.
     offset_px, deformation_px : float
         Largest shift of the field of view against the centre's, and of its smooth change beyond that, in pixels.
     turnover : float
         Share of the cells that is missing from each recording.
-    shape, n_frames, photons, rigid_px, nonrigid_px, jerks, scan_shear, read_noise, frame_rate_hz, seed
-        See `simulate_recording`.
+    seed : int
+        Same seed, same session.
 
     Returns
     -------
@@ -231,8 +253,10 @@ def simulate_session(
     ------
     ValueError
         A size or amount is negative, or the frame smaller than 32 x 32.
+    TypeError
+        There is no such condition.
     """
-    _check(shape, n_frames, photons, rigid_px, nonrigid_px)
+    taken = Conditions(shape, n_frames, **conditions)
     if n_recordings < 1 or offset_px < 0 or deformation_px < 0 or not 0 <= turnover < 1:
         raise ValueError(
             f"n_recordings {n_recordings}, offset_px {offset_px}, deformation_px {deformation_px}, "
@@ -240,7 +264,7 @@ def simulate_session(
             "expected at least 1, not negative, not negative, and within [0, 1)"
         )
     rng = np.random.default_rng(seed)
-    scene = _Scene(shape, _margin(rigid_px, nonrigid_px, offset_px, deformation_px), rng)
+    scene = _Scene(shape, _margin(taken, offset_px + deformation_px), rng)
     center = n_recordings // 2
     recordings, between = [], []
     for number in range(n_recordings):
@@ -249,9 +273,8 @@ def simulate_session(
             shift += rng.uniform(-offset_px, offset_px, 2)
             shift += _bending(shape, 1, deformation_px, rng)[0]
         present = np.flatnonzero(rng.random(len(scene.patches)) >= turnover)
-        motion = _motion(shape, n_frames, rigid_px, nonrigid_px, jerks, scan_shear, frame_rate_hz, rng)
-        brightness = rng.uniform(0.8, 1.25)
-        recordings.append(_record(scene, shift, present, motion, photons, read_noise, frame_rate_hz, brightness, rng))
+        motion = _motion(taken, rng)
+        recordings.append(_record(scene, shift, present, motion, taken, rng.uniform(0.8, 1.25), rng))
         between.append(invert(shift))
     names = tuple(f"day{number + 1}" for number in range(n_recordings))
     return SimulatedSession(tuple(recordings), names, center, np.stack(between))
@@ -323,19 +346,9 @@ def _inside(field: np.ndarray, border: int) -> np.ndarray:
     return field[..., border : height - border, border : width - border, :]
 
 
-def _check(shape: tuple[int, int], n_frames: int, photons: float, rigid_px: float, nonrigid_px: float) -> None:
-    if min(shape) < 32:
-        raise ValueError(f"shape is {shape}, expected at least (32, 32)")
-    if n_frames < 1 or photons <= 0 or rigid_px < 0 or nonrigid_px < 0:
-        raise ValueError(
-            f"n_frames {n_frames}, photons {photons}, rigid_px {rigid_px}, nonrigid_px {nonrigid_px}: "
-            "expected at least 1, positive, and two that are not negative"
-        )
-
-
-def _margin(rigid_px: float, nonrigid_px: float, offset_px: float, deformation_px: float) -> int:
-    """Canvas beyond the frame on every side: all that motion can bring in, and the spline's border."""
-    return int(np.ceil(2 * rigid_px + nonrigid_px + offset_px + deformation_px)) + _SPLINE_BORDER
+def _margin(conditions: Conditions, shift_px: float = 0.0) -> int:
+    """Canvas beyond the frame on every side: all that motion and a shift can bring in, and the spline's border."""
+    return int(np.ceil(2 * conditions.rigid_px + conditions.nonrigid_px + shift_px)) + _SPLINE_BORDER
 
 
 class _Scene:
@@ -386,9 +399,7 @@ def _record(
     shift: np.ndarray,
     present: np.ndarray,
     motion: np.ndarray,
-    photons: float,
-    read_noise: float,
-    frame_rate_hz: float,
+    conditions: Conditions,
     brightness: float,
     rng: np.random.Generator,
 ) -> SimulatedRecording:
@@ -396,14 +407,14 @@ def _record(
     gain, offset = 30.0, 200.0  # detector counts per photon, and without light
     resting = np.full(len(present), 1.0)
     rest = scene.sample(scene.at_rest(present, resting), shift)
-    scale = brightness * photons / rest.mean()
-    traces = _transients(len(present), len(motion), frame_rate_hz, rng)
+    scale = brightness * conditions.photons / rest.mean()
+    traces = _transients(len(present), len(motion), conditions.frame_rate_hz, rng)
     movie = np.empty((len(motion), *scene.shape), np.uint16)
     truth = np.empty((*movie.shape, 2), np.float32)
     for t, moved in enumerate(motion):
         total = moved + _at(shift, moved)
         light = scale * scene.sample(scene.at_rest(present, resting + traces[:, t]), total)
-        counts = rng.poisson(np.maximum(light, 0)) + rng.normal(0, read_noise, light.shape)
+        counts = rng.poisson(np.maximum(light, 0)) + rng.normal(0, conditions.read_noise, light.shape)
         movie[t] = np.clip(np.rint(gain * counts + offset), 0, 65535)
         truth[t] = invert(moved)
     masks = []
@@ -431,28 +442,20 @@ def _at(field: np.ndarray, moved: np.ndarray) -> np.ndarray:
 # ---- motion -----------------------------------------------------------------------------------------------
 
 
-def _motion(
-    shape: tuple[int, int],
-    n_frames: int,
-    rigid_px: float,
-    nonrigid_px: float,
-    jerks: int,
-    scan_shear: bool,
-    frame_rate_hz: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _motion(conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
     """Where each pixel of each frame looks, relative to rest: (T, H, W, 2), float32."""
+    shape, n_frames, rigid_px = conditions.shape, conditions.n_frames, conditions.rigid_px
     per_frame = 16
     time = np.arange(n_frames * per_frame + 1) / per_frame
     walk = ndimage.gaussian_filter1d(rng.standard_normal((2, len(time))).cumsum(axis=1), 2.0 * per_frame, axis=1)
-    breathing = np.sin(2 * np.pi * rng.uniform(1.5, 2.5) / frame_rate_hz * time + rng.uniform(0, 6))
+    breathing = np.sin(2 * np.pi * rng.uniform(1.5, 2.5) / conditions.frame_rate_hz * time + rng.uniform(0, 6))
     path = _scaled(walk - walk.mean(axis=1, keepdims=True), 0.8 * rigid_px)
     path += 0.2 * rigid_px * breathing * rng.uniform(-1, 1, (2, 1))
-    for start in rng.uniform(0, n_frames, jerks):
+    for start in rng.uniform(0, n_frames, conditions.jerks):
         direction = rng.uniform(-1, 1, (2, 1)) * rigid_px
         path += direction * np.exp(-(time - start) / 1.2) * (1 - np.exp(-(time - start) / 0.15)) * (time > start)
-    row_time = np.arange(shape[0]) / shape[0] if scan_shear else np.zeros(shape[0])
-    motion = _bending(shape, n_frames, nonrigid_px, rng)
+    row_time = np.arange(shape[0]) / shape[0] if conditions.scan_shear else np.zeros(shape[0])
+    motion = _bending(shape, n_frames, conditions.nonrigid_px, rng)
     for t in range(n_frames):
         for axis in (0, 1):
             motion[t, ..., axis] += np.interp(t + row_time, time, path[axis])[:, np.newaxis]

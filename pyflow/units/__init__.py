@@ -3,7 +3,7 @@
 from pyflow._lazy import lazy
 
 _HOME = {
-    "BrainObservatoryCache": "pyflow.units.sessions",
+    "BrainObservatoryCache": "pyflow.units.opening",
     "Comparison": "pyflow.units.comparison",
     "MultiSessUnit": "pyflow.units.lookup",
     "SourceError": "pyflow.units.sources",
@@ -15,7 +15,7 @@ _HOME = {
     "UnitTable": "pyflow.units.table",
     "clustering_table": "pyflow.units.clusterings",
     "consistent_ids": "pyflow.units.clusterings",
-    "open_sessions": "pyflow.units.sessions",
+    "open_sessions": "pyflow.units.opening",
     "read_any": "pyflow.units.recognise",
     "read_caiman": "pyflow.units.matchers",
     "read_cellreg": "pyflow.units.matchers",

@@ -1,5 +1,6 @@
 """Damage and contradictions in a store."""
 
+from pyflow.units.database import Database
 from pyflow.units.lookup import unit_key
 
 _MISCOUNTED = (
@@ -9,7 +10,7 @@ _MISCOUNTED = (
 )
 
 
-def find_all(database):
+def find_all(database: Database) -> list[str]:
     """One sentence per finding."""
     findings = [text for (text,) in database.rows("PRAGMA integrity_check") if text != "ok"]
     findings += [
@@ -26,7 +27,7 @@ def find_all(database):
     return findings
 
 
-def pin_conflicts(database):
+def pin_conflicts(database: Database) -> list[tuple[str, str, int, int]]:
     """Pins that a link set contradicts: its name, the kind of pin, both units' rows."""
     return database.rows(
         "SELECT l.name, kind, unit_a, unit_b FROM link_set l JOIN pin p "

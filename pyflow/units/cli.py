@@ -299,15 +299,17 @@ def _stats(options: argparse.Namespace) -> int:
 
 def _plot(options: argparse.Namespace) -> int:
     from pyflow import plots
+    from pyflow.units.opening import open_sessions
 
     with _open(options) as store:
+        sessions = open_sessions(store, link_set=options.link_set)
         if options.what == "presence":
-            figure = plots.plot_presence(store, link_set=options.link_set)
+            figure = plots.plot_presence(sessions)
         elif options.what == "gallery":
-            figure = plots.plot_unit_gallery(store, page=options.page, link_set=options.link_set)
+            figure = plots.plot_unit_gallery(sessions, page=options.page)
         else:
             unit = store.multi_sess_unit(_named_unit(store, options.what), link_set=options.link_set)
-            figure = plots.plot_unit_across_sessions(store, unit.number, kind=options.kind, link_set=options.link_set)
+            figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind)
             options.what = f"unit_{unit.number}"
     path = options.out or Path(f"{options.what}.png")
     with replacing(path) as temporary:

@@ -4,10 +4,13 @@ Each function returns a `UnitTable` in which the same id in two sessions is the 
 """
 
 import logging
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pyflow.units.sheets import read_sheets
 from pyflow.units.table import TableError, UnitTable, session_table
@@ -15,13 +18,24 @@ from pyflow.units.unpickle import load_npy
 
 logger = logging.getLogger(__name__)
 
+Spans = Mapping[str, tuple[int, int]]
+"""Session name -> its first sample in a concatenated recording, and the first one after it."""
+
 MAX_GROUP_NAME = 64  # characters of a multi-session clustering's name
 
 # phy's verdict and the sorter's; the file, and its column beside `cluster_id`
 _VERDICTS = (("cluster_group.tsv", "group"), ("cluster_groups.csv", "group"), ("cluster_KSLabel.tsv", "KSLabel"))
 
 
-def clustering_table(clusters, *, group_name, quality=None, exclude=("noise",), probe="", **claim):
+def clustering_table(
+    clusters: Mapping[str, ArrayLike],
+    *,
+    group_name: str,
+    quality: Mapping[int, str | None] | None = None,
+    exclude: Collection[str] = ("noise",),
+    probe: str = "",
+    **claim: Any,
+) -> UnitTable:
     """Units of a clustering over several sessions, from arrays.
 
     Parameters
@@ -69,7 +83,7 @@ def clustering_table(clusters, *, group_name, quality=None, exclude=("noise",), 
     return UnitTable(units.assign(group=probe, identity=units["unit"]), name=group_name, **claim)
 
 
-def split_spikes(spike_times, spike_clusters, spans):
+def split_spikes(spike_times: ArrayLike, spike_clusters: ArrayLike, spans: Spans) -> dict[str, np.ndarray]:
     """Clusters of each session's spikes in a concatenated recording.
 
     Parameters
@@ -108,7 +122,15 @@ def split_spikes(spike_times, spike_clusters, spans):
     return {session: clusters[mask] for session, mask in inside.items()}
 
 
-def read_clustering(folder, spans, *, group_name=None, exclude=("noise",), probe="", **claim):
+def read_clustering(
+    folder: str | Path,
+    spans: Spans,
+    *,
+    group_name: str | None = None,
+    exclude: Collection[str] = ("noise",),
+    probe: str = "",
+    **claim: Any,
+) -> UnitTable:
     """Read a Kilosort or phy folder in which several sessions were sorted as one recording.
 
     Parameters
@@ -181,7 +203,7 @@ def _read_table(path, columns):
     return pd.DataFrame(cells, columns=header, index=[number for number, _ in rows[1:]], dtype=object)
 
 
-def consistent_ids(ids, *, name, group="", **claim):
+def consistent_ids(ids: Mapping[str, Iterable[Any]], *, name: str, group: str = "", **claim: Any) -> UnitTable:
     """Units of sessions in which the same id is the same unit.
 
     Parameters
@@ -211,7 +233,14 @@ def consistent_ids(ids, *, name, group="", **claim):
     return UnitTable(units, name=name, **claim)
 
 
-def read_phy_ids(folders, *, name, exclude=("noise",), probe="", **claim):
+def read_phy_ids(
+    folders: Mapping[str, str | Path],
+    *,
+    name: str,
+    exclude: Collection[str] = ("noise",),
+    probe: str = "",
+    **claim: Any,
+) -> UnitTable:
     """Read one Kilosort or phy folder per session, whose curator gave the same unit the same cluster id.
 
     Parameters
@@ -253,7 +282,7 @@ def read_phy_ids(folders, *, name, exclude=("noise",), probe="", **claim):
     return table
 
 
-def read_suite2p_ids(folders, *, name, group="", **claim):
+def read_suite2p_ids(folders: Mapping[str, str | Path], *, name: str, group: str = "", **claim: Any) -> UnitTable:
     """Read one suite2p plane folder per session, all with the same ROIs: row i is the same cell everywhere.
 
     Parameters
@@ -302,7 +331,15 @@ def read_suite2p_ids(folders, *, name, group="", **claim):
     return UnitTable(units, name=name, **claim)
 
 
-def read_id_table(path, *, session="session", unit="unit", group=None, name=None, **claim):
+def read_id_table(
+    path: str | Path,
+    *,
+    session: str = "session",
+    unit: str = "unit",
+    group: str | None = None,
+    name: str | None = None,
+    **claim: Any,
+) -> UnitTable:
     """Read a table with one row per unit and session, in which the same id is the same unit.
 
     Parameters

@@ -4,14 +4,13 @@ A link is a pair of units said to be one cell. Links are counted from the overla
 sessions alone has 19900 of them; they are only listed where someone asks for the list.
 """
 
+from collections.abc import Callable
 from functools import cached_property
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-_TYPE = np.dtype("<i4")
 _WORD = 52  # sessions in one number: as many bits as a float64 adds without rounding
 
 
@@ -31,23 +30,7 @@ class Overlap(NamedTuple):
     shared: np.ndarray
 
 
-def pack_members(database, link_set_id):
-    """Members of a link set as the table `packed_members` keeps them."""
-    rows = database.rows(
-        "SELECT unit_id, session_id, multi_sess_unit_id FROM member_unit WHERE link_set_id = ? ORDER BY unit_id",
-        link_set_id,
-    )
-    flat = np.fromiter(chain.from_iterable(rows), _TYPE, count=3 * len(rows))
-    return flat.reshape(-1, 3).T.tobytes()
-
-
-def read_members(database, link_set_id):
-    """`Members` of a link set."""
-    packed = database.value("SELECT members FROM packed_members WHERE link_set_id = ?", link_set_id)
-    return Members(*np.frombuffer(packed or pack_members(database, link_set_id), _TYPE).reshape(3, -1))
-
-
-def overlap(old, new):
+def overlap(old: Members, new: Members) -> Overlap:
     """`Overlap` of two link sets."""
     new_identity = _by_unit(new, old)[old.unit]
     code = (old.identity.astype(np.int64) << 32 | new_identity)[new_identity > 0]
@@ -55,7 +38,7 @@ def overlap(old, new):
     return Overlap(code >> 32, code & 0xFFFFFFFF, shared)
 
 
-def mutual_best(overlaps):
+def mutual_best(overlaps: Overlap) -> Overlap:
     """Those pairs of an `Overlap` in which both share more members with each other than with any other."""
     order = np.lexsort((overlaps.new, overlaps.old, -overlaps.shared))
     best = np.ones(len(order), dtype=bool)
@@ -78,7 +61,7 @@ class Comparison:
         those of b the shared and the added ones; conflicting ones say why a link was lost and another added.
     """
 
-    def __init__(self, a, b, keys):
+    def __init__(self, a: Members, b: Members, keys: Callable[[np.ndarray], pd.DataFrame]) -> None:
         self._a, self._b, self._keys = _renumbered(a), _renumbered(b), keys
         self._size_a, self._size_b = (np.bincount(m.identity, minlength=1) for m in (self._a, self._b))
         self._overlaps = overlap(self._a, self._b)
@@ -127,22 +110,22 @@ class Comparison:
         return n_sessions, *sides
 
     @cached_property
-    def shared(self):
+    def shared(self) -> pd.DataFrame:
         """Links in both: session, group, unit and partner_session, partner_group, partner_unit."""
         return self._links(self._a, self._b, np.ones_like(self._size_a, dtype=bool), shared=True)
 
     @cached_property
-    def added(self):
+    def added(self) -> pd.DataFrame:
         """Links only in b, columns as of `shared`."""
         return self._links(self._b, self._a, self._changed(self._overlaps.new, self._size_b), shared=False)
 
     @cached_property
-    def lost(self):
+    def lost(self) -> pd.DataFrame:
         """Links only in a, columns as of `shared`."""
         return self._links(self._a, self._b, self._changed(self._overlaps.old, self._size_a), shared=False)
 
     @cached_property
-    def conflicting(self):
+    def conflicting(self) -> pd.DataFrame:
         """Units that have another partner in the same session: session, group, unit, partner_session, group_in_a,
         unit_in_a, group_in_b, unit_in_b.
         """  # noqa: D205

@@ -2,15 +2,20 @@
 
 import getpass
 import sqlite3
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pyflow.units import schema
-from pyflow.units.comparison import pack_members
+from pyflow.units.comparison import Members
 
+_PACKED = np.dtype("<i4")  # rows in the table `packed_members`
 _CACHE_KIB = 131072  # SQLite's own 2 MB make a large import write its pages twice
 
 
@@ -28,7 +33,7 @@ class Database:
     It is made with a rollback journal: safe on network file systems, and whole again after a crash.
     """
 
-    def __init__(self, path, author, timeout_s):
+    def __init__(self, path: str | Path, author: str | None, timeout_s: float) -> None:
         self.path = Path(path)
         self.author = getpass.getuser() if author is None else author
         self._timeout_s = timeout_s
@@ -59,7 +64,7 @@ class Database:
     def _is_made(self):
         return self.run("SELECT 1 FROM sqlite_master").fetchone() is not None
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
@@ -77,41 +82,55 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise UnitStoreError(f"{self.path}: {error}") from error
 
-    def run(self, sql, *values):
+    def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Cursor of one statement."""
         with self._errors():
             return self._connection.execute(sql, values)
 
-    def run_many(self, sql, rows):
+    def run_many(self, sql: str, rows: Iterable[Any]) -> None:
         """One statement for each row of values."""
         with self._errors():
             self._connection.executemany(sql, rows)
 
-    def rows(self, sql, *values):
+    def rows(self, sql: str, *values: Any) -> list[tuple]:
         """All rows of a query."""
         with self._errors():
             return self._connection.execute(sql, values).fetchall()
 
-    def row(self, sql, *values):
+    def row(self, sql: str, *values: Any) -> tuple | None:
         """First row of a query, None where there is none."""
         with self._errors():
             return self._connection.execute(sql, values).fetchone()
 
-    def value(self, sql, *values):
+    def value(self, sql: str, *values: Any) -> Any:
         """First value of a query, None where there is none."""
         row = self.row(sql, *values)
         return row and row[0]
 
-    def frame(self, sql, *values):
+    def frame(self, sql: str, *values: Any) -> pd.DataFrame:
         """A query as a DataFrame."""
         with self._errors():
             cursor = self._connection.execute(sql, values)
             columns = [column[0] for column in cursor.description]
             return pd.DataFrame(cursor.fetchall(), columns=columns)
 
-    def next_id(self, table):
+    def next_id(self, table: str) -> int:
         """Smallest id above all of a table."""
         return 1 + self.value(f"SELECT coalesce(max({table}_id), 0) FROM {table}")
+
+    def members(self, link_set_id: int) -> Members:
+        """`Members` of a link set."""
+        packed = self.value("SELECT members FROM packed_members WHERE link_set_id = ?", link_set_id)
+        return Members(*np.frombuffer(packed or self._packed_members(link_set_id), _PACKED).reshape(3, -1))
+
+    def _packed_members(self, link_set_id):
+        """Members of a link set as the table `packed_members` keeps them."""
+        rows = self.rows(
+            "SELECT unit_id, session_id, multi_sess_unit_id FROM member_unit WHERE link_set_id = ? ORDER BY unit_id",
+            link_set_id,
+        )
+        flat = np.fromiter(chain.from_iterable(rows), _PACKED, count=3 * len(rows))
+        return flat.reshape(-1, 3).T.tobytes()
 
     # Changing
 
@@ -127,7 +146,7 @@ class Database:
             raise
 
     @contextmanager
-    def change(self, action, detail):
+    def change(self, action: str, detail: str) -> Iterator[int]:
         """One transaction with its entry in the history; yields the change's id."""
         with self._transaction():
             yield self.run(
@@ -141,9 +160,9 @@ class Database:
         for (link_set_id,) in self.rows(
             "SELECT link_set_id FROM link_set WHERE link_set_id NOT IN (SELECT link_set_id FROM packed_members)"
         ):
-            self.run("INSERT INTO packed_members VALUES (?, ?)", link_set_id, pack_members(self, link_set_id))
+            self.run("INSERT INTO packed_members VALUES (?, ?)", link_set_id, self._packed_members(link_set_id))
 
-    def undo(self):
+    def undo(self) -> str:
         """Take back the last change that is not undone yet.
 
         Returns
@@ -182,6 +201,6 @@ class Database:
         return what
 
 
-def now():
+def now() -> str:
     """Time as the store writes it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -19,12 +19,15 @@ which keeps everything in one folder and stops with Ctrl-C, starts as any user b
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import datajoint as dj
 import pandas as pd
 
 from pyflow.units.export import gather
+from pyflow.units.store import UnitStore
 from pyflow.units.table import UnitTable
 
 _CLAIM = ("source", "algorithm", "version", "author", "created")
@@ -40,12 +43,12 @@ class LinkTables:
     unit: type
 
     @property
-    def member_unit(self):
+    def member_unit(self) -> type:
         """The part table of `multi_sess_unit`."""
         return self.multi_sess_unit.MemberUnit
 
 
-def declare(schema, session, unit):
+def declare(schema: Any, session: type, unit: type) -> LinkTables:
     """Declare the tables, or find them again.
 
     Parameters
@@ -113,7 +116,9 @@ def declare(schema, session, unit):
     return LinkTables(LinkSet, MultiSessUnit, unit)
 
 
-def insert_link_set(tables, store, key, *, link_set=None):
+def insert_link_set(
+    tables: LinkTables, store: UnitStore, key: Callable[[Any], dict[str, Any]], *, link_set: str | None = None
+) -> str:
     """Copy a link set into the pipeline, all or nothing.
 
     Parameters
@@ -175,7 +180,9 @@ def _refuse_unknown(unit, names, keys):
         raise ValueError(f"{unit.__name__} has no {missing[0]} ({len(missing)} of {len(keys)} units are missing)")
 
 
-def fetch_link_set(tables, link_set, name_of):
+def fetch_link_set(
+    tables: LinkTables, link_set: str, name_of: Callable[[dict[str, Any]], tuple[str, str, str]]
+) -> UnitTable:
     """Copy a link set out of the pipeline.
 
     Parameters

@@ -1,8 +1,10 @@
 """Cells of one session, with AllenSDK's names, and the experiment they belong to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,11 +41,11 @@ class RoiMask:
     row: int
 
     @property
-    def label(self):
+    def label(self) -> str:
         """The ROI's id, text."""
         return str(self.source.roi_ids[self.row])
 
-    def get_mask_plane(self):
+    def get_mask_plane(self) -> np.ndarray:
         """The mask in an image of full size, (H, W) uint8, 1 inside."""
         return self.source.masks([self.row])[0]
 
@@ -64,11 +66,17 @@ class DataSet:
         Their ids across sessions; those of the source by default.
     """
 
-    def __init__(self, session, source: Source, rows=None, cell_specimen_ids=None):
+    def __init__(
+        self,
+        session: str,
+        source: Source,
+        rows: Sequence[int] | None = None,
+        cell_specimen_ids: Sequence[int | str] | np.ndarray | None = None,
+    ) -> None:
         self.session, self.source = session, source
         self._rows_given, self._ids_given = rows, cell_specimen_ids
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<DataSet {self.session}: {self.source}>"
 
     @cached_property
@@ -90,11 +98,11 @@ class DataSet:
         return {cell: index for index, cell in reversed(list(enumerate(self.get_cell_specimen_ids().tolist())))}
 
     @property
-    def number_of_cells(self):
+    def number_of_cells(self) -> int:
         """How many cells there are."""
         return len(self._rows)
 
-    def get_cell_specimen_ids(self):
+    def get_cell_specimen_ids(self) -> np.ndarray:
         """Ids of the cells that are the same in all sessions, (N,).
 
         Raises
@@ -109,11 +117,11 @@ class DataSet:
             )
         return self._ids
 
-    def get_roi_ids(self):
+    def get_roi_ids(self) -> np.ndarray:
         """The session's own ids of the cells' ROIs, (N,)."""
         return self.source.roi_ids[self._rows]
 
-    def get_cell_specimen_indices(self, cell_specimen_ids):
+    def get_cell_specimen_indices(self, cell_specimen_ids: Sequence[int | str]) -> list[int]:
         """Places of cells in this session's arrays.
 
         Parameters
@@ -143,19 +151,21 @@ class DataSet:
             return self._rows
         return self._rows[self.get_cell_specimen_indices(cell_specimen_ids)]
 
-    def get_max_projection(self):
+    def get_max_projection(self) -> np.ndarray:
         """The maximum projection, (H, W); where the source has none, its best image (`Source.image` names it)."""
         return self.source.image()[0]
 
-    def get_roi_mask_array(self, cell_specimen_ids=None):
+    def get_roi_mask_array(self, cell_specimen_ids: Sequence[int | str] | None = None) -> np.ndarray:
         """Masks of cells (all by default), (N, H, W) uint8, 1 inside."""
         return self.source.masks(self._rows_of(cell_specimen_ids))
 
-    def get_roi_mask(self, cell_specimen_ids=None):
+    def get_roi_mask(self, cell_specimen_ids: Sequence[int | str] | None = None) -> list[RoiMask]:
         """Masks of cells (all by default), a list of `RoiMask`."""
         return [RoiMask(self.source, int(row)) for row in self._rows_of(cell_specimen_ids)]
 
-    def get_traces(self, kind, cell_specimen_ids=None):
+    def get_traces(
+        self, kind: str, cell_specimen_ids: Sequence[int | str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Traces of a kind (one of ``source.trace_kinds``).
 
         Returns
@@ -167,35 +177,41 @@ class DataSet:
         traces = self.source.traces(kind, self._rows_of(cell_specimen_ids))
         return self.source.timestamps(kind), traces
 
-    def get_dff_traces(self, cell_specimen_ids=None):
+    def get_dff_traces(self, cell_specimen_ids: Sequence[int | str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """dF/F of cells (all by default); see `get_traces`."""
         return self.get_traces("dff", cell_specimen_ids)
 
-    def get_fluorescence_traces(self, cell_specimen_ids=None):
+    def get_fluorescence_traces(
+        self, cell_specimen_ids: Sequence[int | str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fluorescence of cells (all by default); see `get_traces`."""
         return self.get_traces("fluorescence", cell_specimen_ids)
 
-    def get_neuropil_traces(self, cell_specimen_ids=None):
+    def get_neuropil_traces(
+        self, cell_specimen_ids: Sequence[int | str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fluorescence around cells (all by default); see `get_traces`."""
         return self.get_traces("neuropil", cell_specimen_ids)
 
-    def get_demixed_traces(self, cell_specimen_ids=None):
+    def get_demixed_traces(self, cell_specimen_ids: Sequence[int | str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Demixed fluorescence of cells (all by default); see `get_traces`."""
         return self.get_traces("demixed", cell_specimen_ids)
 
-    def get_corrected_fluorescence_traces(self, cell_specimen_ids=None):
+    def get_corrected_fluorescence_traces(
+        self, cell_specimen_ids: Sequence[int | str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fluorescence of cells (all by default), neuropil subtracted; see `get_traces`."""
         return self.get_traces("corrected", cell_specimen_ids)
 
-    def get_fluorescence_timestamps(self):
+    def get_fluorescence_timestamps(self) -> np.ndarray:
         """Times of the fluorescence samples, (T,)."""
         return self.source.timestamps("fluorescence")
 
-    def get_metadata(self):
+    def get_metadata(self) -> dict[str, Any]:
         """What the source says of the session, a dict."""
         return self.source.metadata()
 
-    def get_motion_correction(self):
+    def get_motion_correction(self) -> pd.DataFrame:
         """Translations of the frames: DataFrame with `x_motion`, `y_motion` (pixels), `timestamp`."""
         return self.source.motion_correction()
 
@@ -227,7 +243,7 @@ class Experiment:
     attributes: dict = field(default_factory=dict)
 
     @cached_property
-    def source(self):
+    def source(self) -> Source:
         """The `Source`."""
         if self.path is None:
             raise SourceError(NO_SOURCE.format(self.session))
@@ -239,14 +255,14 @@ class Experiment:
         return open_source(self.path, self.group)
 
     @cached_property
-    def data(self):
+    def data(self) -> DataSet:
         """The `DataSet`."""
         if self.members is None:
             return DataSet(str(self.id), self.source)
         return DataSet(self.session, self.source, self._find_rows(), self.members["number"].to_numpy())
 
     @property
-    def data_if_any(self):
+    def data_if_any(self) -> DataSet | None:
         """The `DataSet`, None without a source."""
         return None if self.path is None else self.data
 
@@ -269,7 +285,7 @@ class Experiment:
         return rows
 
     @cached_property
-    def cells(self):
+    def cells(self) -> set[int | str]:
         """Ids of its cells; none where nobody knows them."""
         if self.members is not None:
             return set(self.members["number"].tolist())
@@ -277,7 +293,7 @@ class Experiment:
         return set() if ids is None else set(ids.tolist()) - {-1}
 
     @cached_property
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """What AllenSDK lists of an experiment, and the store's attributes of the session."""
         found = self.source.experiment() if self.path is not None else {}
         listed = {"id": self.id} | {name: found.get(key) for name, key in _LISTED.items()} | self.attributes

@@ -6,13 +6,13 @@ Every function runs in a change that is under way (`Database.change`) and takes 
 import json
 import uuid
 
-from pyflow.units.database import UnitStoreError
+from pyflow.units.database import Database, UnitStoreError
 from pyflow.units.lookup import multi_sess_unit, owner, unit_key
 
 _MEMBERS = "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = ?"
 
 
-def link(database, a, b, link_set, change_id):
+def link(database: Database, a: int, b: int, link_set: int, change_id: int) -> int:
     """Pin two units as one cell and join what they belong to; row of the identity."""
     if a == b:
         raise UnitStoreError(f"{unit_key(database, a)} cannot be linked with itself")
@@ -53,7 +53,7 @@ def _new_identity(database, link_set, change_id):
     ).lastrowid
 
 
-def unlink(database, unit, other, link_set, change_id):
+def unlink(database: Database, unit: int, other: int | None, link_set: int, change_id: int) -> None:
     """Take a unit out of its identity and pin it apart from another one, or from all that it was linked with."""
     of_unit = owner(database, unit, link_set)
     linked = [member for member in _members(database, of_unit) if member != unit] if of_unit else []
@@ -73,7 +73,7 @@ def unlink(database, unit, other, link_set, change_id):
         _pin(database, "unlink", unit, member, change_id)
 
 
-def lock(database, identity, change_id):
+def lock(database: Database, identity: int, change_id: int) -> None:
     """Pin an identity as it is."""
     members = _members(database, identity)
     _refuse_locked(database, members)
@@ -81,7 +81,7 @@ def lock(database, identity, change_id):
         database.run("INSERT INTO pin (unit_a, unit_b, kind, change_id) VALUES (?, ?, 'lock', ?)", a, b, change_id)
 
 
-def unlock(database, identity):
+def unlock(database: Database, identity: int) -> None:
     """Take the lock off an identity."""
     sql = "DELETE FROM pin WHERE kind = 'lock' AND unit_a IN (SELECT value FROM json_each(?))"
     if not database.run(sql, json.dumps(_members(database, identity))).rowcount:

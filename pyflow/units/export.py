@@ -5,6 +5,7 @@ import csv
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import openpyxl
@@ -33,7 +34,16 @@ _FIRST = ("date", "session", "source", "kind", "group", "unit", "original_index"
 _OPTIONAL = ("source", "kind", "original_index", "probability")  # columns left out where they would be empty
 
 
-def export(store, path, *, link_set=None):
+class Tables(Protocol):
+    """What is exported: a `UnitStore`, which is not imported since it offers `export` itself."""
+
+    path: Path
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables, as of `UnitStore.tables`."""
+
+
+def export(store: Tables, path: str | Path, *, link_set: str | None = None) -> Path:
     """Write all units and who is who in a link set.
 
     Parameters
@@ -67,7 +77,7 @@ def export(store, path, *, link_set=None):
     return path
 
 
-def gather(store, link_set=None):
+def gather(store: Tables, link_set: str | None = None) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """All units of a store and their identities in a link set.
 
     Parameters
@@ -255,7 +265,7 @@ def _plain(value):
 # Arrays
 
 
-def arrays(store, *, link_set=None):
+def arrays(store: Tables, *, link_set: str | None = None) -> dict[str, np.ndarray]:
     """A link set as plain arrays.
 
     Parameters

@@ -3,10 +3,13 @@
 import logging
 import re
 import unicodedata
+from collections.abc import Collection, Iterable
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-from pyflow.units.sheets import Uncalculated, cell_name
+from pyflow.units.sheets import Sheet, Uncalculated, cell_name
 from pyflow.units.table import TableError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,14 @@ class Grid:
         No such sheet, no header or several, a heading twice, or merged cells in the header.
     """
 
-    def __init__(self, path, sheets, title, headings, required):
+    def __init__(
+        self,
+        path: str | Path,
+        sheets: list[Sheet],
+        title: str | None,
+        headings: dict[str, str],
+        required: Collection[str],
+    ) -> None:
         wanted = {words(headings[key]): headings[key] for key in required}
         self._sheet, header_rows = _choose(path, sheets, title, set(wanted))
         self.origin = f"{path}, sheet {self._sheet.title!r}" if self._sheet.title else str(path)
@@ -98,25 +108,25 @@ class Grid:
             values=[missing[0], *found],
         )
 
-    def heading(self, key):
+    def heading(self, key: str) -> str:
         """What the sheet calls a column."""
         return str(self.value(self.header_row, self.columns[key])).strip() if key in self.columns else key
 
-    def error(self, message, *rows, column="", values=()):
+    def error(self, message: str, *rows: int, column: str = "", values: Iterable[Any] = ()) -> TableError:
         """`TableError` at rows of the sheet."""
         return TableError(self.origin, message, rows=rows, column=column, values=values)
 
-    def cell_error(self, row, key, message, value):
+    def cell_error(self, row: int, key: str, message: str, value: Any) -> TableError:
         """`TableError` at one cell."""
         where = cell_name(row, self.columns[key])
         return self.error(f"{where} {message}", row, column=self.heading(key), values=[value])
 
-    def value(self, row, column):
+    def value(self, row: int, column: int) -> Any:
         """What a cell holds."""
         cells = self._sheet.rows.get(row, [])
         return cells[column - 1] if column <= len(cells) else None
 
-    def cells(self, key):
+    def cells(self, key: str) -> list[Any]:
         """Cells of a column, one per row; None where they are blank or there is no such column.
 
         Raises
@@ -136,7 +146,7 @@ class Grid:
                 column[i] = None
         return column
 
-    def names(self, key, *, dates=False):
+    def names(self, key: str, *, dates: bool = False) -> list[str]:
         """Cells of a column that holds ids, as text; empty where they are blank.
 
         Raises
@@ -158,7 +168,7 @@ class Grid:
                 column[i] = texts[same]
         return column
 
-    def refuse_merged(self, rows):
+    def refuse_merged(self, rows: Collection[int]) -> None:
         """Refuse merged cells in these rows of the table."""
         left, right = min(self.columns.values()), max(self.columns.values())
         for first_row, first, last_row, last in self._sheet.merged:
@@ -174,7 +184,7 @@ class Grid:
                     values=[value, None],
                 )
 
-    def warn_of_nameless(self, rows):
+    def warn_of_nameless(self, rows: Iterable[int]) -> None:
         """Say which cell in these rows is beside the table, as none of them is kept."""
         named = set(self.columns.values())
         for row in rows:
@@ -209,7 +219,7 @@ def _header_rows(sheet, wanted):
 
 
 @lru_cache(1 << 16)
-def words(heading):
+def words(heading: Any) -> str:
     """A heading without what does not tell it from another: case, full stops, full-width letters, spaces."""
     return " ".join(re.findall(r"\w+", str(heading).translate(_FULL_WIDTH).casefold()))
 
@@ -239,7 +249,7 @@ def _name(value, dates):
     return str(int(value)) if value % 1 == 0 else repr(value)
 
 
-def iso_date(value):
+def iso_date(value: Any) -> str:
     """ISO 8601, without the time of day where that is midnight."""
     if isinstance(value, datetime):
         return value.date().isoformat() if value.timetz() == time() else value.isoformat()

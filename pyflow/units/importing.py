@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pyflow.units.checks import pin_conflicts
-from pyflow.units.comparison import Members, mutual_best, overlap, read_members
-from pyflow.units.database import now
+from pyflow.units.comparison import Members, mutual_best, overlap
+from pyflow.units.database import Database, now
 from pyflow.units.lookup import current
-from pyflow.units.table import SESSION_COLUMNS, UNIT_COLUMNS
+from pyflow.units.table import SESSION_COLUMNS, UNIT_COLUMNS, UnitTable
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _SOURCE = SESSION_COLUMNS[1:].index("source")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def add_table(database, table, *, make_current=False):
+def add_table(database: Database, table: UnitTable, *, make_current: bool = False) -> None:
     """Add a table; see `UnitStore.import_table`."""
     with database.change("import", f"{table.origin} as {table.name!r}" if table.name else table.origin) as change_id:
         session_ids = _add_sessions(database, table, change_id)
@@ -37,7 +37,7 @@ def add_table(database, table, *, make_current=False):
         )
 
 
-def set_current(database, link_set_id, change_id):
+def set_current(database: Database, link_set_id: int, change_id: int) -> None:
     """Make a link set the current one, in the change that is under way."""
     database.run(
         "INSERT INTO current_link_set (one, link_set_id, change_id) VALUES (1, ?, ?) "
@@ -231,7 +231,7 @@ def _inherit(database, old, old_name, name, members, given, global_ids, numbers,
     before = {row: (global_id, number) for row, global_id, number in rows}
     first = database.next_id("multi_sess_unit")
     order = np.argsort(members.unit)
-    overlaps = overlap(read_members(database, old), Members(*(column[order] for column in members)))
+    overlaps = overlap(database.members(old), Members(*(column[order] for column in members)))
     best = mutual_best(overlaps)
     number_of = dict(before.values())
     numbers[:] = [number_of.get(global_id) for global_id in given]

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from pyflow.units.database import UnitStoreError
+from pyflow.units.database import Database, UnitStoreError
 
 
 class UnitKey(NamedTuple):
@@ -16,7 +18,7 @@ class UnitKey(NamedTuple):
     group: str
     unit: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "/".join(part for part in self if part)
 
 
@@ -45,12 +47,16 @@ class MultiSessUnit:
     n_sessions: int
 
 
-def current(database):
+UnitReference = int | str | MultiSessUnit | tuple[str, str, str]
+"""What names an identity: its number, its global id or label, itself, or one of its members (session, group, unit)."""
+
+
+def current(database: Database) -> str | None:
     """Name of the current link set, None in a store without one."""
     return database.value("SELECT name FROM link_set JOIN current_link_set USING (link_set_id)")
 
 
-def link_set_id(database, name=None):
+def link_set_id(database: Database, name: str | None = None) -> int:
     """Row of a link set; by default of the current one."""
     if name is None and (name := current(database)) is None:
         raise UnitStoreError(f"{database.path}: holds no link set")
@@ -61,7 +67,7 @@ def link_set_id(database, name=None):
     return found
 
 
-def session_id(database, name):
+def session_id(database: Database, name: str) -> int:
     """Row of a session."""
     found = database.value("SELECT session_id FROM session WHERE name = ?", name)
     if found is None:
@@ -69,7 +75,7 @@ def session_id(database, name):
     return found
 
 
-def unit_id(database, key):
+def unit_id(database: Database, key: tuple[str, str, str]) -> int:
     """Row of the unit (session, group, unit)."""
     key = UnitKey(*key)
     found = database.value(
@@ -82,7 +88,7 @@ def unit_id(database, key):
     return found
 
 
-def unit_keys(database, unit_ids):
+def unit_keys(database: Database, unit_ids: ArrayLike) -> pd.DataFrame:
     """Keys of units: DataFrame of session, group, unit, in the order of their rows."""
     ids = np.asarray(unit_ids, dtype=np.int64)
     frame = database.frame(
@@ -93,18 +99,18 @@ def unit_keys(database, unit_ids):
     return frame.set_index("unit_id").loc[ids].reset_index(drop=True)
 
 
-def unit_key(database, row):
+def unit_key(database: Database, row: int) -> UnitKey:
     """`UnitKey` of one unit."""
     return UnitKey(*unit_keys(database, [row]).iloc[0])
 
 
-def owner(database, unit, of_link_set):
+def owner(database: Database, unit: int, of_link_set: int) -> int | None:
     """Row of the identity that a unit's row belongs to in a link set, None where it is not followed."""
     sql = "SELECT multi_sess_unit_id FROM member_unit WHERE link_set_id = ? AND unit_id = ?"
     return database.value(sql, of_link_set, unit)
 
 
-def multi_sess_unit_id(database, unit, of_link_set):
+def multi_sess_unit_id(database: Database, unit: UnitReference, of_link_set: int) -> int:
     """Row of an identity.
 
     Parameters
@@ -132,7 +138,7 @@ def multi_sess_unit_id(database, unit, of_link_set):
     raise UnitStoreError(f"{database.path}: link set {name!r} has no unit {unit!r} (number, global id or label)")
 
 
-def multi_sess_unit(database, row):
+def multi_sess_unit(database: Database, row: int) -> MultiSessUnit:
     """`MultiSessUnit` of a row."""
     return MultiSessUnit(
         *database.row(

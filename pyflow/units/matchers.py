@@ -6,12 +6,14 @@ their original index too.
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import scipy.io
+from numpy.typing import ArrayLike
 
 from pyflow.units.table import TableError, UnitTable, session_table, unit_table
 from pyflow.units.unpickle import load_npy
@@ -29,7 +31,16 @@ _PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
 _SCORED = 0.5  # pairs that UnitMatch itself takes for matches
 
 
-def read_cellreg(path, sessions, *, indices=None, sources=None, kind="", group="", name="CellReg"):
+def read_cellreg(
+    path: str | Path,
+    sessions: Sequence[str],
+    *,
+    indices: Sequence[ArrayLike] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    kind: str = "",
+    group: str = "",
+    name: str = "CellReg",
+) -> UnitTable:
     """Read the cells that CellReg registered.
 
     Parameters
@@ -93,7 +104,16 @@ def _read_cellreg_map(path):
     return np.asarray(index_map, dtype=np.float64), None if scores is None else np.ravel(scores)
 
 
-def read_caiman(assignments, sessions, *, indices=None, sources=None, kind="caiman", group="", name="CaImAn"):
+def read_caiman(
+    assignments: str | Path | ArrayLike,
+    sessions: Sequence[str],
+    *,
+    indices: Sequence[ArrayLike] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    kind: str = "caiman",
+    group: str = "",
+    name: str = "CaImAn",
+) -> UnitTable:
     """Read the assignments of CaImAn's ``register_multisession``.
 
     Parameters
@@ -141,7 +161,16 @@ def _as_matrix(array):
     return np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711
 
 
-def read_roicat(labels, sessions, *, indices=None, sources=None, kind="suite2p", group="", name="ROICaT"):
+def read_roicat(
+    labels: str | Path | Sequence[ArrayLike],
+    sessions: Sequence[str],
+    *,
+    indices: Sequence[ArrayLike] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    kind: str = "suite2p",
+    group: str = "",
+    name: str = "ROICaT",
+) -> UnitTable:
     """Read the labels that ROICaT's tracking gave the ROIs.
 
     Parameters
@@ -201,7 +230,14 @@ def _check_lengths(origin, sessions, **lists):
             raise TableError(origin, message, values=[len(entries), len(sessions)])
 
 
-def read_track2p(folder, *, plane=0, sessions=None, sources=None, name="track2p"):
+def read_track2p(
+    folder: str | Path,
+    *,
+    plane: int = 0,
+    sessions: Sequence[str] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    name: str = "track2p",
+) -> UnitTable:
     """Read what track2p followed over suite2p recordings.
 
     Parameters
@@ -265,8 +301,15 @@ def _track2p_selection(path, options):
 
 
 def read_unitmatch(
-    path, sessions, *, level="intermediate", oversplit="raise", sources=None, group="", name="UnitMatch"
-):
+    path: str | Path,
+    sessions: Sequence[str],
+    *,
+    level: str = "intermediate",
+    oversplit: str = "raise",
+    sources: Sequence[str | Path] | None = None,
+    group: str = "",
+    name: str = "UnitMatch",
+) -> UnitTable:
     """Read UnitMatch's table of pairs.
 
     Parameters

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pyflow.io.atomic import replacing
 from pyflow.units.export import gather
+from pyflow.units.store import UnitStore
 
 _COLUMNS = {
     "global_id": "UUID of the cell across sessions; empty: not followed",
@@ -18,7 +19,16 @@ _COLUMNS = {
 _TYPES = ("Units", "PlaneSegmentation")
 
 
-def write_nwb_columns(store, path, *, session, group=None, table=None, link_set=None, output=None):
+def write_nwb_columns(
+    store: UnitStore,
+    path: str | Path,
+    *,
+    session: str,
+    group: str | None = None,
+    table: str | None = None,
+    link_set: str | None = None,
+    output: str | Path | None = None,
+) -> Path:
     """Add `global_id` and `multi_sess_unit` to the table of units or ROIs of an NWB 2.x file.
 
     Columns of those names are replaced. A unit's row is its original index; in a session whose units have none, the

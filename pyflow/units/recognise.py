@@ -1,10 +1,12 @@
 """Which reader a file or a set of folders is for, told by what is in them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pyflow.units.clusterings import read_clustering, read_phy_ids, read_suite2p_ids
+from pyflow.units.clusterings import Spans, read_clustering, read_phy_ids, read_suite2p_ids
 from pyflow.units.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
 from pyflow.units.spreadsheet import read_spreadsheet
+from pyflow.units.table import UnitTable
 
 _SPREADSHEETS = (".xlsx", ".ods", ".csv", ".tsv")
 _BY_SUFFIX = {".mat": read_cellreg, ".npy": read_caiman, ".npz": read_caiman, ".json": read_roicat}
@@ -15,7 +17,16 @@ class UnrecognisedError(ValueError):
     """Nothing that a reader knows, or something that it must be told is missing."""
 
 
-def read_any(paths, *, name=None, sessions=None, sources=None, spans=None, sheet=None, columns=None):
+def read_any(
+    paths: Sequence[str | Path],
+    *,
+    name: str | None = None,
+    sessions: Sequence[str] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    spans: Spans | None = None,
+    sheet: str | None = None,
+    columns: dict[str, str] | None = None,
+) -> UnitTable:
     """Read a claim about identities, whatever its form.
 
     Parameters

@@ -5,6 +5,7 @@ triggers. So undoing a change deletes what it added and puts back what it altere
 """
 
 import sqlite3
+from collections.abc import Iterator
 
 APPLICATION_ID = 0x50664C55  # "PfLU" in the file's header: this is a unit store
 VERSION = 1
@@ -209,7 +210,7 @@ def _old(column):
     return f"OLD.{column}"
 
 
-def statements():
+def statements() -> Iterator[str]:
     """SQL statements that make an empty store."""
     sql = [TABLES, f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {VERSION};\n"]
     for table, (key, rest) in COLUMNS.items():
@@ -229,7 +230,7 @@ def statements():
             statement = ""
 
 
-def restore(table):
+def restore(table: str) -> str:
     """SQL that puts one row of `undo_log` (its JSON text) back into its table."""
     key, rest = COLUMNS[table]
     columns = key + rest

@@ -1,18 +1,14 @@
 """Every unit's data in every session, with AllenSDK's names, on local files."""
 
-import re
-from os.path import commonpath
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pyflow.units.dataset import NO_SOURCE, DataSet, Experiment
-from pyflow.units.sources import SourceError, find_sources, open_source
-from pyflow.units.store import UnitStore
-
-_SUFFIXES = (".nwb", ".h5", ".hdf5")
+from pyflow.units.sources import SourceError
 
 _OF_CONTAINERS = ("imaging_depth", "targeted_structure", "cre_line", "specimen_name")
 
@@ -32,24 +28,24 @@ class Place(NamedTuple):
 
 
 class Sessions:
-    """Recording sessions, their cells and their data; made by `open_sessions`."""
+    """Recording sessions, their cells and their data; made by `pyflow.units.open_sessions`."""
 
-    def __init__(self, experiments):
+    def __init__(self, experiments: Iterable[Experiment]) -> None:
         self._experiments = {}
         for experiment in experiments:
             if (other := self._experiments.setdefault(experiment.id, experiment)) is not experiment:
                 raise ValueError(f"{other.path} and {experiment.path} both call themselves {experiment.id!r}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._experiments)
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Names of the sessions."""
         return list(dict.fromkeys(experiment.session for experiment in self._experiments.values()))
 
     @property
-    def presence(self):
+    def presence(self) -> pd.DataFrame:
         """Which cell is in which session: DataFrame of bool, one row per cell, one column per session."""
         cells = sorted(set().union(*(experiment.cells for experiment in self._experiments.values())))
         table = pd.DataFrame(False, index=pd.Index(cells, name="unit"), columns=self.names)
@@ -60,14 +56,14 @@ class Sessions:
     def get_ophys_experiments(
         self,
         *,
-        ids=None,
-        experiment_container_ids=None,
-        targeted_structures=None,
-        imaging_depths=None,
-        cre_lines=None,
-        session_types=None,
-        cell_specimen_ids=None,
-    ):
+        ids: Sequence[Any] | None = None,
+        experiment_container_ids: Sequence[Any] | None = None,
+        targeted_structures: Sequence[Any] | None = None,
+        imaging_depths: Sequence[Any] | None = None,
+        cre_lines: Sequence[Any] | None = None,
+        session_types: Sequence[Any] | None = None,
+        cell_specimen_ids: Sequence[int | str] | None = None,
+    ) -> list[dict[str, Any]]:
         """List experiments (one imaging plane in one session).
 
         Parameters
@@ -96,7 +92,14 @@ class Sessions:
         wanted = set(_listed("cell_specimen_ids", cell_specimen_ids))
         return [record for record in found if wanted & self._experiments[record["id"]].cells]
 
-    def get_experiment_containers(self, *, ids=None, targeted_structures=None, imaging_depths=None, cre_lines=None):
+    def get_experiment_containers(
+        self,
+        *,
+        ids: Sequence[Any] | None = None,
+        targeted_structures: Sequence[Any] | None = None,
+        imaging_depths: Sequence[Any] | None = None,
+        cre_lines: Sequence[Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """List containers: experiments on one field of view; arguments and result as of `get_ophys_experiments`."""
         containers = {}
         for experiment in self._experiments.values():
@@ -116,7 +119,7 @@ class Sessions:
         wanted = {key: _listed(key, values) for key, values in wanted.items() if values is not None}
         return [record for record in records if all(record[key] in values for key, values in wanted.items())]
 
-    def get_ophys_experiment_data(self, ophys_experiment_id):
+    def get_ophys_experiment_data(self, ophys_experiment_id: int | str) -> DataSet:
         """Open the data of one experiment.
 
         Returns
@@ -133,7 +136,7 @@ class Sessions:
             raise KeyError(f"no experiment {ophys_experiment_id!r}; there are {known or 'none'}")
         return self._experiments[ophys_experiment_id].data
 
-    def find(self, cell):
+    def find(self, cell: int | str) -> dict[str, Place]:
         """Where a cell is.
 
         Parameters
@@ -174,7 +177,9 @@ class Sessions:
                 raise SourceError(NO_SOURCE.format(name))
         return places
 
-    def traces(self, cell, *, kind="dff", missing="raise", as_=None):
+    def traces(
+        self, cell: int | str, *, kind: str = "dff", missing: str = "raise", as_: str | None = None
+    ) -> dict[str, Trace] | pd.DataFrame | Any:
         """One cell's traces in all sessions.
 
         Parameters
@@ -208,7 +213,9 @@ class Sessions:
                 traces[name] = Trace(timestamps, np.full(len(timestamps), np.nan, np.float32))
         return _as_traces(traces, kind, as_)
 
-    def masks(self, cell, *, missing="raise", as_=None):
+    def masks(
+        self, cell: int | str, *, missing: str = "raise", as_: str | None = None
+    ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
         """One cell's masks in all sessions.
 
         Parameters
@@ -236,115 +243,22 @@ class Sessions:
         return _as_masks(masks, as_)
 
 
-class BrainObservatoryCache(Sessions):
-    """`Sessions` for notebooks written for AllenSDK, which then run with only the import changed.
+def followed_experiments(sessions: pd.DataFrame, members: pd.DataFrame, folder: Path) -> list[Experiment]:
+    """Experiments of sessions whose cells are followed, as a unit store lists them.
 
     Parameters
     ----------
-    manifest_file : path-like, optional
-        AllenSDK's manifest, which stands for the folder it is in (it need not exist), or a unit store. The working
-        folder by default.
-    """
-
-    def __init__(self, manifest_file=None):
-        path = Path(manifest_file or "manifest.json")
-        super().__init__(_experiments_in(path.parent if path.suffix == ".json" else path, None))
-
-
-def open_sessions(source, *, link_set=None):
-    """Open the data of recording sessions.
-
-    Parameters
-    ----------
-    source : path-like, list of path-like, or UnitStore
-        A folder, searched with its subfolders for everything `pyflow.units.sources.find_sources` knows; files or
-        folders of single sessions; or a unit store (or its path), whose sessions name their sources and whose
-        multi-session units are the cells, by their numbers. Relative sources start from the store's folder.
-    link_set : str, optional
-        Of the store; the current one by default.
+    sessions : DataFrame
+        `UnitStore.sessions()`.
+    members : DataFrame
+        `UnitStore.members()`, of all cells or of one.
+    folder : Path
+        Where relative sources start from.
 
     Returns
     -------
-    Sessions
-        Nothing but names and ids is read before it is asked for.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file or folder.
-    SourceError
-        There is nothing to open, or a file in the list is none of the formats.
+    list of Experiment
     """
-    return source if isinstance(source, Sessions) else Sessions(_experiments_in(source, link_set))
-
-
-def _experiments_in(source, link_set):
-    if isinstance(source, UnitStore):
-        return _of_store(source, source.members(link_set=link_set))
-    if isinstance(source, list | tuple):
-        paths = [Path(path) for path in source]
-        if not paths:
-            raise SourceError("no sessions: the list is empty")
-        found = {path: find_sources(path) for path in paths}
-        if unknown := [path for path, sources in found.items() if not sources]:
-            open_source(unknown[0])  # says what was expected
-        return _of_files(found, Path(commonpath([path.absolute().parent for path in paths])))
-    path = Path(source)
-    if _is_store(path):
-        with UnitStore.open(path, create=False) as store:
-            return _experiments_in(store, link_set)
-    if path.is_file():
-        return _experiments_in([path], link_set)
-    found = dict(_walk(path))
-    if not found:
-        open_source(path)
-    return _of_files(found, path.absolute())
-
-
-def _is_store(path):
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(15) == b"SQLite format 3"
-
-
-def _walk(path):
-    """Yield all sessions in a folder and below."""
-    if sources := find_sources(path):
-        yield path, sources
-    elif path.is_dir():
-        for child in sorted(path.iterdir(), key=_natural):
-            if child.is_dir() or child.suffix.lower() in _SUFFIXES:
-                yield from _walk(child)
-
-
-def _natural(path):
-    """Key that sorts day2 before day10."""
-    return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", path.name)]
-
-
-def _of_files(found, root):
-    experiments = []
-    for path, sources in found.items():
-        name = _name(path, root)
-        for source in sources:
-            key = source.experiment_id or (name if len(sources) == 1 else f"{name}/{source.group}")
-            experiment = Experiment(key, name, source.path, source.group)
-            experiment.source = source
-            experiments.append(experiment)
-    return experiments
-
-
-def _name(path, root):
-    """Name of a session: its path below the folder of all, without what is the same for all."""
-    path = path.absolute()
-    path = path.with_suffix("") if path.is_file() else path
-    path = path.parent if path.name == "suite2p" else path
-    return path.relative_to(root).as_posix() if path != root and path.is_relative_to(root) else path.name
-
-
-def _of_store(store, members):
-    sessions = store.sessions()
     followed = {}
     for (name, group), rows in members.groupby(["session", "group"], sort=False):
         followed.setdefault(name, {})[group] = rows
@@ -352,46 +266,13 @@ def _of_store(store, members):
     attributes = [c for c in sessions if c not in ("name", "start_time", "source", "kind", "n_units")]
     experiments = []
     for session in sessions.to_dict("records"):
-        name, path = session["name"], store.path.parent / session["source"] if session["source"] else None
+        name, path = session["name"], folder / session["source"] if session["source"] else None
         known = {key: session[key] for key in attributes if not pd.isna(session[key])}
         planes = followed.get(name, nobody)
         for group, rows in planes.items():
             key = name if len(planes) == 1 else f"{name}/{group}"
             experiments.append(Experiment(key, name, path, group, rows, known))
     return experiments
-
-
-def traces_of(store, unit, *, kind="dff", missing="raise", as_=None, link_set=None):
-    """One multi-session unit's traces in all sessions of a store.
-
-    Parameters
-    ----------
-    store : UnitStore
-    unit : int, str or (session, group, unit)
-        As `UnitStore.members` takes it.
-    kind, missing, as_
-        As of `Sessions.traces`.
-    link_set : str, optional
-        The current one by default.
-
-    Returns
-    -------
-    dict of str to Trace, xarray.DataArray or pandas.DataFrame
-        See `Sessions.traces`.
-    """
-    sessions, cell = _one_unit(store, unit, link_set)
-    return sessions.traces(cell, kind=kind, missing=missing, as_=as_)
-
-
-def masks_of(store, unit, *, missing="raise", as_=None, link_set=None):
-    """One multi-session unit's masks in all sessions of a store; see `traces_of` and `Sessions.masks`."""
-    sessions, cell = _one_unit(store, unit, link_set)
-    return sessions.masks(cell, missing=missing, as_=as_)
-
-
-def _one_unit(store, unit, link_set):
-    members = store.members(unit, link_set=link_set)
-    return Sessions(_of_store(store, members)), members["number"].iloc[0]
 
 
 def _listed(name, values):

@@ -62,7 +62,7 @@ class Sheet:
     typed: bool = True
 
 
-def read_sheets(path):
+def read_sheets(path: str | Path) -> list[Sheet]:
     """Read all sheets of a file; what it is, is told by its content.
 
     Parameters
@@ -261,6 +261,6 @@ def _read_text(path, text):
     return Sheet("", rows, [], typed=False)
 
 
-def cell_name(row, column):
+def cell_name(row: int, column: int) -> str:
     """A cell as people name it, "B5"."""
     return f"{get_column_letter(column)}{row}"

@@ -43,7 +43,9 @@ _REQUIRED = ("session", "unit", "identity")
 _NAMES = ("session", "group", "unit", "number", "previous", "identity")
 
 
-def read_spreadsheet(path, *, sheet=None, columns=None, name=None):
+def read_spreadsheet(
+    path: str | Path, *, sheet: str | None = None, columns: dict[str, str] | None = None, name: str | None = None
+) -> UnitTable:
     """Read a spreadsheet of followed units.
 
     Parameters

@@ -1,15 +1,18 @@
 """The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pyflow.units import checks, edits, importing, lookup, schema
-from pyflow.units.comparison import Comparison, overlap, read_members
+from pyflow.units.comparison import Comparison, overlap
 from pyflow.units.database import Database
-from pyflow.units.lookup import UnitKey
+from pyflow.units.lookup import MultiSessUnit, UnitKey, UnitReference
+from pyflow.units.table import UnitTable
 
 
 class UnitStore:
@@ -22,11 +25,13 @@ class UnitStore:
     in its source, or as one of its members: (session, group, unit).
     """
 
-    def __init__(self, database):
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
-    def open(cls, path, *, create=True, author=None, timeout_s=60.0):
+    def open(
+        cls, path: str | Path, *, create: bool = True, author: str | None = None, timeout_s: float = 60.0
+    ) -> "UnitStore":
         """Open a store, or make an empty one.
 
         Parameters
@@ -61,28 +66,28 @@ class UnitStore:
         return cls(Database(path, author, timeout_s))
 
     @property
-    def path(self):
+    def path(self) -> Path:
         """The file."""
         return self._database.path
 
     @property
-    def author(self):
+    def author(self) -> str:
         """Who makes the changes."""
         return self._database.author
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def __enter__(self):
+    def __enter__(self) -> "UnitStore":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     # What is there
 
-    def tables(self):
+    def tables(self) -> dict[str, pd.DataFrame]:
         """All tables.
 
         Returns
@@ -94,7 +99,7 @@ class UnitStore:
         tables = {name: self._database.frame(sql) for name, sql in schema.VIEWS.items()}
         return tables | {name: _spread(tables[name]) for name in ("session", "unit")}
 
-    def sessions(self):
+    def sessions(self) -> pd.DataFrame:
         """Sessions by start time: name, start_time, source, kind, n_units, then their attributes."""
         return _spread(
             self._database.frame(
@@ -104,15 +109,15 @@ class UnitStore:
             )
         )
 
-    def link_sets(self):
+    def link_sets(self) -> pd.DataFrame:
         """Link sets with their origin, numbers of units and members, which is current and which was replaced."""
         return self._database.frame(schema.VIEWS["link_set"])
 
-    def history(self):
+    def history(self) -> pd.DataFrame:
         """Who changed what, when; `undone_by` names the change that took it back."""
         return self._database.frame(schema.VIEWS["history"])
 
-    def pins(self):
+    def pins(self) -> pd.DataFrame:
         """What people decided: kind (link, unlink, lock), both units (session_a, group_a ...), time, author."""
         pins = self._database.frame(schema.VIEWS["pin"])
         units = [
@@ -120,11 +125,11 @@ class UnitStore:
         ]
         return pd.concat([pins, *units], axis=1)
 
-    def current(self):
+    def current(self) -> str | None:
         """Name of the current link set, None in a store without one."""
         return lookup.current(self._database)
 
-    def members(self, unit=None, *, link_set=None):
+    def members(self, unit: UnitReference | None = None, *, link_set: str | None = None) -> pd.DataFrame:
         """Units that a multi-session unit consists of.
 
         Parameters
@@ -154,7 +159,7 @@ class UnitStore:
         frame = self._database.frame(sql + "ORDER BY number, start_time, s.session_id", *values)
         return frame.astype({"original_index": "Int64", "probability": "float64"})
 
-    def multi_sess_unit(self, unit, *, link_set=None):
+    def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:
         """A `MultiSessUnit` by its number, global id, label or one of its members.
 
         Raises
@@ -165,7 +170,7 @@ class UnitStore:
         row = lookup.multi_sess_unit_id(self._database, unit, self._link_set(link_set))
         return lookup.multi_sess_unit(self._database, row)
 
-    def find(self, session, unit, group="", *, link_set=None):
+    def find(self, session: str, unit: str, group: str = "", *, link_set: str | None = None) -> MultiSessUnit | None:
         """Which multi-session unit a session's unit belongs to.
 
         Returns
@@ -182,7 +187,9 @@ class UnitStore:
         row = lookup.owner(self._database, lookup.unit_id(self._database, (session, group, unit)), link_set_id)
         return None if row is None else lookup.multi_sess_unit(self._database, row)
 
-    def present_in(self, at_least, *, sessions=None, link_set=None):
+    def present_in(
+        self, at_least: int, *, sessions: Sequence[str] | None = None, link_set: str | None = None
+    ) -> np.ndarray:
         """Numbers of the units present in at least so many sessions.
 
         Parameters
@@ -217,14 +224,14 @@ class UnitStore:
         )
         if sessions is not None:
             wanted = [lookup.session_id(self._database, name) for name in sessions]
-            members = read_members(self._database, link_set_id)
+            members = self._database.members(link_set_id)
             counted = np.zeros(1 + max(members.session.max(initial=0), *wanted), dtype=bool)
             counted[wanted] = True
             counts = np.bincount(members.identity[counted[members.session]], minlength=1 + ids.max(initial=0))
             numbers = numbers[counts[ids] >= at_least]
         return np.sort(numbers)
 
-    def scores(self, unit, *, link_set=None):
+    def scores(self, unit: UnitReference, *, link_set: str | None = None) -> pd.DataFrame:
         """Scores of pairs that a multi-session unit's members take part in.
 
         Returns
@@ -244,7 +251,7 @@ class UnitStore:
         ]
         return pd.concat([*units, scores], axis=1)
 
-    def stats(self, *, link_set=None):
+    def stats(self, *, link_set: str | None = None) -> dict[str, Any]:
         """Numbers of sessions and units and, of a link set, of followed units and of identities by sessions.
 
         Returns
@@ -268,7 +275,7 @@ class UnitStore:
             "by_sessions": dict(by_sessions),
         }
 
-    def compare(self, a, b):
+    def compare(self, a: str, b: str) -> Comparison:
         """Compare the links (pairs of units said to be one cell) of two link sets.
 
         Parameters
@@ -286,10 +293,10 @@ class UnitStore:
         UnitStoreError
             No such link set.
         """
-        sides = (read_members(self._database, self._link_set(name)) for name in (a, b))
+        sides = (self._database.members(self._link_set(name)) for name in (a, b))
         return Comparison(*sides, lambda ids: lookup.unit_keys(self._database, ids))
 
-    def id_map(self, old, new):
+    def id_map(self, old: str, new: str) -> pd.DataFrame:
         """Map from the ids of one link set to those of another.
 
         Returns
@@ -299,7 +306,7 @@ class UnitStore:
             row per pair with a member in common, and one per unit without (missing on the other side).
         """
         rows = [self._link_set(name) for name in (old, new)]
-        shared = overlap(*(read_members(self._database, row) for row in rows))
+        shared = overlap(*(self._database.members(row) for row in rows))
         frame = pd.DataFrame(shared._asdict(), dtype=np.int64)
         for side, row in zip(("old", "new"), rows, strict=True):
             identities = self._database.frame(
@@ -313,7 +320,7 @@ class UnitStore:
         frame = frame[columns].astype({c: "Int64" for c in columns if not c.endswith("id")})
         return frame.sort_values(["old_number", "new_number"], ignore_index=True)
 
-    def check(self):
+    def check(self) -> list[str]:
         """Look for damage and contradictions.
 
         Returns
@@ -328,7 +335,7 @@ class UnitStore:
 
     # Bringing in
 
-    def import_spreadsheet(self, path, *, make_current=False, **options):
+    def import_spreadsheet(self, path: str | Path, *, make_current: bool = False, **options: Any) -> str:
         """Import a spreadsheet of followed units; see `pyflow.units.spreadsheet.read_spreadsheet`.
 
         Returns
@@ -347,7 +354,7 @@ class UnitStore:
 
         return self.import_table(read_spreadsheet(path, **options), make_current=make_current)
 
-    def import_table(self, table, *, make_current=False):
+    def import_table(self, table: UnitTable, *, make_current: bool = False) -> str:
         """Add sessions, units and a link set, all or nothing.
 
         Sessions and units that the store has are reused (a unit is found by session, group and id) and their attributes
@@ -377,7 +384,7 @@ class UnitStore:
 
     # Changing
 
-    def use(self, link_set):
+    def use(self, link_set: str) -> None:
         """Make a link set the current one.
 
         Raises
@@ -388,7 +395,7 @@ class UnitStore:
         with self._database.change("use", link_set) as change_id:
             importing.set_current(self._database, self._link_set(link_set), change_id)
 
-    def remove(self, link_set):
+    def remove(self, link_set: str) -> None:
         """Delete a link set; sessions, units and pins stay, and the newest other one becomes current if this was.
 
         Raises
@@ -402,7 +409,7 @@ class UnitStore:
             if self.current() is None and newest is not None:
                 importing.set_current(self._database, newest, change_id)
 
-    def link(self, a, b, *, link_set=None):
+    def link(self, a: tuple[str, str, str], b: tuple[str, str, str], *, link_set: str | None = None) -> MultiSessUnit:
         """Say that two units are one cell: join what they belong to and pin the link.
 
         Parameters
@@ -427,7 +434,9 @@ class UnitStore:
             row = edits.link(self._database, *units, self._link_set(link_set), change_id)
             return lookup.multi_sess_unit(self._database, row)
 
-    def unlink(self, unit, other=None, *, link_set=None):
+    def unlink(
+        self, unit: tuple[str, str, str], other: tuple[str, str, str] | None = None, *, link_set: str | None = None
+    ) -> None:
         """Say that a unit is not the same cell: take it out of its identity and pin that.
 
         Parameters
@@ -449,7 +458,7 @@ class UnitStore:
             units = [key and lookup.unit_id(self._database, key) for key in (unit, other)]
             edits.unlink(self._database, *units, self._link_set(link_set), change_id)
 
-    def lock(self, unit, *, link_set=None):
+    def lock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
         """Pin an identity as it is: exactly these members, until it is unlocked.
 
         Raises
@@ -461,7 +470,7 @@ class UnitStore:
         with self._database.change("lock", f"unit {identity.number}") as change_id:
             edits.lock(self._database, self._identity(identity), change_id)
 
-    def unlock(self, unit, *, link_set=None):
+    def unlock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
         """Take the lock off an identity.
 
         Raises
@@ -476,7 +485,7 @@ class UnitStore:
     def _identity(self, identity):
         return lookup.multi_sess_unit_id(self._database, identity, self._link_set(identity.link_set))
 
-    def undo(self):
+    def undo(self) -> str:
         """Take back the last change that is not undone yet.
 
         Returns
@@ -493,19 +502,59 @@ class UnitStore:
 
     # Data and files
 
-    def traces(self, unit, **options):
-        """Traces of a multi-session unit in every session; see `pyflow.units.sessions.traces_of`."""
-        from pyflow.units.sessions import traces_of
+    def traces(
+        self,
+        unit: UnitReference,
+        *,
+        kind: str = "dff",
+        missing: str = "raise",
+        as_: str | None = None,
+        link_set: str | None = None,
+    ) -> dict[str, Any] | pd.DataFrame | Any:
+        """Traces of a multi-session unit in every session.
 
-        return traces_of(self, unit, **options)
+        Parameters
+        ----------
+        unit : int, str, MultiSessUnit or (session, group, unit)
+            As of `members`.
+        kind, missing, as_
+            As of `pyflow.units.sessions.Sessions.traces`.
+        link_set : str, optional
+            The current one by default.
 
-    def masks(self, unit, **options):
-        """Masks of a multi-session unit in every session; see `pyflow.units.sessions.masks_of`."""
-        from pyflow.units.sessions import masks_of
+        Returns
+        -------
+        dict of str to Trace, xarray.DataArray or pandas.DataFrame
+            See `pyflow.units.sessions.Sessions.traces`.
 
-        return masks_of(self, unit, **options)
+        Raises
+        ------
+        UnitStoreError
+            No such link set or unit.
+        ValueError
+            Some session lacks the unit and `missing` is ``"raise"``.
+        SourceError
+            A session names no source, or its source cannot be read.
+        """
+        sessions, number = self._sessions_of(unit, link_set)
+        return sessions.traces(number, kind=kind, missing=missing, as_=as_)
 
-    def export(self, path, **options):
+    def masks(
+        self, unit: UnitReference, *, missing: str = "raise", as_: str | None = None, link_set: str | None = None
+    ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
+        """Masks of a multi-session unit in every session; see `traces` and `pyflow.units.sessions.Sessions.masks`."""
+        sessions, number = self._sessions_of(unit, link_set)
+        return sessions.masks(number, missing=missing, as_=as_)
+
+    def _sessions_of(self, unit, link_set):
+        """Sessions in which one unit is the only cell, and its number."""
+        from pyflow.units.sessions import Sessions, followed_experiments
+
+        members = self.members(unit, link_set=link_set)
+        experiments = followed_experiments(self.sessions(), members, self.path.parent)
+        return Sessions(experiments), int(members["number"].iloc[0])
+
+    def export(self, path: str | Path, **options: Any) -> Path:
         """Write a link set as .xlsx, .csv, .tsv, .npz or .mat; see `pyflow.units.export.export`."""
         from pyflow.units.export import export
 

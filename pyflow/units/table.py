@@ -1,11 +1,14 @@
 """The form in which every importer hands its units to the store, and the error that names their rows."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 UNIT_COLUMNS = ("session", "group", "unit", "original_index", "identity", "global_id", "probability")
 SESSION_COLUMNS = ("name", "start_time", "source", "kind")
@@ -29,7 +32,9 @@ class TableError(ValueError):
         The values that contradict each other, or the one that cannot be read.
     """
 
-    def __init__(self, origin, message, *, rows=(), column="", values=()):
+    def __init__(
+        self, origin: str, message: str, *, rows: Iterable[int] = (), column: str = "", values: Iterable[Any] = ()
+    ) -> None:
         self.origin, self.column, self.values = origin, column, tuple(values)
         self.rows = tuple(int(row) for row in rows)
         where = [origin]
@@ -80,7 +85,7 @@ class UnitTable:
     scores: pd.DataFrame | None = None
     headings: dict = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         units = self.units.copy()
         for column in ("group", "original_index", "identity", "global_id", "probability"):
             if column not in units:
@@ -96,15 +101,17 @@ class UnitTable:
         self._check()
 
     @property
-    def followed(self):
+    def followed(self) -> pd.DataFrame:
         """Rows of `units` that have an identity."""
         return self.units[self.units["identity"].notna()]
 
-    def heading(self, column):
+    def heading(self, column: str) -> str:
         """What the source calls a column of `units`."""
         return self.headings.get(column, column)
 
-    def error(self, message, *, rows=(), column="", values=()):
+    def error(
+        self, message: str, *, rows: Iterable[int] = (), column: str = "", values: Iterable[Any] = ()
+    ) -> TableError:
         """`TableError` at rows and a column of this table."""
         return TableError(self.origin, message, rows=rows, column=self.heading(column) if column else "", values=values)
 
@@ -161,7 +168,17 @@ def _show(value):
     return repr("/".join(value) if isinstance(value, tuple) else value)
 
 
-def unit_table(sessions, identities, *, indices=None, sources=None, kind="", group="", probability=None, **claim):
+def unit_table(
+    sessions: Sequence[str],
+    identities: ArrayLike,
+    *,
+    indices: Sequence[ArrayLike] | None = None,
+    sources: Sequence[str | Path] | None = None,
+    kind: str = "",
+    group: str = "",
+    probability: ArrayLike | None = None,
+    **claim: Any,
+) -> UnitTable:
     """`UnitTable` from the matrix form that ROI matchers share.
 
     Parameters
@@ -230,7 +247,7 @@ def unit_table(sessions, identities, *, indices=None, sources=None, kind="", gro
     return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
 
 
-def session_table(names, sources=None, kind=""):
+def session_table(names: Iterable[str], sources: Iterable[str | Path] | None = None, kind: str = "") -> pd.DataFrame:
     """Sessions for a `UnitTable`: their names and, where they are known, their sources, all of one kind."""
     table = pd.DataFrame({"name": list(names)})
     if sources is not None:

@@ -7,6 +7,7 @@ and scalars, in versions of our own that trust nothing; dict, list, tuple, str, 
 import math
 import pickle
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class UnsafePickleError(ValueError):
         What it names, as ``module.name``.
     """
 
-    def __init__(self, path, named):
+    def __init__(self, path: str | Path, named: str) -> None:
         self.path, self.named = Path(path), named
         super().__init__(
             f"{path}: the pickle names {named}, expected only numpy arrays and scalars, dict, list, tuple, str, "
@@ -30,7 +31,7 @@ class UnsafePickleError(ValueError):
         )
 
 
-def load_npy(path, *, mmap=False):
+def load_npy(path: str | Path, *, mmap: bool = False) -> np.ndarray:
     """Load a ``.npy`` file, pickled objects included.
 
     Parameters
@@ -90,19 +91,19 @@ def _load_objects(file, path, dtype):
 class _Dtype:
     """A dtype of numbers, text or objects."""
 
-    def __init__(self, code, *_):
+    def __init__(self, code: Any, *_: Any) -> None:
         self.value = np.dtype(code)
         if self.value.kind not in "biufcSUO":
             raise ValueError(f"an array of {self.value}, expected numbers, text or objects")
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.value = self.value.newbyteorder(state[1])
 
 
 class _Array(np.ndarray):
     """An array that is empty until its state comes."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _Dtype) or any(not isinstance(n, int) or n < 0 for n in shape):
             raise ValueError(f"an array of shape {shape!r} and dtype {dtype!r}")
@@ -146,11 +147,11 @@ _ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, path):
+    def __init__(self, file: BinaryIO, path: str | Path) -> None:
         super().__init__(file)
         self._path = path
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ADMITTED:
             raise UnsafePickleError(self._path, f"{module}.{name}")
         return _ADMITTED[module, name]

@@ -7,7 +7,7 @@ import pytest
 from units import simulated
 
 from pyflow.units.nwb import write_nwb_columns
-from pyflow.units.sessions import BrainObservatoryCache, masks_of, open_sessions, traces_of
+from pyflow.units.opening import BrainObservatoryCache, open_sessions
 from pyflow.units.sources import SourceError
 from pyflow.units.sources.dff import dff
 from pyflow.units.store import UnitStore
@@ -261,11 +261,11 @@ def test_one_unit_in_all_sessions_of_any_kind(tmp_path, days, kind):
     with link(tmp_path, days, kind=kind) as store:
         for cell in common(days):
             number = number_of(store, cell)
-            for traces in (traces_of(store, number, kind="fluorescence"), store.traces(number, kind="fluorescence")):
-                for day in days:
-                    wanted = day.traces["fluorescence"][day.row(cell)]
-                    np.testing.assert_allclose(traces[day.name].values, wanted, rtol=1e-5)
-            masks = masks_of(store, number)
+            traces = store.traces(number, kind="fluorescence")
+            for day in days:
+                wanted = day.traces["fluorescence"][day.row(cell)]
+                np.testing.assert_allclose(traces[day.name].values, wanted, rtol=1e-5)
+            masks = store.masks(number)
             for day in days:
                 np.testing.assert_array_equal(masks[day.name], day.masks[day.row(cell)])
 
@@ -316,7 +316,7 @@ def test_absent_units_raise_or_are_nan(suite2p):
     with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'; missing='nan'"):
         store.traces(number)
     with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'"):
-        masks_of(store, number)
+        store.masks(number)
     with pytest.raises(ValueError, match="missing is 'no', expected 'raise' or 'nan'"):
         store.traces(number, missing="no")
     traces = store.traces(number, kind="spikes", missing="nan")
@@ -324,7 +324,7 @@ def test_absent_units_raise_or_are_nan(suite2p):
     np.testing.assert_array_equal(traces["day2"].timestamps, days[1].timestamps)
     assert np.isnan(traces["day2"].values).all()
     np.testing.assert_array_equal(traces["day3"].values, days[2].traces["spikes"][days[2].row(cell)])
-    masks = masks_of(store, number, missing="nan")
+    masks = store.masks(number, missing="nan")
     assert masks["day2"].shape == simulated.SHAPE
     assert np.isnan(masks["day2"]).all()
     assert masks["day1"].dtype == np.uint8
@@ -374,7 +374,7 @@ def test_as_dataframe(suite2p):
     np.testing.assert_array_equal(mine["spikes"], days[2].traces["spikes"][days[2].row(cell)])
     np.testing.assert_array_equal(mine["timestamp"], days[2].timestamps)
     assert table.loc[table["session"] == "day2", "spikes"].isna().all()
-    pixels = masks_of(store, number, missing="nan", as_="dataframe")
+    pixels = store.masks(number, missing="nan", as_="dataframe")
     mine = pixels[pixels["session"] == "day1"]
     np.testing.assert_array_equal(np.stack([mine["y"], mine["x"]], 1), np.argwhere(days[0].masks[days[0].row(cell)]))
     assert "day2" not in set(pixels["session"])
@@ -390,7 +390,7 @@ def test_as_xarray(tmp_path, days):
     with link(tmp_path, days) as store:
         cell = common(days)[0]
         traces = store.traces(number_of(store, cell), kind="fluorescence", as_="xarray")
-        masks = masks_of(store, number_of(store, cell), as_="xarray")
+        masks = store.masks(number_of(store, cell), as_="xarray")
     assert traces.dims == ("session", "frame")
     assert traces.name == "fluorescence"
     for day in days:

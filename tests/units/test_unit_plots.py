@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from units import simulated
 
-from pyflow.units.sessions import open_sessions
+from pyflow.units.opening import open_sessions
 from pyflow.units.store import UnitStore
 from pyflow.units.table import UnitTable
 
@@ -143,7 +143,7 @@ def test_gallery_shows_each_unit_in_its_own_plane(tmp_path):
     sessions = pd.DataFrame({"name": [day.name], "source": [str(day.path)], "kind": "suite2p"})
     with UnitStore.open(tmp_path / "units.sqlite") as store:
         store.import_table(UnitTable(units, name="n", origin="test", sessions=sessions))
-        figure = plots.plot_unit_gallery(store)
+        figure = plots.plot_unit_gallery(open_sessions(store))
         planes = store.members()["group"].tolist()
     mosaic = figure.axes[0].images[0].get_array()
     pitch = mosaic.shape[0] // 4
@@ -171,14 +171,14 @@ def test_a_store_without_data(tmp_path):
     rows = pd.DataFrame({"session": ["a", "a", "b"], "unit": ["1", "2", "1"], "identity": ["x", "y", "x"]})
     with UnitStore.open(tmp_path / "units.sqlite") as store:
         with pytest.raises(ValueError):
-            plots.plot_presence(store)
+            plots.plot_presence(open_sessions(store))
         store.import_table(UnitTable(rows.assign(group=""), name="n", origin="test"))
         number = int(store.members()["number"].value_counts().idxmax())
-        figure = plots.plot_presence(store)
+        figure = plots.plot_presence(open_sessions(store))
         assert figure.axes[0].images[0].get_array().tolist() == [[True, True], [True, False]]
-        figure = plots.plot_unit_across_sessions(store, number)
+        figure = plots.plot_unit_across_sessions(open_sessions(store), number)
         assert texts(figure) == ["no data", "no data"]
-        figure = plots.plot_unit_gallery(store)
+        figure = plots.plot_unit_gallery(open_sessions(store))
         assert not figure.axes[0].collections
 
 
@@ -190,5 +190,5 @@ def test_too_many_sessions(tmp_path):
         number = int(store.members()["number"].iloc[0])
         for draw in (plots.plot_unit_gallery, lambda s: plots.plot_unit_across_sessions(s, number)):
             with pytest.raises(ValueError, match="31 sessions, expected at most 30: choose some with sessions="):
-                draw(store)
-        assert plots.plot_unit_gallery(store, sessions=names[:30]).axes
+                draw(open_sessions(store))
+        assert plots.plot_unit_gallery(open_sessions(store), sessions=names[:30]).axes

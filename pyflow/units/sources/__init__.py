@@ -11,7 +11,7 @@ __all__ = ["Footprint", "Source", "SourceError", "find_sources", "open_source"]
 _FORMATS = (suite2p, recording, allen, nwb, caiman)
 
 
-def find_sources(path):
+def find_sources(path: str | Path) -> list[Source]:
     """Sources in one file or results folder.
 
     Parameters
@@ -38,7 +38,7 @@ def find_sources(path):
     return []
 
 
-def open_source(path, group=""):
+def open_source(path: str | Path, group: str = "") -> Source:
     """Open the ROIs and traces of one imaging plane.
 
     Parameters

@@ -2,6 +2,8 @@
 
 import re
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,7 +36,7 @@ _METADATA = {
 }
 
 
-def find(path):
+def find(path: Path) -> list[Source]:
     """Sources in a file: one, or none where it is another format."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return []
@@ -48,17 +50,17 @@ class AllenSource(Source):
     kind = "allen"
 
     @cached_property
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """Allen's ROI ids, (N,) int."""
         return self._column("roi_ids")
 
     @cached_property
-    def cell_specimen_ids(self):
+    def cell_specimen_ids(self) -> np.ndarray | None:
         """Allen's cell specimen ids, (N,) int."""
         return self._column("cell_specimen_ids")
 
     @cached_property
-    def experiment_id(self):
+    def experiment_id(self) -> int | None:
         """Allen's experiment id, int."""
         with open_hdf5(self.path) as file:
             return int(text(dataset(file, _METADATA["ophys_experiment_id"])))
@@ -78,12 +80,12 @@ class AllenSource(Source):
         return names
 
     @cached_property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Height and width, of the maximum projection."""
         with open_hdf5(self.path) as file:
             return self._projection(file).shape
 
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """Pixels of `img_mask`."""
         with open_hdf5(self.path) as file:
             mask = dataset(file, f"{_PLANE}/{self._roi_names[row]}/img_mask", 2)
@@ -97,7 +99,7 @@ class AllenSource(Source):
     def _projection(file):
         return dataset(file, f"{_PLANE}/reference_images/maximum_intensity_projection_image/data", 2)
 
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """The maximum projection."""
         with open_hdf5(self.path) as file:
             return self._projection(file)[()], "maximum projection"
@@ -120,7 +122,7 @@ class AllenSource(Source):
         return places
 
     @property
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """``fluorescence``, ``neuropil``, ``demixed``, ``corrected`` (by the neuropil), ``dff``; those there are."""
         return tuple(kind for kind in self._places if kind != "r")
 
@@ -136,11 +138,11 @@ class AllenSource(Source):
                 traces = traces - neuropil * take(dataset(file, self._places["r"], 1), rows)[:, np.newaxis]
             return traces
 
-    def experiment(self):
+    def experiment(self) -> dict[str, Any]:
         """The metadata."""
         return self.metadata()
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys; those that the file lacks are None."""
         with open_hdf5(self.path) as file:
             read = lambda place: text(file[place]) if place in file else None  # noqa: E731
@@ -161,7 +163,7 @@ class AllenSource(Source):
         found["pipeline_version"] = version[-1] if version else "0.9"
         return found
 
-    def motion_correction(self):
+    def motion_correction(self) -> pd.DataFrame:
         """Translations of the frames."""
         with open_hdf5(self.path) as file:
             for place in _TRANSLATIONS:

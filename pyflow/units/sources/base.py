@@ -1,14 +1,16 @@
 """What every reader of ROIs and traces offers, and what they share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 
 class SourceError(ValueError):
@@ -42,24 +44,24 @@ class Source(ABC):
     time_unit = "s"
     """Unit of the timestamps: ``"s"``, or ``"frames"`` where the source does not know its frame rate."""
 
-    def __init__(self, path, group=""):
+    def __init__(self, path: str | Path, group: str = "") -> None:
         self.path, self.group = Path(path), group
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}{self.group and ' ' + self.group}>"
 
     @property
     @abstractmethod
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Height and width of the image, pixels."""
 
     @cached_property
     @abstractmethod
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """The source's own ids of its ROIs, (N,)."""
 
     @cached_property
-    def cell_specimen_ids(self):
+    def cell_specimen_ids(self) -> np.ndarray | None:
         """Ids that are the same for one cell in all sessions, (N,), -1 for ROIs that are not followed.
 
         None where the source knows none.
@@ -67,16 +69,16 @@ class Source(ABC):
         return None
 
     @cached_property
-    def experiment_id(self):
+    def experiment_id(self) -> int | None:
         """Number that the source itself has for its session and plane, None without one."""
         return None
 
     @abstractmethod
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """`Footprint` of the ROI in a row."""
 
     @abstractmethod
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """Image of the plane and its name.
 
         Returns
@@ -89,7 +91,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """Names that `traces` accepts, a tuple of str."""
 
     @abstractmethod
@@ -101,14 +103,14 @@ class Source(ABC):
         """Traces of the ROIs in rows, (n, T)."""
 
     @abstractmethod
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """What the source says of its session, a dict."""
 
-    def experiment(self):
+    def experiment(self) -> dict[str, Any]:
         """What `metadata` says under AllenSDK's keys; empty, and nothing read, where the format knows none of them."""
         return {}
 
-    def motion_correction(self):
+    def motion_correction(self) -> pd.DataFrame:
         """Translations that registration applied: columns `x_motion`, `y_motion` (pixels), `timestamp`.
 
         Raises
@@ -118,12 +120,12 @@ class Source(ABC):
         """
         raise SourceError(f"{self.path}: {self.kind} results keep no motion correction")
 
-    def timestamps(self, kind):
+    def timestamps(self, kind: str) -> np.ndarray:
         """Times of a kind's samples, (T,) float64, in `time_unit`."""
         self._check_kind(kind)
         return self._timestamps(kind)
 
-    def traces(self, kind, rows=None):
+    def traces(self, kind: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """Traces of a kind.
 
         Parameters
@@ -147,7 +149,7 @@ class Source(ABC):
         self._check_kind(kind)
         return self._traces(kind, self._rows(rows))
 
-    def masks(self, rows=None):
+    def masks(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """Pixels of ROIs, (n, H, W) uint8, 1 inside; arguments as of `traces`."""
         rows = self._rows(rows)
         masks = np.zeros((len(rows), *self.shape), np.uint8)
@@ -169,7 +171,7 @@ class Source(ABC):
 
 
 @contextmanager
-def open_hdf5(path):
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; what is damaged or missing in it becomes a `SourceError`."""
     try:
         with h5py.File(path, "r") as file:
@@ -182,7 +184,7 @@ def open_hdf5(path):
         raise SourceError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
-def dataset(group, name, ndim=None):
+def dataset(group: h5py.Group, name: str, ndim: int | None = None) -> h5py.Dataset:
     """Return the data set of a name, or raise `SourceError` saying what is there instead."""
     found = group.get(name)
     where = f"{group.file.filename}: {group.name.rstrip('/')}/{name}"
@@ -193,7 +195,7 @@ def dataset(group, name, ndim=None):
     return found
 
 
-def take(data, rows, axis=0):
+def take(data: h5py.Dataset, rows: ArrayLike, axis: int = 0) -> np.ndarray:
     """Rows (or columns) of a data set in any order, repeats allowed, reading each once; they come first in the result.
 
     h5py itself wants increasing indices without repeats.
@@ -211,7 +213,7 @@ def take(data, rows, axis=0):
     return found if np.array_equal(back, np.arange(len(found))) else found[back]
 
 
-def text(value):
+def text(value: Any) -> Any:
     """A scalar from HDF5 as str or number; arrays of bytes as lists of str."""
     value = value[()] if isinstance(value, h5py.Dataset) else value
     if isinstance(value, bytes):
@@ -221,6 +223,6 @@ def text(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def translations(x, y, timestamps):
+def translations(x: np.ndarray, y: np.ndarray, timestamps: np.ndarray) -> pd.DataFrame:
     """Table of `Source.motion_correction`."""
     return pd.DataFrame({"x_motion": x, "y_motion": y, "timestamp": timestamps})

@@ -1,6 +1,8 @@
 """CaImAn's results: the HDF5 file that ``CNMF.save`` writes."""
 
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,7 +16,7 @@ MASK_LEVEL = 0.2
 _FIELDS = {"denoised": "C", "spikes": "S", "dff": "F_dff"}
 
 
-def find(path):
+def find(path: Path) -> list[Source]:
     """Sources in a file: one, or none where it is another format."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return []
@@ -28,7 +30,7 @@ class CaimanSource(Source):
     kind = "caiman"
 
     @cached_property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """``dims``."""
         with open_hdf5(self.path) as file:
             dims = file.get("dims", file.get("estimates/dims", file.get("params/data/dims")))
@@ -39,12 +41,12 @@ class CaimanSource(Source):
         return int(dims[0]), int(dims[1])
 
     @cached_property
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """Columns of A, from 0."""
         with open_hdf5(self.path) as file:
             return np.arange(int(dataset(file, "estimates/A/shape", 1)[1]))
 
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """Pixels of a column of A above `MASK_LEVEL`; A counts them down the columns of the image first."""
         with open_hdf5(self.path) as file:
             matrix = file["estimates/A"]
@@ -54,7 +56,7 @@ class CaimanSource(Source):
         y, x = np.unravel_index(pixels[keep], self.shape, order="F")
         return Footprint(y, x, weights[keep].astype(np.float32))
 
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """The correlation image Cn; CaImAn keeps no projection. Without it, the background's mean."""
         with open_hdf5(self.path) as file:
             if isinstance(image := file.get("estimates/Cn"), h5py.Dataset) and image.ndim == 2:
@@ -73,7 +75,7 @@ class CaimanSource(Source):
             return {n for n in names if isinstance(d := file.get(f"estimates/{n}"), h5py.Dataset) and d.ndim == 2}
 
     @property
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """``denoised`` (C), ``spikes`` (S), ``dff`` (F_dff), ``fluorescence`` (C plus residual); those there are."""
         kinds = [kind for kind, name in _FIELDS.items() if name in self._present]
         residual = self._present & {"YrA", "R"}
@@ -91,7 +93,7 @@ class CaimanSource(Source):
             return float(text(rate)) if isinstance(rate, h5py.Dataset) else None
 
     @property
-    def time_unit(self):
+    def time_unit(self) -> str:
         """Seconds, where the parameters hold the frame rate."""
         return "s" if self._frame_rate else "frames"
 
@@ -107,6 +109,6 @@ class CaimanSource(Source):
                 return read(_FIELDS[kind])
             return read("C") + read("YrA" if "YrA" in self._present else "R")
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Frame rate."""
         return {"frame_rate_hz": self._frame_rate}

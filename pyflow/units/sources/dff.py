@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 logger = logging.getLogger(__name__)
@@ -11,7 +12,7 @@ SMOOTHING_FRAMES = 10.0  # both as suite2p has them by default
 WINDOW_S = 60.0
 
 
-def running_baseline(traces, window, smoothing=SMOOTHING_FRAMES):
+def running_baseline(traces: ArrayLike, window: int, smoothing: float = SMOOTHING_FRAMES) -> np.ndarray:
     """Lower envelope of smoothed traces: a running minimum, then a running maximum.
 
     Parameters
@@ -30,7 +31,9 @@ def running_baseline(traces, window, smoothing=SMOOTHING_FRAMES):
     return maximum_filter1d(minimum_filter1d(smooth, window, axis=-1), window, axis=-1)
 
 
-def dff(traces, frame_rate_hz, *, window_s=WINDOW_S, smoothing=SMOOTHING_FRAMES):
+def dff(
+    traces: np.ndarray, frame_rate_hz: float, *, window_s: float = WINDOW_S, smoothing: float = SMOOTHING_FRAMES
+) -> np.ndarray:
     """Change of fluorescence against its running baseline F0, (F - F0) / F0.
 
     Parameters

@@ -1,7 +1,8 @@
 """NWB 2.x files with segmented planes."""
 
 from functools import cached_property
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -33,7 +34,7 @@ class _Series(NamedTuple):
     columns: dict[int, int]
 
 
-def find(path):
+def find(path: Path) -> list[Source]:
     """Sources in a file, one per segmented plane; none where it is another format."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return []
@@ -71,18 +72,18 @@ class NwbSource(Source):
 
     kind = "nwb"
 
-    def __init__(self, path, table, group=""):
+    def __init__(self, path: str | Path, table: str, group: str = "") -> None:
         super().__init__(path, group)
         self.table = table
 
     @cached_property
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """Column ``id``."""
         with open_hdf5(self.path) as file:
             return dataset(file, f"{self.table}/id", 1)[()]
 
     @cached_property
-    def cell_specimen_ids(self):
+    def cell_specimen_ids(self) -> np.ndarray | None:
         """The first of `ID_COLUMNS` that the table has."""
         with open_hdf5(self.path) as file:
             for name in ID_COLUMNS:
@@ -91,14 +92,14 @@ class NwbSource(Source):
         return None
 
     @cached_property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Of ``image_mask``; where masks are lists of pixels, of the plane's image."""
         with open_hdf5(self.path) as file:
             if "image_mask" in file[self.table]:
                 return dataset(file, f"{self.table}/image_mask", 3).shape[1:]
             return self._find_image(file)[0].shape
 
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """Pixels of ``image_mask`` (ROI, row, column) or ``pixel_mask`` (x, y, weight)."""
         with open_hdf5(self.path) as file:
             table = file[self.table]
@@ -140,7 +141,7 @@ class NwbSource(Source):
                 raise SourceError(f"{self.path}: which image belongs to {self.table}: {', '.join(fitting)}?")
         raise SourceError(f"{self.path}: no image of the plane; found {', '.join(images) or 'no Images'}")
 
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """The image that is called a maximum projection, else a mean or correlation image."""
         with open_hdf5(self.path) as file:
             image, name = self._find_image(file)
@@ -183,7 +184,7 @@ class NwbSource(Source):
         return "fluorescence"
 
     @property
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """Kinds of the series that refer to this plane."""
         return tuple(self._series)
 
@@ -204,11 +205,11 @@ class NwbSource(Source):
         with open_hdf5(self.path) as file:
             return take(file[path]["data"], [columns[int(row)] for row in rows], axis)
 
-    def experiment(self):
+    def experiment(self) -> dict[str, Any]:
         """The metadata."""
         return self.metadata()
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys, from where NWB 2 keeps them; those that the file lacks are None."""
         with open_hdf5(self.path) as file:
             read = lambda place: text(file[place]) if isinstance(file.get(place), h5py.Dataset) else None  # noqa: E731

@@ -1,6 +1,8 @@
 """The package's own recording folders: ``compensated.hdf5`` and, drawn on its average, ``rois.npz``."""
 
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ _VALID_FILE = "idx.hdf"
 _BATCH = 64  # frames
 
 
-def find(path):
+def find(path: Path) -> list[Source]:
     """Sources in a folder: one, or none where it is another kind of folder."""
     return [RecordingSource(path)] if (path / ROI_FILE).is_file() and _videos(path) else []
 
@@ -48,19 +50,19 @@ class RecordingSource(Source):
         return found
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Of the ROIs."""
         return (self._rois["labels"] if "labels" in self._rois else self._rois["masks"][0]).shape
 
     @cached_property
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """The labels in ascending order, or places in `masks` from 0."""
         if "labels" in self._rois:
             labels = np.unique(self._rois["labels"])
             return labels[labels != 0]
         return np.arange(len(self._rois["masks"]))
 
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """Pixels of a label or mask."""
         if "labels" in self._rois:
             y, x = np.nonzero(self._rois["labels"] == self.roi_ids[row])
@@ -69,7 +71,7 @@ class RecordingSource(Source):
         y, x = np.nonzero(mask)
         return Footprint(y, x, mask[y, x].astype(np.float32))
 
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """The temporal average of the first channel."""
         path = self.path / _AVERAGE_FILE
         average = np.load(path, allow_pickle=False)
@@ -83,12 +85,12 @@ class RecordingSource(Source):
         return float(self._rois["frame_rate_hz"]) if "frame_rate_hz" in self._rois else None
 
     @property
-    def time_unit(self):
+    def time_unit(self) -> str:
         """Seconds, where ``rois.npz`` holds the frame rate."""
         return "s" if self._frame_rate else "frames"
 
     @property
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """``fluorescence`` and, with a frame rate, ``dff`` against a running baseline."""
         return ("fluorescence", "dff") if self._frame_rate else ("fluorescence",)
 
@@ -123,6 +125,6 @@ class RecordingSource(Source):
                     valid.close()
         return dff(traces, self._frame_rate) if kind == "dff" else traces
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Frame rate."""
         return {"frame_rate_hz": self._frame_rate}

@@ -2,8 +2,11 @@
 
 import re
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pyflow.units.sources.base import Footprint, Source, SourceError, translations
 from pyflow.units.sources.dff import SMOOTHING_FRAMES, WINDOW_S, dff
@@ -15,7 +18,7 @@ _FILES = {"fluorescence": "F.npy", "neuropil": "Fneu.npy", "spikes": "spks.npy"}
 _NEUROPIL_FACTOR = 0.7  # suite2p's own, where the options do not say
 
 
-def find(path):
+def find(path: Path) -> list[Source]:
     """Sources in a folder, one per plane: the folder of a plane, ``suite2p``, or the one that holds it."""
     if not path.is_dir():
         return []
@@ -63,16 +66,16 @@ class Suite2pSource(Source):
         return self._options[name]
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Ly and Lx."""
         return int(self._option("Ly")), int(self._option("Lx"))
 
     @cached_property
-    def roi_ids(self):
+    def roi_ids(self) -> np.ndarray:
         """Places in ``stat.npy``, from 0."""
         return np.arange(len(self._stat))
 
-    def footprint(self, row):
+    def footprint(self, row: int) -> Footprint:
         """Pixels with suite2p's weights ``lam``."""
         roi = self._stat[row]
         y, x = np.asarray(roi["ypix"]), np.asarray(roi["xpix"])
@@ -81,7 +84,7 @@ class Suite2pSource(Source):
             raise SourceError(f"{self.path / 'stat.npy'}: ROI {row} leaves the image of {height} x {width} pixels")
         return Footprint(y, x, np.asarray(roi.get("lam", np.ones(len(y))), np.float32))
 
-    def image(self):
+    def image(self) -> tuple[np.ndarray, str]:
         """``max_proj``, which suite2p crops to the pixels that are always in view, else ``meanImg``."""
         image = np.zeros(self.shape, np.float32)
         if "max_proj" in self._options:
@@ -100,7 +103,7 @@ class Suite2pSource(Source):
         return image, "mean image"
 
     @cached_property
-    def trace_kinds(self):
+    def trace_kinds(self) -> tuple[str, ...]:
         """``fluorescence``, ``neuropil``, ``spikes``, and computed ones: ``corrected`` and ``dff``; those there are.
 
         ``corrected`` is fluorescence minus `neucoeff` (0.7) times neuropil; ``dff`` is its change against a running
@@ -144,11 +147,11 @@ class Suite2pSource(Source):
             smoothing=self._setting(SMOOTHING_FRAMES, "sig_baseline"),
         )
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Frame rate and where the data came from."""
         return {"frame_rate_hz": float(self._option("fs")), "data_path": self._options.get("data_path")}
 
-    def motion_correction(self):
+    def motion_correction(self) -> pd.DataFrame:
         """Rigid offsets ``xoff`` and ``yoff``."""
         times = np.arange(len(self._option("xoff"))) / float(self._option("fs"))
         return translations(np.asarray(self._option("xoff")), np.asarray(self._option("yoff")), times)
