@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyflow.io.output import disk_error
+
 _PREFIX = ".temporary-"
 
 
@@ -47,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
+        if str(path) in str(error):
+            raise
+        raise disk_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -144,17 +143,18 @@ class Hdf5Writer(VideoWriter):
         compression: str | None = None,
         resume_at: int | None = None,
     ) -> None:
-        super().__init__(path)
+        super().__init__(path, resume_at)
+        self._file: h5py.File | None = None
         self._names = dataset_names
         self._filters = {"compression": compression, "shuffle": True} if compression else {}
-        self._keep = resume_at is not None
-        self._file = h5py.File(self._partial, "r+" if resume_at else "w")
-        if resume_at:
-            try:
+        try:
+            self._file = h5py.File(self._output, "r+" if resume_at else "w")
+            if resume_at:
                 self._go_on_after(resume_at)
-            except BaseException:
-                self._file.close()
-                raise
+            self._output.check()
+        except BaseException:
+            self.discard()
+            raise
 
     def _go_on_after(self, n_frames: int) -> None:
         names = self._names or sorted(self._file, key=lambda name: int(name[2:]))
@@ -163,6 +163,8 @@ class Hdf5Writer(VideoWriter):
                 found = len(self._file[name]) if name in self._file else "no"
                 raise ValueError(f"{self._partial}: {found} frames in {name}, expected at least {n_frames}")
             self._file[name].resize(n_frames, axis=0)
+            if (stored := self._file[name].id.get_num_chunks()) != n_frames:
+                raise ValueError(f"{self._partial}: {stored} frames stored in {name}, expected {n_frames}")
         first = self._file[names[0]]
         self._names, self.frames_written = names, n_frames
         self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
@@ -185,17 +187,9 @@ class Hdf5Writer(VideoWriter):
             self._file[name].resize(self.frames_written + count, axis=0)
             self._file[name][self.frames_written :] = frames[..., channel]
 
-    def flush(self) -> None:
-        """Make the frames so far readable even if the process dies."""
+    def _flush_file(self) -> None:
         self._file.flush()
 
     def _close_file(self) -> None:
-        self._file.close()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None and self._keep:
-            self._close_file()
-        else:
-            super().__exit__(kind, error, trace)
+        if self._file is not None:
+            self._file.close()

@@ -181,7 +181,7 @@ class TiffWriter(VideoWriter):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self._file = tifffile.TiffWriter(self._partial, bigtiff=True)
+        self._file = tifffile.TiffWriter(self._output, bigtiff=True)
 
     def _append(self, frames: np.ndarray) -> None:
         single = frames.shape[-1] == 1

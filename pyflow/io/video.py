@@ -10,6 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from pyflow.io.output import OutputFile, disk_error
+
+_PIECE_BYTES = 1 << 24
+
 
 class VideoReader(ABC):
     """A video as an array ``(T, H, W, C)`` that is read when it is indexed; a context manager.
@@ -236,20 +240,35 @@ class VideoWriter(ABC):
     Frames go to a hidden file beside the target, which gets its name when the video is closed. An exception inside the
     ``with`` block leaves the target as it was.
 
+    A format hands `_output` to the library that writes it.
+
     Parameters
     ----------
     path : str or Path
         Target; its folder must exist.
+    resume_at : int, optional
+        Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew). Only some
+        formats can go on.
 
     Attributes
     ----------
     frames_written : int
         Frames so far.
+
+    Raises
+    ------
+    OSError
+        The file cannot be created, or the interrupted one not opened.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, resume_at: int | None = None) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(f".partial-{self.path.name}")
+        self._keep = resume_at is not None
+        try:
+            self._output = OutputFile(self._partial, self.path, "r+" if resume_at else "w")
+        except OSError as error:
+            raise disk_error(self.path, error) from error
         self.frames_written = 0
         self._frame_shape: tuple[int, int, int] | None = None
         self._dtype: np.dtype | None = None
@@ -260,10 +279,22 @@ class VideoWriter(ABC):
 
     @abstractmethod
     def _close_file(self) -> None:
-        """Close the hidden file, with everything written."""
+        """Write everything that is still held back; a second call does nothing."""
 
-    def flush(self) -> None:  # noqa: B027
-        """Hand everything so far to the operating system."""
+    def _flush_file(self) -> None:  # noqa: B027
+        """Write what is held back, so that the frames so far can be read."""
+
+    def flush(self) -> None:
+        """Hand everything so far to the operating system.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; the message names the target, the bytes to write and the bytes free.
+        """
+        self._output.check()
+        self._flush_file()
+        self._output.check()
 
     def write_frames(self, frames: np.ndarray) -> None:
         """Append frames.
@@ -277,6 +308,9 @@ class VideoWriter(ABC):
         ------
         ValueError
             The shape or dtype differs from the frames before.
+        OSError
+            The disk is full or broken; the message names the target, the bytes to write and the bytes free. Nothing
+            can be written afterwards.
         """
         frames = np.asarray(frames)
         if frames.ndim == 3:
@@ -290,20 +324,47 @@ class VideoWriter(ABC):
                 f"{self.path}: frames of {frames.shape[1:]} {frames.dtype} after frames of "
                 f"{self._frame_shape} {self._dtype}"
             )
-        self._append(frames)
-        self.frames_written += len(frames)
+        self._output.check()
+        # In pieces: what the disk refuses stays in memory until the piece is done.
+        step = max(1, _PIECE_BYTES // max(1, frames[:1].nbytes))
+        for first in range(0, len(frames), step):
+            piece = frames[first : first + step]
+            self._append(piece)
+            self._output.check()
+            self.frames_written += len(piece)
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        self._close_file()
-        with open(self._partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(self._partial, self.path)
+        """Finish the file and give it its name; a second call does nothing.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken, now or in an earlier write; the target stays as it was.
+        """
+        if self._output.closed:
+            return
+        try:
+            self._finish()
+            self._output.check()
+            os.replace(self._partial, self.path)
+        except BaseException:
+            self._remove_partial()
+            raise
 
     def discard(self) -> None:
-        """Give up: the target stays as it was."""
-        self._close_file()
-        self._partial.unlink(missing_ok=True)
+        """Give up: the target stays as it was, and nothing else is left unless `resume_at` asks to keep it."""
+        self._finish()
+        self._remove_partial()
+
+    def _finish(self) -> None:
+        try:
+            self._close_file()
+        finally:
+            self._output.close()
+
+    def _remove_partial(self) -> None:
+        if not self._keep:
+            self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pyflow.io.atomic import replacing
+from pyflow.io.output import OutputFile
 from pyflow.units.export import gather
 from pyflow.units.store import UnitStore
 
@@ -75,7 +76,7 @@ def write_nwb_columns(
     output = path if output is None else Path(output)
     with replacing(output) as temporary:
         shutil.copyfile(path, temporary)
-        with h5py.File(temporary, "r+") as file:
+        with OutputFile(temporary, output, "r+") as target, h5py.File(target, "r+") as file:
             group = _find_table(path, file, table)
             row = _rows(path, group, units)
             n = len(group["id"])

@@ -1,0 +1,159 @@
+"""A file that cannot fail in the middle of somebody else's write."""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+from pathlib import Path
+
+# No space, no quota, larger than files may be; numpy tells of a short write without a number.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+
+
+def disk_error(path: Path, error: OSError, needed: int | None = None) -> OSError:
+    """Return an error that names a file that could not be written, what was missing and what is free.
+
+    Parameters
+    ----------
+    path
+        The file, under the name that the user knows.
+    error
+        What the operating system said.
+    needed
+        Bytes that were not written, where that is known.
+    """
+    free = ""
+    if error.errno in _FULL:
+        missing = "" if needed is None else f"{needed} bytes to write, "
+        with contextlib.suppress(OSError):  # the folder itself may be gone
+            free = f": {missing}{shutil.disk_usage(path.parent).free} bytes free"
+    return OSError(error.errno, f"could not write {path}: {error.strerror or error}{free}")
+
+
+class OutputFile(io.RawIOBase):
+    """A file for writing and reading that keeps what the disk refuses in memory and says so afterwards.
+
+    HDF5 cannot go on, nor let go of what it holds, once a write has failed: the process dies of it. Here writes always
+    succeed for the library that makes them. From the first one that the disk refuses, nothing reaches the disk any
+    more, so that it keeps a state from before, and reads find what was written. Whoever hands data to the library
+    calls `check` after each piece.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    target
+        The name that it will have, for messages.
+    mode : {"w", "r+"}
+        Start anew, or go on in a file that exists.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    """
+
+    def __init__(self, path: Path, target: Path, mode: str = "w") -> None:
+        super().__init__()
+        self._target = target
+        self._file = open(path, {"w": "w+b", "r+": "r+b"}[mode], buffering=0)  # noqa: SIM115
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._position = 0
+        self._error: OSError | None = None
+        self._refused: list[tuple[int, bytes]] = []
+
+    def check(self) -> None:
+        """Raise an error if the disk has refused anything so far.
+
+        Raises
+        ------
+        OSError
+            Naming the target, the bytes to write and the bytes free.
+        """
+        if self._error is not None:
+            needed = sum(len(data) for _, data in self._refused) or None
+            raise disk_error(self._target, self._error, needed) from self._error
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def writable(self) -> bool:
+        """It can be written."""
+        return True
+
+    def seekable(self) -> bool:
+        """It has a position."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a byte, counted from the start, the position or the end; return it counted from the start."""
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all bytes; return their number."""
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            if self._error is None:
+                self._file.seek(self._position)
+            while self._error is None and written < len(view):
+                written += self._file.write(view[written:])
+        except OSError as error:
+            self._error = error
+        if written < len(view):
+            self._refused.append((self._position + written, bytes(view[written:])))
+        self._position += len(view)
+        self._size = max(self._size, self._position)
+        return len(view)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read the bytes at the position; return their number."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        view[:count] = bytes(count)  # what lies beyond the end of what is on disk is zero, as in every file
+        done = 0
+        self._file.seek(self._position)
+        while done < count and (found := self._file.readinto(view[done:count])):
+            done += found
+        for at, data in self._refused:
+            first, last = max(at, self._position), min(at + len(data), self._position + count)
+            if first < last:
+                view[first - self._position : last - self._position] = data[first - at : last - at]
+        self._position += count
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size in bytes; return it."""
+        self._size = self._position if size is None else size
+        try:
+            if self._error is None:
+                self._file.truncate(self._size)
+        except OSError as error:
+            self._error = error
+        return self._size
+
+    def close(self) -> None:
+        """Close the file, with everything on disk; errors are kept for `check`."""
+        if not self.closed:
+            try:
+                if self._error is None:
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                self._error = error
+            try:
+                self._file.close()
+            except OSError as error:
+                self._error = self._error or error
+        super().close()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+        if exception[0] is None:
+            self.check()
