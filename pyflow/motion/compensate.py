@@ -23,7 +23,7 @@ import numpy as np
 
 from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
-from pyflow.motion.frames import PROBLEMS, FrameSource
+from pyflow.motion.frames import FrameSource
 from pyflow.motion.noise import START_ALPHA, Tuning, tune
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import (
@@ -37,6 +37,7 @@ from pyflow.motion.outputs import (
     without_single_channel,
 )
 from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.quality import LEAST_FRAMES, PROBLEMS, misfit_limit
 from pyflow.motion.reference import as_reference, find_reference
 from pyflow.motion.register import FrameRegistration, RegisteredFrame
 from pyflow.motion.state import STATISTICS, LoopState, RunningMean
@@ -53,6 +54,8 @@ _FIRST_FRAMES = 22
 _LAST_FRAMES = 21
 _SHORT_BATCH = 100
 _TEMPLATE_FRAMES = 101
+
+_MISFIT_FRAMES = 24  # tell what misfit is usual
 
 _OTHER_ALPHA = 4.0  # a reference built with an alpha off by this factor is built again
 
@@ -119,7 +122,7 @@ def compensate_arr(
     -------
     registered : ndarray
         The movie's shape and type (or `OFOptions.output_typename`); with `OFOptions.bin_size`, fewer frames.
-        Frames that cannot be registered (see `pyflow.motion.frames.PROBLEMS`) are passed on as they are.
+        Frames that cannot be registered (see `pyflow.motion.quality.PROBLEMS`) are passed on as they are.
     displacement : ndarray
         float32 (T, H, W, 2), pixels: ``registered[t, y, x] = movie[t, y + v, x + u]`` with u, v =
         ``displacement[t, y, x]``.
@@ -199,7 +202,8 @@ def compensate_recording(
         with sink:
             _run(source, options, state, _output_dtype(source, options), sink, progress)
             if state.problem.all():
-                raise ValueError(f"{options.input_file}: none of the {len(source)} frames holds an image")
+                why = _listed({int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem)})
+                raise ValueError(f"{options.input_file}: none of the {len(source)} frames could be registered: {why}")
             save_small_results(options, state)
     problems = _problems(state, str(options.input_file))
     return RecordingResult(
@@ -258,7 +262,9 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and alpha; return the state before the first frame."""
     raw, tuning = _settle(source, options, reference)
-    return LoopState.begin(raw, Preprocessor(raw, options, source.dtype).image(raw), tuning, len(source))
+    limit = _misfit_limit(source, raw, options.replace(alpha=tuning.alpha))
+    template = Preprocessor(raw, options, source.dtype).image(raw)
+    return LoopState.begin(raw, template, tuning, limit, len(source))
 
 
 def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
@@ -282,6 +288,18 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
         raw = find(tuning.alpha)
         tuning = tune(source, raw, options)
     return raw, tuning
+
+
+def _misfit_limit(source: FrameSource, reference: np.ndarray, options: OFOptions) -> float:
+    """Register some frames, one by one, to learn what misfit is usual in a recording."""
+    frames = source.usable(_MISFIT_FRAMES)
+    if len(frames) < LEAST_FRAMES:
+        return np.inf
+    preprocess = Preprocessor(reference, options.in_space_only(), source.dtype)
+    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
+    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
+        results = pool.map(lambda frame: register.alone([frame]), frames)
+        return misfit_limit(np.array([result.statistics[-1] for result in results if not result.problem]))
 
 
 def _run(

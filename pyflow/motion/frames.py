@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyflow.motion.quality import frame_problem
 from pyflow.motion.streams import ordered_map
 
 if TYPE_CHECKING:
@@ -19,24 +20,6 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 22
 
 _PIECES_AHEAD = 2
-
-NOT_FINITE = 1
-CONSTANT = 2
-TOO_FAR = 3
-MISFIT = 4
-PROBLEMS = {
-    NOT_FINITE: "contains NaN or inf",
-    CONSTANT: "all pixels are equal",
-    TOO_FAR: "displaced by more than max_displacement",
-    MISFIT: "does not resemble the reference, even registered",
-}
-
-
-def frame_problem(frame: np.ndarray) -> int:
-    """Return why a frame cannot be registered, a key of `PROBLEMS`, or 0 if it can."""
-    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-        return NOT_FINITE
-    return CONSTANT if frame.min() == frame.max() else 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +70,12 @@ class FrameSource:
         if self.indices is not None:
             return np.concatenate([self._read_bins(index, index + 1) for index in self.indices[first:stop]])
         return self._read_bins(first, stop)
+
+    def usable(self, count: int) -> list[np.ndarray]:
+        """Return up to `count` frames (H, W, C) from all over the recording, less those that hold no image."""
+        indices = np.unique(np.linspace(0, len(self) - 1, count).round().astype(int))
+        frames = [self.read(index, index + 1)[0] for index in indices]
+        return [frame for frame in frames if frame_problem(frame) == 0]
 
     def _read_bins(self, first: int, stop: int) -> np.ndarray:
         frames = self.reader[first * self.bin_size : min(stop * self.bin_size, len(self.reader))]

@@ -1,6 +1,6 @@
 """What a recording itself tells before it is registered.
 
-That is how smooth the flow should be (``alpha="auto"``), how much noise is left in it then, and how well frames fit.
+That is how smooth the flow should be (``alpha="auto"``), and how much noise is left in it then.
 
 The even and the odd rows of a frame show the same motion through independent noise. So the displacement found in the
 ones is judged by how well it registers the others: fitting noise does not help there, missing motion does harm.
@@ -13,9 +13,6 @@ ones is judged by how well it registers the others: fitting noise does not help 
 3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means.
 4. The difference between the deformations found in the two halves is their noise. Successive frames do not tell it:
    they also differ by motion.
-
-A frame whose misfit, registered, lies far above that of frames from all over the recording shows something else
-(another depth, a flash, an artefact): it is marked instead of bent onto the reference.
 """
 
 import logging
@@ -27,9 +24,10 @@ import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
 from pyflow.motion.coherence import deformation
-from pyflow.motion.frames import FrameSource, frame_problem
+from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.quality import frame_problem
 from pyflow.motion.register import FrameRegistration
 from pyflow.threads import resolve_threads
 
@@ -40,9 +38,6 @@ START_ALPHA = 60.0
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
 _FRAMES = 12
-_MISFIT_FRAMES = 24
-_FAR = 8.0  # standard deviations, and never less than _CLEAR: rather a misfit among the frames than a frame missing,
-_CLEAR = 0.5  # as when many cells fire at once
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
@@ -60,13 +55,10 @@ class Tuning:
     noise_px
         Standard deviation of the error of a frame's deformation (see `pyflow.motion.coherence`), each component, in
         pixels; 0 where it is not known.
-    misfit_limit
-        Largest misfit of frames that show what the reference shows.
     """
 
     alpha: float | tuple[float, float]
     noise_px: float
-    misfit_limit: float = np.inf
 
 
 def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuning:
@@ -86,30 +78,12 @@ def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuni
     Tuning
         alpha, where it is found, has two significant digits; `START_ALPHA` where no frame tells.
     """
-    # in space only: frames are registered one by one, and no half may hold the other's noise
-    sigma = tuple((sx, sy, 0.0) for sx, sy, _ in options.sigma)
-    preprocess = Preprocessor(reference, options.replace(sigma=sigma), source.dtype)
+    # frames are registered one by one, and no half may hold the other's noise
+    preprocess = Preprocessor(reference, options.in_space_only(), source.dtype)
     alpha, noise_px = options.alpha, 0.0
     if alpha == "auto" or options.coherent:
         alpha, noise_px = _alpha_and_noise(source, reference, preprocess, options)
-    return Tuning(alpha, noise_px, _misfit_limit(source, reference, preprocess, options.replace(alpha=alpha)))
-
-
-def _registration(reference: np.ndarray, preprocess: Preprocessor, options: OFOptions) -> FrameRegistration:
-    return FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
-
-
-def _misfit_limit(source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions) -> float:
-    """Far above the misfits of some frames; infinite if there are few."""
-    register = _registration(reference, preprocess, options)
-    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        results = pool.map(lambda frame: register.alone([frame]), _frames(source, _MISFIT_FRAMES))
-        misfits = np.array([result.statistics[-1] for result in results if not result.problem])
-    if len(misfits) < _MISFIT_FRAMES // 2:
-        return np.inf
-    median = np.median(misfits)
-    spread = 1.48 * np.median(np.abs(misfits - median))
-    return float(max(median + _FAR * spread, 2 * median, _CLEAR))
+    return Tuning(alpha, noise_px)
 
 
 def _alpha_and_noise(
@@ -139,48 +113,47 @@ def _scores(
     options = options.replace(min_level=_MIN_LEVEL, update_reference=False)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    raw, halves = _pairs(source)
-    images = [preprocess.image(image) for image in raw]
+    pairs, are_halves = _pairs(source)
+    prepared = [[preprocess.image(image) for image in pair] for pair in pairs]
     scores, noise = [], []
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         for alpha in alphas:
-            register = _registration(reference, preprocess, options.replace(alpha=alpha))
+            register = FrameRegistration(
+                template, reference, preprocess, options.replace(alpha=alpha), np.dtype(np.float32)
+            )
 
-            def covariance(number: int, register: FrameRegistration = register) -> tuple[float, np.ndarray]:
-                w = register.estimate([raw[number]]).displacement
-                return float((register.warp(images[number ^ 1], w, None) * structure).sum()), deformation(w)
+            def covariance(
+                pair: int, own: int, other: int, register: FrameRegistration = register
+            ) -> tuple[float, np.ndarray]:
+                w = register.estimate([pairs[pair][own]]).displacement
+                return float((register.warp(prepared[pair][other], w, None) * structure).sum()), deformation(w)
 
-            results = list(pool.map(covariance, range(len(raw))))
+            both_ways = [(pair, *way) for pair in range(len(pairs)) for way in ((0, 1), (1, 0))]
+            results = list(pool.map(lambda which, covariance=covariance: covariance(*which), both_ways))
             scores.append([score for score, _ in results])
-            pairs = zip(results[::2], results[1::2], strict=True)
             # the difference has the variance of both, and each twice that of a whole frame
-            variances = [np.mean((a - b) ** 2) / 4 for (_, a), (_, b) in pairs]
-            noise.append(np.sqrt(np.median(variances)) if halves else 0.0)
+            variances = [np.mean((a - b) ** 2) / 4 for (_, a), (_, b) in zip(results[::2], results[1::2], strict=True)]
+            noise.append(np.sqrt(np.median(variances)) if are_halves else 0.0)
     scores = np.array(scores)
     scores = scores[:, (scores > 0).any(axis=0)]
     if not scores.size:
         return np.zeros(0), np.zeros(0)
     # where the brain jerks, a frame's motion is not its neighbour's
-    centre = np.mean if halves else np.median
+    centre = np.mean if are_halves else np.median
     return centre(scores / scores.max(axis=0), axis=1), np.array(noise)
 
 
-def _frames(source: FrameSource, count: int) -> list[np.ndarray]:
-    """Frames (H, W, C) from all over the recording."""
-    indices = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
-    frames = [source.read(index, index + 1)[0] for index in indices]
-    return [frame for frame in frames if frame_problem(frame) == 0]
+def _pairs(source: FrameSource) -> tuple[list[list[np.ndarray]], bool]:
+    """Pairs of images (H, W, C) with nearly the same motion and halves noise; whether they are halves of a frame.
 
-
-def _pairs(source: FrameSource) -> tuple[list[np.ndarray], bool]:
-    """Pairs of images with nearly the same motion and independent noise, in a row; whether they are halves."""
-    frames = _frames(source, _FRAMES)
+    Only halves have exactly the same motion, so that they differ by noise alone.
+    """
+    frames = source.usable(_FRAMES)
     if frames and _white_along_columns(frames):
-        return [half for frame in frames for half in even_and_odd_rows(frame)], True
+        return [even_and_odd_rows(frame) for frame in frames], True
     starts = np.unique(np.linspace(0, max(len(source) - 2, 0), _FRAMES).round().astype(int))
     pairs = [source.read(start, start + 2) for start in starts]
-    usable = [pair for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)]
-    return [frame for pair in usable for frame in pair], False
+    return [list(pair) for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)], False
 
 
 def _white_along_columns(frames: list[np.ndarray]) -> bool:

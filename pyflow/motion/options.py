@@ -112,8 +112,8 @@ class OFOptions(BaseModel):
     levels
         Largest number of pyramid levels.
     min_level
-        Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None or -1: as
-        that says.
+        Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None, or
+        the toolbox's -1: as `quality_setting` says.
     quality_setting
         Preset for `min_level`: ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6; ``"custom"`` says that
         `min_level` is given.
@@ -379,6 +379,10 @@ class OFOptions(BaseModel):
             )
         weight = np.append(given / given.sum(), np.full(n_channels - len(given), 1 / n_channels))
         return (weight / weight.sum()).astype(np.float32)
+
+    def in_space_only(self) -> "OFOptions":
+        """Return these options without the filter in time, for frames that are looked at one by one."""
+        return self.replace(sigma=tuple((sx, sy, 0.0) for sx, sy, _ in self.sigma))
 
     def channel_sigma(self, channel: int) -> Sigma:
         """Return (sx, sy, st) of a channel, counted from 0."""

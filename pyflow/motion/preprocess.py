@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
-from pyflow.motion.frames import frame_problem
 from pyflow.motion.options import OFOptions, Sigma
+from pyflow.motion.quality import frame_problem
 
 
 class Preprocessor:

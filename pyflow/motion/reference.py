@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from pyflow.io import open_video
-from pyflow.motion.frames import FrameSource, frame_problem
+from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.quality import frame_problem
 from pyflow.motion.register import FrameRegistration
 from pyflow.motion.streams import ordered_map
 from pyflow.threads import resolve_threads

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from pyflow.flow.displacement import prepare
-from pyflow.flow.filters import resize
 from pyflow.flow.planes import cast_like, to_planes
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, length_statistics, valid_mask
 from pyflow.motion.coherence import RADIUS, coherent, deformation
-from pyflow.motion.frames import MISFIT, TOO_FAR, frame_problem
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.quality import LEAST_OVERLAP, MISFIT, OUTSIDE, TOO_FAR, Misfit, frame_problem, overlap
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,8 @@ class FrameRegistration:
         Parameters
         ----------
         estimates
-            The frame's in the middle of `radius` on each side; None where there is no such frame.
+            2 * `radius` + 1 of them, the frame's own in the middle; None for neighbours that the recording, or the
+            batch, does not have.
         """
         own = estimates[len(estimates) // 2]
         if own.problem:
@@ -189,14 +189,17 @@ class FrameRegistration:
         statistics = displacement_statistics(displacement)
         if statistics[1] > self._max_displacement:
             return self._passed_on(own.frame, TOO_FAR)
+        valid = valid_mask(displacement, n_threads=1)
+        if overlap(valid) < LEAST_OVERLAP:
+            return self._passed_on(own.frame, OUTSIDE)
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
         registered = self.warp(frame, displacement, self._fill)
-        misfit = self._misfit(registered)
+        misfit = self._misfit(registered, valid)
         if misfit > self._misfit_limit:
             return self._passed_on(own.frame, MISFIT)
         return RegisteredFrame(
             frame=_cast(registered, self._dtype),
-            valid=valid_mask(displacement, n_threads=1),
+            valid=valid,
             displacement=displacement,
             residual=own.residual,
             statistics=(*statistics, misfit),
@@ -218,23 +221,6 @@ class FrameRegistration:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
         return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
-
-
-class Misfit:
-    """How little images resemble a reference: 1 less their correlation, both reduced to a quarter against noise."""
-
-    def __init__(self, reference: np.ndarray) -> None:
-        self._shape = tuple(max(1, side // 4) for side in reference.shape[:2])
-        self._reference = self._reduced(reference)
-
-    def __call__(self, image: np.ndarray) -> float:
-        """Return the misfit, 0 to 2, of an image (H, W, C)."""
-        return 1.0 - float(np.vdot(self._reduced(image), self._reference))
-
-    def _reduced(self, image: np.ndarray) -> np.ndarray:
-        small = resize(image, self._shape, n_threads=1)
-        small = small - small.mean(axis=(0, 1))
-        return small / max(float(np.linalg.norm(small)), np.finfo(np.float32).tiny)
 
 
 def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:

@@ -51,14 +51,16 @@ class LoopState:
     frames_done: int = 0
 
     @classmethod
-    def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, n_frames: int) -> "LoopState":
+    def begin(
+        cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float, n_frames: int
+    ) -> "LoopState":
         """Return the state before the first frame."""
         return cls(
             reference=reference,
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
-            misfit_limit=np.float64(tuning.misfit_limit),
+            misfit_limit=np.float64(misfit_limit),
             start=np.zeros((*reference.shape[:2], 2), np.float32),
             total=np.zeros(reference.shape),
             statistics=np.full((len(STATISTICS), n_frames), np.nan),

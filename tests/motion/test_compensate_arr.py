@@ -180,3 +180,16 @@ def test_progress_counts_frames_and_can_stop(scene, shifts):
 def test_errors_say_what_was_found(movie, reference, changes, error, message):
     with pytest.raises(error, match=message):
         compensate_arr(movie, reference, OFOptions(**changes))
+
+
+def test_no_frame_is_registered_for_nothing(monkeypatch, scene, shifts):
+    """Fewer than 12 frames tell nothing about the usual misfit: none is registered to learn it."""
+    register, calls = compensate.FrameRegistration.estimate, []
+    monkeypatch.setattr(
+        compensate.FrameRegistration, "estimate", lambda *args, **kw: calls.append(1) or register(*args, **kw)
+    )
+    options = OPTIONS.replace(update_initialization_w=False, quality_setting="fast")
+    compensate_arr(scene.movie(shifts[:11]), scene.frame(), options)
+    assert len(calls) == 11
+    compensate_arr(scene.movie(shifts), scene.frame(), options)
+    assert len(calls) == 11 + 12 + 12

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyflow.motion import frames
-from pyflow.motion.frames import CONSTANT, NOT_FINITE, FrameSource, frame_problem
+from pyflow.motion.frames import FrameSource
+from pyflow.motion.quality import CONSTANT, NOT_FINITE, frame_problem
 
 
 @given(

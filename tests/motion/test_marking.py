@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from pyflow import OFOptions, compensate_recording
-from pyflow.motion.register import Misfit
+from pyflow.motion.quality import OUTSIDE, PROBLEMS, Misfit
 from pyflow.simulate import simulate_recording
 
 OPTIONS = OFOptions(alpha=40, quality_setting="fast", n_workers=2)
@@ -55,3 +55,26 @@ def test_misfit_is_zero_for_the_reference_and_one_for_noise():
     assert misfit(image) == pytest.approx(0, abs=1e-6)
     assert misfit(3 * image + 5) == pytest.approx(0, abs=1e-6)
     assert misfit(rng.random((64, 64, 2))) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("rigid_first", [False, True])
+def test_foreign_frames_are_marked_however_far_they_are_displaced(tmp_path, rigid_first):
+    """Much of such a frame may come from outside, where it takes the reference's values and fits perfectly."""
+    recording = simulate_recording((160, 160), 30, photons=20, rigid_px=2, nonrigid_px=1, jerks=0, seed=6)
+    rng = np.random.default_rng(3)
+    foreign = np.arange(4, 25)
+    movie = np.concatenate([recording.movie] * 3)
+    for t in foreign[::2]:
+        movie[t] = rng.poisson(movie.mean(), movie.shape[1:])
+    for t in foreign[1::2]:
+        other = simulate_recording((160, 160), 1, photons=20, rigid_px=0, nonrigid_px=0, jerks=0, seed=100 + t)
+        movie[t] = other.movie[0]
+    result = compensated(movie, recording.template, tmp_path, cc_initialization=rigid_first)
+    assert list(result.problems) == list(foreign)
+
+
+def test_frame_displaced_out_of_sight_is_marked(recording, tmp_path, monkeypatch):
+    """Also in recordings too short to tell what misfit is usual."""
+    monkeypatch.setattr("pyflow.motion.register.RigidShift.__call__", lambda self, image: (90.0, 0.0))
+    with pytest.raises(ValueError, match=f"none of the 2 frames could be registered: 0 .{PROBLEMS[OUTSIDE]}"):
+        compensated(recording.movie[:2], recording.template, tmp_path, cc_initialization=True)

@@ -1,0 +1,133 @@
+"""Whether a result can be believed: why frames are refused, and the measures that decide it.
+
+All of it is about arrays: a frame and its reference, or one recording's average and another's. A frame that shows
+something else than its reference (another depth, a flash, an artefact) is marked instead of bent onto it.
+"""
+
+import numpy as np
+
+from pyflow.flow.filters import resize
+
+NOT_FINITE = 1
+CONSTANT = 2
+TOO_FAR = 3
+MISFIT = 4
+OUTSIDE = 5
+PROBLEMS = {
+    NOT_FINITE: "contains NaN or inf",
+    CONSTANT: "all pixels are equal",
+    TOO_FAR: "displaced by more than max_displacement",
+    MISFIT: "does not resemble the reference, even registered",
+    OUTSIDE: "too little of the reference lies inside it",
+}
+
+LEAST_OVERLAP = 0.25
+"""Least part of the pixels that come from inside a frame: on fewer, resemblance is chance."""
+
+LEAST_FRAMES = 12
+"""Misfits of fewer frames do not tell what is usual."""
+
+# Rather a misfit among the frames than a frame missing, as when many cells fire at once: standard deviations above
+# the median, and no limit is lower.
+_FAR = 8.0
+_LOWEST_LIMIT = 0.5
+
+_REDUCTION = 4  # against noise, which is finer than what frames have in common
+
+
+def frame_problem(frame: np.ndarray) -> int:
+    """Return why a frame (H, W, C) cannot be registered at all, a key of `PROBLEMS`, or 0 if it can."""
+    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+        return NOT_FINITE
+    return CONSTANT if frame.min() == frame.max() else 0
+
+
+def overlap(valid: np.ndarray) -> float:
+    """Return which part, 0 to 1, of the pixels of a bool mask (H, W) is valid."""
+    return np.count_nonzero(valid) / valid.size
+
+
+class Misfit:
+    """How little images resemble a reference: 1 less their correlation, both reduced to a quarter against noise.
+
+    Parameters
+    ----------
+    reference
+        (H, W, C), any real dtype.
+    """
+
+    def __init__(self, reference: np.ndarray) -> None:
+        self._shape = tuple(max(1, side // _REDUCTION) for side in reference.shape[:2])
+        self._reference = resize(reference, self._shape, n_threads=1)
+        self._normalized = _normalized(self._reference, (0, 1))
+
+    def __call__(self, image: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """Return the misfit of an image.
+
+        Parameters
+        ----------
+        image
+            (H, W, C), registered.
+        valid
+            bool (H, W): only these pixels count, for the others say nothing about the image. None: all.
+
+        Returns
+        -------
+        float
+            0 to 2; 1 where no pixel counts.
+        """
+        small = resize(image, self._shape, n_threads=1)
+        if valid is None or valid.all():
+            return 1.0 - float(np.vdot(_normalized(small, (0, 1)), self._normalized))
+        # a reduced pixel counts where all it is made from does
+        inside = np.abs(resize(valid.astype(np.float32), self._shape, n_threads=1) - 1) < 0.01
+        return 1.0 - float(np.vdot(_normalized(small[inside], 0), _normalized(self._reference[inside], 0)))
+
+
+def _normalized(image: np.ndarray, pixels: int | tuple[int, int]) -> np.ndarray:
+    """Take each channel's mean over the axes of the pixels away, and scale to a norm of 1."""
+    if not image.size:
+        return image
+    image = image - image.mean(axis=pixels)
+    return image / max(float(np.linalg.norm(image)), np.finfo(np.float32).tiny)
+
+
+def misfit_limit(misfits: np.ndarray) -> float:
+    """Return the largest misfit of frames that show what the reference shows.
+
+    Parameters
+    ----------
+    misfits
+        float (N,), of frames from all over the recording, registered.
+
+    Returns
+    -------
+    float
+        Far above them; inf where there are fewer than `LEAST_FRAMES`.
+    """
+    if len(misfits) < LEAST_FRAMES:
+        return np.inf
+    median = np.median(misfits)
+    spread = 1.48 * np.median(np.abs(misfits - median))
+    return float(max(median + _FAR * spread, 2 * median, _LOWEST_LIMIT))
+
+
+def least_jacobian(w: np.ndarray) -> float:
+    """Return by how little a displacement field stretches where it does least; 0 or less: it folds.
+
+    Parameters
+    ----------
+    w
+        float (H, W, 2), pixels, backward.
+
+    Returns
+    -------
+    float
+        Least determinant of the derivative of ``(x + u, y + v)``, from differences of neighbouring pixels; 1 for a
+        shift, and for fields of a single row or column.
+    """
+    if min(w.shape[:2]) < 2:
+        return 1.0
+    along_x, along_y = w[:-1, 1:] - w[:-1, :-1], w[1:, :-1] - w[:-1, :-1]
+    determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
+    return float(determinant.min())
