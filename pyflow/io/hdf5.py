@@ -1,6 +1,7 @@
 """Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -127,6 +128,8 @@ class Hdf5Writer(VideoWriter):
         With the byte shuffle; read everywhere HDF5 is.
     resume_at : int, optional
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
+    attributes : mapping of str, optional
+        Attributes of the root, for example who wrote the file.
 
     Raises
     ------
@@ -143,12 +146,14 @@ class Hdf5Writer(VideoWriter):
         dataset_names: list[str] | None = None,
         compression: str | None = None,
         resume_at: int | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(path)
         self._names = dataset_names
         self._filters = {"compression": compression, "shuffle": True} if compression else {}
         self._keep = resume_at is not None
         self._file = h5py.File(self._partial, "r+" if resume_at else "w")
+        self._file.attrs.update(attributes or {})
         if resume_at:
             try:
                 self._go_on_after(resume_at)

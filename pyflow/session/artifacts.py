@@ -28,44 +28,11 @@ import numpy as np
 
 from pyflow import __version__
 from pyflow.io.atomic import replacing, temporary_beside
+from pyflow.layout import STATUS_FILE, fingerprint
 
 logger = logging.getLogger(__name__)
 
-STATUS_FILE = "status.json"
 STAGES = ("stage1", "stage2", "stage3")
-
-# Raised when a stage computes something else from the same inputs and options, so that older results are not
-# taken for new ones.
-SCHEMA_VERSION = {"stage1": 2, "stage2": 1, "stage3": 1}
-
-_ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
-
-
-def fingerprint(path: Path, *, mtime: bool = True) -> dict[str, Any]:
-    """Describe a file's content cheaply: size, hash of head and tail, and time of change.
-
-    Parameters
-    ----------
-    path
-        The file.
-    mtime
-        False leaves the time out, for files that may be copied elsewhere and are still the same.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
-    with open(path, "rb") as file:
-        stat = os.fstat(file.fileno())
-        digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
-        if stat.st_size > _ENDS:
-            file.seek(max(_ENDS, stat.st_size - _ENDS))
-            digest.update(file.read())
-    result: dict[str, Any] = {"size": stat.st_size, "ends": digest.hexdigest()}
-    if mtime:
-        result["mtime_ns"] = stat.st_mtime_ns
-    return result
 
 
 def make_key(parts: dict[str, Any]) -> str:
@@ -151,7 +118,7 @@ def damaged_output(folder: Path, marker: dict[str, Any]) -> str:
     """Name the first output that is not as the marker describes it; empty when all are."""
     for name, expected in marker.get("outputs", {}).items():
         try:
-            found = fingerprint(folder / name, mtime=False)
+            found = fingerprint(folder / name, "lenient")
         except OSError:
             return f"{name} is missing or unreadable"
         if found["size"] != expected["size"]:
@@ -182,7 +149,7 @@ def mark_done(
     status.setdefault("markers", {})[stage] = {
         "key": make_key(parts),
         "parts": parts,
-        "outputs": {p.relative_to(folder).as_posix(): fingerprint(p, mtime=False) for p in outputs},
+        "outputs": {p.relative_to(folder).as_posix(): fingerprint(p, "lenient") for p in outputs},
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"pyflow": __version__, "numpy": np.__version__, "h5py": h5py.__version__},

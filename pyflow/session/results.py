@@ -1,23 +1,31 @@
 """What one stage leaves on disk for the next, and the keys that tie them together."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pyflow.io import open_video
-from pyflow.motion.options import OFOptions
-from pyflow.session.artifacts import (
+from pyflow.layout import (
+    AVERAGE_FILE,
+    FLOW_FILES,
+    MASK_FILE,
     SCHEMA_VERSION,
     STATUS_FILE,
+    VIDEO_FILE,
+    find_video,
+    fingerprint,
+    frames_per_chunk,
+    iterate_masks,
+)
+from pyflow.motion.options import OFOptions
+from pyflow.session.artifacts import (
     State,
     check_done,
     damaged_output,
-    fingerprint,
     make_key,
     mark_done,
     read_marker,
@@ -25,19 +33,12 @@ from pyflow.session.artifacts import (
     save_npy,
 )
 from pyflow.session.config import SessionConfig
-from pyflow.session.recordings import Recording, find_compensated, find_video
+from pyflow.session.recordings import Recording, find_compensated
 
 logger = logging.getLogger(__name__)
 
-VIDEO_FILE = "compensated.hdf5"
-MASK_FILE = "idx.hdf"
-AVERAGE_FILE = "temporal_average.npy"
-FIELD_FILE = "w_to_reference.npz"
-
 # progress(recording, done, total), in frames
 Progress = Callable[[str, int, int], None]
-
-_CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,10 @@ def open_session(config: SessionConfig) -> Session:
 
 def _parts_made_elsewhere(folder: Path) -> dict[str, Any]:
     """Fingerprint what MATLAB or pyflowreg left; an average that we had to add is none of it."""
-    files = [find_video(folder), *(folder / name for name in (MASK_FILE, "w.hdf", "w.h5"))]
+    files = [find_video(folder), *(folder / name for name in (MASK_FILE, *FLOW_FILES))]
     if read_marker(folder, "average") is None:
         files.append(folder / AVERAGE_FILE)
-    return {file.name: fingerprint(file, mtime=False) for file in files if file.is_file()}
+    return {file.name: fingerprint(file, "lenient") for file in files if file.is_file()}
 
 
 def read_averages(session: Session) -> list[np.ndarray]:
@@ -188,12 +189,6 @@ def _read_average(result: Stage1Result) -> np.ndarray:
             mark_done(folder, "average", parts, [file], 0.0)
             return average
     return np.load(file, allow_pickle=False).astype(np.float64, copy=False)
-
-
-def read_field(folder: Path) -> np.ndarray:
-    """Read a recording's displacement into the centre's frame, (H, W, 2) float32, pixels, backward."""
-    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
-        return np.stack([data["u"], data["v"]], axis=-1)
 
 
 def compute_and_save_temporal_average(compensated_path: Path, output_folder: Path) -> np.ndarray:
@@ -237,41 +232,3 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
         average = average[..., 0]
     save_npy(output_folder / AVERAGE_FILE, average)
     return average
-
-
-def iterate_masks(path: Path) -> Iterator[np.ndarray]:
-    """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
-
-    The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
-    value but zero is valid.
-
-    Yields
-    ------
-    ndarray
-        (n, H, W) bool.
-
-    Raises
-    ------
-    ValueError
-        The file cannot be read or holds no single stack of masks.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: not a readable HDF5 file: {error}") from error
-    with file:
-        masks = file.get("idx", file.get("ch1"))
-        if isinstance(masks, h5py.Group):
-            masks = masks.get("value")
-        if not isinstance(masks, h5py.Dataset) or masks.ndim != 3:
-            raise ValueError(
-                f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
-            )
-        step = frames_per_chunk(masks.shape[1:], masks.dtype)
-        for first in range(0, len(masks), step):
-            yield masks[first : first + step] != 0
-
-
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return how many frames make a chunk that is small against memory and large against overheads."""
-    return max(1, _CHUNK_BYTES // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

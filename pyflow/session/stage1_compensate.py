@@ -13,15 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyflow.io import open_video
+from pyflow.layout import AVERAGE_FILE, FLOW_FILE, MASK_FILE, META_FILES, VIDEO_FILE
 from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.options import OFOptions
 from pyflow.session.artifacts import claim, create_json, mark_done, unmark
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import Recording, discover_input_files, find_recordings
 from pyflow.session.results import (
-    AVERAGE_FILE,
-    MASK_FILE,
-    VIDEO_FILE,
     Progress,
     made_elsewhere,
     stage1_options,
@@ -33,8 +31,6 @@ from pyflow.session.results import (
 )
 
 logger = logging.getLogger(__name__)
-
-META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
 
 # Where schedulers put the index of a job array's task, and the array's own name.
 ARRAY_VARIABLES = {
@@ -279,7 +275,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
 def _outputs(options: OFOptions) -> list[Path]:
     """Return the files that the options ask for, and remove what other options left in an earlier run."""
     folder = options.output_path
-    optional = {"w.h5": options.save_w, **dict.fromkeys(META_FILES, options.save_meta_info)}
+    optional = {FLOW_FILE: options.save_w, **dict.fromkeys(META_FILES, options.save_meta_info)}
     for name, wanted in optional.items():
         if not wanted:
             (folder / name).unlink(missing_ok=True)

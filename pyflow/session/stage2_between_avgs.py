@@ -16,16 +16,15 @@ from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister
+from pyflow.layout import FIELD_FILE, read_field
 from pyflow.session.artifacts import check_done, mark_done, save_npz, unmark
 from pyflow.session.config import SessionConfig
 from pyflow.session.results import (
-    FIELD_FILE,
     Session,
     Stage1Result,
     field_parts,
     open_session,
     read_averages,
-    read_field,
 )
 from pyflow.threads import resolve_threads
 

@@ -23,8 +23,18 @@ import scipy.io
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
 from pyflow.io.atomic import replacing
-from pyflow.session.artifacts import (
+from pyflow.layout import (
+    FLOW_DATASETS,
+    MASK_FILE,
+    RESULT_FILE,
     SCHEMA_VERSION,
+    SUFFIXES,
+    find_flow,
+    frames_per_chunk,
+    iterate_masks,
+    read_field,
+)
+from pyflow.session.artifacts import (
     State,
     check_done,
     make_key,
@@ -35,24 +45,18 @@ from pyflow.session.artifacts import (
 )
 from pyflow.session.config import SessionConfig
 from pyflow.session.results import (
-    MASK_FILE,
     Progress,
     Session,
     Stage1Result,
     field_parts,
-    frames_per_chunk,
-    iterate_masks,
     open_session,
     read_averages,
-    read_field,
 )
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE = "final_valid_idx"
 FORMAT_VERSION = "1"
-SUFFIXES = {"TIFF": ".tif", "HDF5": ".hdf5"}
 
 
 def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np.ndarray:
@@ -376,12 +380,12 @@ def _reduce(
 def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
     """Count valid frames from ``idx.hdf``, else from displacement fields (MATLAB), else all pixels."""
     folder = result.recording.folder
-    fields = [folder / name for name in ("w.hdf", "w.h5") if (folder / name).is_file()]
+    fields = find_flow(folder)
     if (folder / MASK_FILE).is_file():
         source = folder / MASK_FILE
         counts, n_frames = count_valid(source)
-    elif fields:
-        source = fields[0]
+    elif fields is not None:
+        source = fields
         counts, n_frames = _count_inside(source)
     else:
         logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
@@ -394,7 +398,7 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
 def _count_inside(path: Path) -> tuple[np.ndarray, int]:
     """Count in how many frames each pixel comes from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
-        u, v = file["u"], file["v"]
+        u, v = (file[name] for name in FLOW_DATASETS)
         step = frames_per_chunk(u.shape[1:], np.float64)
         counts = np.zeros(u.shape[1:], np.int64)
         for first in range(0, len(u), step):

@@ -302,7 +302,7 @@ def test_hdf5_videos_and_none(config):
 
 @pytest.mark.parametrize("dataset", ["idx", "ch1", "idx/value"])
 def test_masks_are_reduced_over_time(tmp_path, dataset, monkeypatch):
-    monkeypatch.setattr("pyflow.session.results._CHUNK_BYTES", 3 * 7 * 9)
+    monkeypatch.setattr("pyflow.layout._CHUNK_BYTES", 3 * 7 * 9)
     masks = np.random.default_rng(0).random((10, 7, 9)) > 0.1
     write_masks(tmp_path / "idx.hdf", masks, dataset)
     np.testing.assert_array_equal(load_idx_and_compute_mask(tmp_path / "idx.hdf"), masks.all(axis=0))
