@@ -47,6 +47,7 @@ class SessionConfig(BaseModel):
     fingerprint
         How files are compared with those of an earlier run. ``"quick"``: size, time of change, head and tail;
         ``"lenient"``: without the time, which some network file systems do not keep; ``"deep"``: all content.
+        Stage 1 runs again when it changes.
     scheduler
         ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job
         array's index names.

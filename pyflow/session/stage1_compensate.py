@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from pyflow.io import open_video
@@ -75,11 +76,9 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     failures = check_recordings(recordings)
     for recording in recordings:
         if recording.name not in failures:
-            try:
-                compensate(config, recording, progress=progress)
-            except RECORDING_ERRORS as error:
-                logger.error("%s failed: %s", recording.name, error)
-                failures[recording.name] = error
+            failure = _try(config, recording, progress)
+            if failure is not None:
+                failures[recording.name] = failure
     if failures:
         raise SessionError(failures, len(recordings))
     return [recording.folder for recording in recordings]
@@ -121,13 +120,39 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
         raise ValueError(f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0")
     recording = recordings[index]
     failures = check_recordings([_find_center(config, recordings), recording])
-    try:
-        if recording.name in failures:
-            raise failures[recording.name]
-        compensate(config, recording, progress=progress)
-    except RECORDING_ERRORS as error:
-        raise SessionError({recording.name: error}, 1) from error
+    failure = failures.get(recording.name) or _try(config, recording, progress)
+    if failure is not None:
+        raise SessionError({recording.name: failure}, 1) from failure
     return recording.folder
+
+
+def _try(config: SessionConfig, recording: Recording, progress: Progress | None) -> BaseException | None:
+    """Compensate a recording; return what it failed with, if the others can go on."""
+    raised: list[BaseException] = []
+
+    def watched(name: str, done: int, total: int) -> None:
+        try:
+            progress(name, done, total)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    try:
+        compensate(config, recording, progress=None if progress is None else watched)
+    except RECORDING_ERRORS as error:
+        if error in raised:  # the caller's own: it wants the run to stop
+            raise
+        # What our code says on purpose speaks for itself; what comes out of a library is likely to be a bug of ours.
+        logger.error("%s failed: %s", recording.name, error, exc_info=None if _is_expected(error) else error)
+        return error
+    return None
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Tell whether an error comes from the outside or was raised by a statement of ours."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    ours = frame.f_globals.get("__name__", "").startswith("pyflow.")
+    return ours or isinstance(error, OSError | MemoryError)
 
 
 def get_array_task_id(environment: Mapping[str, str] = os.environ) -> int:
