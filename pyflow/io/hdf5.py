@@ -1,6 +1,7 @@
 """Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -126,6 +127,8 @@ class Hdf5Writer(VideoWriter):
         With the byte shuffle; read everywhere HDF5 is.
     resume_at : int, optional
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
+    attributes : mapping of str, optional
+        Attributes of the root, for example who wrote the file.
 
     Raises
     ------
@@ -142,6 +145,7 @@ class Hdf5Writer(VideoWriter):
         dataset_names: list[str] | None = None,
         compression: str | None = None,
         resume_at: int | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(path, resume_at)
         self._file: h5py.File | None = None
@@ -149,6 +153,7 @@ class Hdf5Writer(VideoWriter):
         self._filters = {"compression": compression, "shuffle": True} if compression else {}
         try:
             self._file = h5py.File(self._output, "r+" if resume_at else "w")
+            self._file.attrs.update(attributes or {})
             if resume_at:
                 self._go_on_after(resume_at)
             self._output.check()

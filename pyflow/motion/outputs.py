@@ -15,6 +15,20 @@ import scipy.io
 
 from pyflow.io import VideoWriter, get_video_file_writer
 from pyflow.io.atomic import replacing
+from pyflow.layout import (
+    AVERAGE_FILE,
+    CHECKPOINT_FILE,
+    FLOW_DATASETS,
+    FLOW_FILE,
+    MASK_DATASET,
+    MASK_FILE,
+    META_FILES,
+    SCHEMA_VERSION,
+    SIGNATURE,
+    SUFFIXES,
+    VIDEO_FILE,
+    fingerprint,
+)
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.register import RegisteredFrame
@@ -22,11 +36,6 @@ from pyflow.motion.state import STATISTICS, LoopState
 from pyflow.motion.streams import WriteBehind
 
 logger = logging.getLogger(__name__)
-
-# Raised when the loop computes something else from the same input and options.
-_SCHEMA_VERSION = 2
-
-_CHECKPOINT_FILE = ".checkpoint.npz"
 
 # Pieces of frames that wait to be written.
 _PIECES_BEHIND = 2
@@ -84,7 +93,7 @@ class FileSink:
     """
 
     def __init__(self, options: OFOptions, key: str, frames_done: int) -> None:
-        self._checkpoint = options.output_path / _CHECKPOINT_FILE
+        self._checkpoint = options.output_path / CHECKPOINT_FILE
         self._key = key
         if frames_done == 0:  # from now on, the hidden files are no longer those of an older checkpoint
             self._checkpoint.unlink(missing_ok=True)
@@ -123,23 +132,23 @@ class FileSink:
 
 def _open_writers(options: OFOptions, frames_done: int) -> Iterator[tuple[str, VideoWriter]]:
     """Yield an attribute of `RegisteredFrame` and the file that takes it."""
-    hdf5 = {"compression": options.compression, "resume_at": frames_done}
+    hdf5 = {"compression": options.compression, "resume_at": frames_done, "attributes": SIGNATURE}
     if options.output_format == "HDF5":
         yield "frame", get_video_file_writer(movie_file(options), "HDF5", **hdf5)
     else:
         yield "frame", get_video_file_writer(movie_file(options), options.output_format)
     if options.save_valid_idx:
-        path = options.output_path / "idx.hdf"
-        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=["idx"], **hdf5)
+        path = options.output_path / MASK_FILE
+        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5)
     if options.save_w:
-        path = options.output_path / "w.h5"
-        yield "displacement", get_video_file_writer(path, "HDF5", dataset_names=["u", "v"], **hdf5)
+        path = options.output_path / FLOW_FILE
+        yield "displacement", get_video_file_writer(path, "HDF5", dataset_names=list(FLOW_DATASETS), **hdf5)
 
 
 def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie."""
-    suffix = {"HDF5": ".hdf5", "TIFF": ".tif"}[options.output_format]
-    return options.output_path / (options.output_file_name or f"compensated{suffix}")
+    name = Path(VIDEO_FILE).with_suffix(SUFFIXES[options.output_format]).name
+    return options.output_path / (options.output_file_name or name)
 
 
 def save_small_results(options: OFOptions, state: LoopState) -> None:
@@ -153,14 +162,15 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     reference = without_single_channel(state.reference)
     statistics = dict(zip(STATISTICS, state.statistics, strict=True))
     average = without_single_channel(state.temporal_average)
-    files = {"temporal_average.npy": lambda file: np.save(file, average)}
+    files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:
-        files |= {
-            "reference_frame.npy": lambda file: np.save(file, reference),
-            "reference_frame.mat": lambda file: scipy.io.savemat(file, {"c_ref_raw": reference}),
-            "statistics.npz": lambda file: np.savez(file, **statistics),
-            "statistics.mat": lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
-        }
+        writers = (
+            lambda file: np.save(file, reference),
+            lambda file: scipy.io.savemat(file, {"c_ref_raw": reference}),
+            lambda file: np.savez(file, **statistics),
+            lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
+        )
+        files |= dict(zip(META_FILES, writers, strict=True))
     for name, write in files.items():
         with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
             write(file)
@@ -174,11 +184,10 @@ def without_single_channel(image: np.ndarray) -> np.ndarray:
 def checkpoint_key(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> str:
     """Return a hash of all that decides what the loop computes: code, options, input, reference."""
     files = options.input_file if isinstance(options.input_file, tuple) else (options.input_file,)
-    found = [(file.name, file.stat()) for file in files]
     parts = {
-        "schema": _SCHEMA_VERSION,
+        "schema": SCHEMA_VERSION["stage1"],
         "options": options.result_fields(),
-        "input": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found],
+        "input": [(file.name, fingerprint(file)) for file in files],
         "shape": source.reader.shape,
         "reference": None if reference is None else hashlib.blake2b(reference.tobytes()).hexdigest(),
     }
@@ -190,7 +199,7 @@ def read_checkpoint(options: OFOptions, key: str) -> LoopState | None:
     if options.output_format != "HDF5":
         return None
     try:
-        with open(options.output_path / _CHECKPOINT_FILE, "rb") as file:
+        with open(options.output_path / CHECKPOINT_FILE, "rb") as file:
             saved = np.load(file, allow_pickle=False)
             if str(saved["key"]) != key:
                 return None

@@ -11,12 +11,8 @@ import json
 import logging
 import os
 import re
-import socket
-import threading
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,44 +24,11 @@ import numpy as np
 
 from pyflow import __version__
 from pyflow.io.atomic import replacing, temporary_beside
+from pyflow.layout import STATUS_FILE, content_hash, fingerprint
 
 logger = logging.getLogger(__name__)
 
-STATUS_FILE = "status.json"
 STAGES = ("stage1", "stage2", "stage3")
-
-# Raised when a stage computes something else from the same inputs and options, so that older results are not
-# taken for new ones.
-SCHEMA_VERSION = {"stage1": 2, "stage2": 1, "stage3": 1}
-
-_ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
-
-
-def fingerprint(path: Path, *, mtime: bool = True) -> dict[str, Any]:
-    """Describe a file's content cheaply: size, hash of head and tail, and time of change.
-
-    Parameters
-    ----------
-    path
-        The file.
-    mtime
-        False leaves the time out, for files that may be copied elsewhere and are still the same.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
-    with open(path, "rb") as file:
-        stat = os.fstat(file.fileno())
-        digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
-        if stat.st_size > _ENDS:
-            file.seek(max(_ENDS, stat.st_size - _ENDS))
-            digest.update(file.read())
-    result: dict[str, Any] = {"size": stat.st_size, "ends": digest.hexdigest()}
-    if mtime:
-        result["mtime_ns"] = stat.st_mtime_ns
-    return result
 
 
 def make_key(parts: dict[str, Any]) -> str:
@@ -103,7 +66,7 @@ class State:
     done
         The results are complete and belong to today's inputs and options.
     reason
-        Why not; empty when done.
+        Why not; of results that are done but made elsewhere, what they rest on; else empty.
     """
 
     done: bool
@@ -116,17 +79,20 @@ def read_status(folder: Path) -> dict[str, Any]:
         status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return status if isinstance(status, dict) and (status.keys() & {*STAGES, "markers"}) else {}
+    if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers"}):
+        return {}
+    ours = ("markers", "written")
+    return {name: value for name, value in status.items() if name not in ours or isinstance(value, dict)}
 
 
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
     """Return what `mark_done` stored for a stage, or None."""
     status = read_status(folder)
-    marker = status.get("markers", {}).get(stage) if isinstance(status.get("markers", {}), dict) else None
+    marker = status.get("markers", {}).get(stage)
     return marker if status.get(stage) == "done" and isinstance(marker, dict) and "key" in marker else None
 
 
-def check_done(folder: Path, stage: str, parts: dict[str, Any]) -> State:
+def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False) -> State:
     """Decide whether a stage's results in a folder are those of today's inputs and options.
 
     Parameters
@@ -134,70 +100,139 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any]) -> State:
     folder
         The recording's or the session's results.
     stage
-        ``"stage1"``, ``"stage2"`` or ``"stage3"``.
+        Its name in ``status.json``.
     parts
         What the key is made from.
+    deep
+        Look at all content of the outputs, not only at their sizes, heads and tails.
     """
     marker = read_marker(folder, stage)
     if marker is None:
         return State(False, "not run yet")
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker.get('parts', {}), parts)}")
-    damage = damaged_output(folder, marker)
+    damage = next(find_damage(folder, marker, deep=deep), "")
     return State(False, damage) if damage else State(True)
 
 
-def damaged_output(folder: Path, marker: dict[str, Any]) -> str:
-    """Name the first output that is not as the marker describes it; empty when all are."""
+def find_damage(folder: Path, marker: dict[str, Any], *, deep: bool) -> Iterator[str]:
+    """Say which outputs are not as the marker describes them, and how; `deep` looks at all their content."""
     for name, expected in marker.get("outputs", {}).items():
         try:
-            found = fingerprint(folder / name, mtime=False)
+            found = fingerprint(folder / name, "lenient")
+            if found["size"] != expected["size"]:
+                yield f"{name} has {found['size']} bytes, {expected['size']} were written"
+            elif found["ends"] != expected["ends"] or (deep and content_hash(folder / name) != expected["content"]):
+                yield f"{name} is not as it was written"
         except OSError:
-            return f"{name} is missing or unreadable"
-        if found["size"] != expected["size"]:
-            return f"{name} has {found['size']} bytes, {expected['size']} were written"
-        if found != expected:
-            return f"{name} is not as it was written"
-    return ""
+            yield f"{name} is missing or unreadable"
 
 
 def mark_done(
-    folder: Path, stage: str, parts: dict[str, Any], outputs: list[Path], seconds: float, **details: Any
+    folder: Path,
+    stage: str,
+    parts: dict[str, Any],
+    outputs: Iterable[Path],
+    seconds: float,
+    *,
+    writes: Iterable[Path] | None = None,
+    **details: Any,
 ) -> None:
-    """Write the marker of a finished stage; the last thing a stage does.
+    """Write the marker of a finished stage, the last thing a stage does, and remove what earlier runs of it left.
 
     Parameters
     ----------
     folder, stage, parts
         As for `check_done`.
     outputs
-        The files the stage wrote, in or below `folder`.
+        The files with the stage's results, in or below `folder`.
     seconds
         How long it took.
+    writes
+        Those of the outputs that we wrote; all by default.
     **details
         Further facts worth keeping, JSON-able.
+
+    Raises
+    ------
+    OSError
+        An output cannot be read, or the marker not be written.
     """
+    described = {path.relative_to(folder).as_posix(): fingerprint(path, "deep") for path in outputs}
+    mine = list(described) if writes is None else [path.relative_to(folder).as_posix() for path in writes]
     status = read_status(folder)
+    _remove(folder, set(files_written(folder, stage)) - set(mine))
     status[stage] = "done"
     status.setdefault("markers", {})[stage] = {
         "key": make_key(parts),
         "parts": parts,
-        "outputs": {p.relative_to(folder).as_posix(): fingerprint(p, mtime=False) for p in outputs},
+        "outputs": described,
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"pyflow": __version__, "numpy": np.__version__, "h5py": h5py.__version__},
         **details,
     }
+    status.setdefault("written", {})[stage] = mine
     save_json(folder / STATUS_FILE, status)
 
 
-def unmark(folder: Path, *stages: str) -> None:
-    """Mark stages as incomplete, before their outputs are replaced."""
+def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[str] = ()) -> None:
+    """Mark a stage as incomplete, before files are replaced.
+
+    What it is going to write is added to what earlier runs wrote, so that what becomes superfluous is known even
+    after a run that was killed.
+
+    Parameters
+    ----------
+    folder, stage
+        As for `check_done`.
+    writes
+        The files, in or below `folder`.
+    also
+        Further stages that are void now.
+    """
     status = read_status(folder)
-    for stage in stages:
-        status[stage] = "incomplete"
-        status.setdefault("markers", {}).pop(stage, None)
+    names = {*files_written(folder, stage), *(path.relative_to(folder).as_posix() for path in writes)}
+    status.setdefault("written", {})[stage] = sorted(names)
+    for name in (stage, *also):
+        status[name] = "incomplete"
+        status.setdefault("markers", {}).pop(name, None)
     save_json(folder / STATUS_FILE, status)
+
+
+def files_written(folder: Path, stage: str) -> list[str]:
+    """Return the files below a folder that runs of a stage wrote, or were about to when they were interrupted."""
+    return read_status(folder).get("written", {}).get(stage, [])
+
+
+def retire(folder: Path, keep: Callable[[str], bool]) -> None:
+    """Remove the results of stages that are no longer part of a session.
+
+    Only files that the folder's markers say we wrote are removed.
+
+    Parameters
+    ----------
+    folder
+        The session's results.
+    keep
+        Tells of a stage's name whether it stays.
+    """
+    status = read_status(folder)
+    gone = [stage for stage in status.get("written", {}) if not keep(stage)]
+    for stage in gone:
+        _remove(folder, set(files_written(folder, stage)))
+        status["written"].pop(stage)
+        status.pop(stage, None)
+        status.get("markers", {}).pop(stage, None)
+    if gone:
+        save_json(folder / STATUS_FILE, status)
+
+
+def _remove(folder: Path, names: set[str]) -> None:
+    for name in sorted(names):
+        if (folder / name).is_file():
+            logger.info("%s: removing %s, which is no longer part of the results", folder, name)
+            (folder / name).unlink()
 
 
 def save_json(path: Path, data: Any) -> None:
@@ -232,84 +267,3 @@ def save_mask(path: Path, mask: np.ndarray) -> None:
     """Write a bool image as an 8-bit PNG of 0 and 255, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(imagecodecs.png_encode(mask.astype(np.uint8) * 255))
-
-
-_HEARTBEAT_S = 20.0
-_STALE_S = 300.0
-_TOKEN = uuid.uuid4().hex  # tells this process from an earlier one with its number
-
-
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process, so that no other works there meanwhile.
-
-    A claim whose process is gone from this machine, or which gave no sign of life for five minutes, is taken
-    over.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process holds the folder; the message says which.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".claim"
-    try:
-        _create_claim(path)
-    except FileExistsError:
-        logger.warning("%s: taking over from a process that is gone (%s)", folder, _stale_holder(path))
-        path.unlink(missing_ok=True)
-        _create_claim(path)
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(_HEARTBEAT_S):
-            with suppress(OSError):
-                os.utime(path)
-
-    heart = threading.Thread(target=beat, name="claim", daemon=True)
-    heart.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        heart.join()
-        if _read_claim(path).get("token") == _TOKEN:
-            path.unlink()
-
-
-def _create_claim(path: Path) -> None:
-    with open(path, "x", encoding="utf-8") as file:
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": _TOKEN}, file)
-
-
-def _read_claim(path: Path) -> dict[str, Any]:
-    """Return who holds a claim; empty where nobody does, or is killed or busy writing it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _stale_holder(path: Path) -> dict[str, Any]:
-    """Return who held a claim that may be taken over; raise BlockingIOError if it may not."""
-    age = time.time() - path.stat().st_mtime
-    holder = _read_claim(path)
-    here = holder.get("host") == socket.gethostname() and os.name == "posix"
-    if age > _STALE_S or (here and not _is_running(holder)):
-        return holder
-    raise BlockingIOError(
-        f"{path.parent}: process {holder.get('pid')} on {holder.get('host')} works on it; "
-        f"its last sign of life was {age:.0f} s ago"
-    )
-
-
-def _is_running(holder: dict[str, Any]) -> bool:
-    if holder["pid"] == os.getpid():
-        return holder["token"] == _TOKEN
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -20,6 +20,7 @@ from pydantic import (
 
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import FlowParameters
+from pyflow.layout import Fingerprint
 from pyflow.motion.options import OFOptions
 
 # Keys whose further values come with later releases.
@@ -44,6 +45,10 @@ class SessionConfig(BaseModel):
         Folders of the recordings' and of the session's results, absolute or relative to `root`.
     resume
         Keep results that are complete and belong to today's inputs and options.
+    fingerprint
+        How files are compared with those of an earlier run. ``"quick"``: size, time of change, head and tail;
+        ``"lenient"``: without the time, which some network file systems do not keep; ``"deep"``: all content.
+        Stage 1 runs again when it changes.
     scheduler
         ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job
         array's index names.
@@ -82,6 +87,7 @@ class SessionConfig(BaseModel):
     output_root: Path = Path("compensated_outputs")
     final_results: Path = Path("final_results")
     resume: bool = True
+    fingerprint: Fingerprint = "quick"
     scheduler: str = "local"
     n_workers: int = Field(0, ge=-1)
     flow_backend: str = "flowreg"

@@ -14,12 +14,13 @@ import numpy as np
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import open_video
 from pyflow.io.atomic import replacing
+from pyflow.layout import FLOW_DATASETS, FLOW_FILE, MASK_FILE, read_field
 from pyflow.plots import plot_before_after
 from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
-from pyflow.session.results import MASK_FILE, Progress, read_field
+from pyflow.session.results import Progress
 from pyflow.session.stage3_valid_mask import count_valid
 from pyflow.simulate import simulate_session
 
@@ -156,8 +157,8 @@ def run_demo(
 
 
 def _report(recording: Recording, frames: np.ndarray, between: np.ndarray) -> RecordingReport:
-    with h5py.File(recording.folder / "w.h5", "r") as file:
-        found = np.stack([file["u"][:], file["v"][:]], axis=-1)
+    with h5py.File(recording.folder / FLOW_FILE, "r") as file:
+        found = np.stack([file[name][:] for name in FLOW_DATASETS], axis=-1)
     marker = read_marker(recording.folder, "stage1")
     counts, _ = count_valid(recording.folder / MASK_FILE)
     return RecordingReport(

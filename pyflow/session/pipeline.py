@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyflow.session.artifacts import State, check_done
+from pyflow.session.artifacts import STAGES, State, find_damage, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import find_compensated
-from pyflow.session.results import Progress, field_parts, open_session, stage1_state
+from pyflow.session.results import Progress, open_session, stage1_state
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3, session_state
@@ -74,12 +74,33 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         waiting = State(False, "waits for stage 1 of all recordings")
         return [RecordingState(r.name, state, waiting) for r, state in zip(recordings, first, strict=True)], waiting
     session = open_session(config)
-    second = [
-        check_done(result.recording.folder, "stage2", field_parts(config, result, session.center))
-        for result in session.results
-    ]
+    second = [session.field_state(result) for result in session.results]
     if all(state.done for state in second):
-        third = session_state(config, session)
+        third = session_state(session)
     else:
         third = State(False, "waits for stage 2 of all recordings")
     return [RecordingState(r.name, *states) for r, *states in zip(recordings, first, second, strict=True)], third
+
+
+def verify_session(config: SessionConfig) -> list[str]:
+    """Compare all content of a session's results with what was written.
+
+    Returns
+    -------
+    list of str
+        What is not as it was written or not there, one line each; empty where all is well.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The inputs are not as the configuration says.
+    """
+    expected = [(recording.folder, STAGES[:2]) for recording in find_compensated(config)]
+    expected.append((config.final_results, STAGES[2:]))
+    problems = []
+    for folder, stages in expected:
+        problems += [f"{folder}: {stage} is not done" for stage in stages if read_marker(folder, stage) is None]
+        for stage in read_status(folder).get("markers", {}):
+            marker = read_marker(folder, stage) or {}
+            problems += [f"{folder}: {damage}" for damage in find_damage(folder, marker, deep=True)]
+    return problems

@@ -6,13 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyflow.layout import find_video
 from pyflow.session.artifacts import read_status
 from pyflow.session.config import SessionConfig
 
 logger = logging.getLogger(__name__)
-
-# Best first; MATLAB's .mat movies are not read in this release.
-VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -96,15 +94,6 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
                 f"{other} and {file} would both have their results in {config.output_root / name}; rename one"
             )
     return [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
-
-
-def find_video(folder: Path) -> Path | None:
-    """Find a recording's compensated video, by pyflow, pyflowreg or MATLAB; None if there is none."""
-    for suffix in VIDEO_SUFFIXES:
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if file.name.lower() == "compensated" + suffix:
-                return file
-    return None
 
 
 def find_compensated(config: SessionConfig) -> list[Recording]:

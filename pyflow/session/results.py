@@ -1,43 +1,21 @@
-"""What one stage leaves on disk for the next, and the keys that tie them together."""
+"""What stage 1 left on disk, for the stages after it."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from pyflow.io import open_video
-from pyflow.motion.options import OFOptions
-from pyflow.session.artifacts import (
-    SCHEMA_VERSION,
-    STATUS_FILE,
-    State,
-    check_done,
-    damaged_output,
-    fingerprint,
-    make_key,
-    mark_done,
-    read_marker,
-    read_status,
-    save_npy,
-)
+from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video
+from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker
 from pyflow.session.config import SessionConfig
-from pyflow.session.recordings import Recording, find_compensated, find_video
-
-logger = logging.getLogger(__name__)
-
-VIDEO_FILE = "compensated.hdf5"
-MASK_FILE = "idx.hdf"
-AVERAGE_FILE = "temporal_average.npy"
-FIELD_FILE = "w_to_reference.npz"
+from pyflow.session.elsewhere import adoption, made_elsewhere
+from pyflow.session.keys import field_parts, stage1_parts
+from pyflow.session.recordings import Recording, find_compensated
+from pyflow.session.stage import execute
 
 # progress(recording, done, total), in frames
 Progress = Callable[[str, int, int], None]
-
-_CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +31,7 @@ class Stage1Result:
 class Session:
     """All recordings after stage 1; `middle_idx` is the centre's index, from 0."""
 
+    config: SessionConfig
     results: list[Stage1Result]
     middle_idx: int
 
@@ -61,60 +40,27 @@ class Session:
         """The recording whose frame is everyone's."""
         return self.results[self.middle_idx]
 
+    def field_parts(self, result: Stage1Result) -> dict[str, object]:
+        """Return what a recording's stage 2 key is made from."""
+        return field_parts(self.config, result.key, self.center.recording.name, self.center.key)
 
-def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
-    """Return what stage 1 hands to `compensate_recording`."""
-    return OFOptions(
-        **config.flow_options,
-        flow_backend=config.flow_backend,
-        backend_params=config.backend_params,
-        input_file=recording.path,
-        output_path=recording.folder,
-        output_format="HDF5",
-        save_valid_idx=True,
-        n_workers=config.n_threads,
-    )
-
-
-def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
-    """Return what a recording's stage 1 key is made from."""
-    return {
-        "schema": SCHEMA_VERSION["stage1"],
-        "input": fingerprint(recording.path),
-        "options": stage1_options(config, recording).result_fields(),
-    }
-
-
-def field_parts(config: SessionConfig, result: Stage1Result, center: Stage1Result) -> dict[str, Any]:
-    """Return what a recording's stage 2 key is made from."""
-    names = ("flow_backend", "backend_params", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
-    return {
-        "schema": SCHEMA_VERSION["stage2"],
-        "options": {name: getattr(config, name) for name in names},
-        "stage1": result.key,
-        "center": center.recording.name,
-        "center_stage1": center.key,
-    }
+    def field_state(self, result: Stage1Result) -> State:
+        """Say whether a recording's displacement field is there and belongs to today's averages and options."""
+        deep = self.config.fingerprint == "deep"
+        return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep)
 
 
 def stage1_state(config: SessionConfig, recording: Recording) -> State:
     """Say whether a recording's stage 1 results are there and belong to today's input and options."""
-    marker = read_marker(recording.folder, "stage1")
-    if marker is None and made_elsewhere(recording.folder):
-        return State(True)
+    folder, deep = recording.folder, config.fingerprint == "deep"
+    if made_elsewhere(folder):
+        state = adoption(config, recording).state()
+        return State(True, "made elsewhere") if state.reason == "not run yet" else state
+    marker = read_marker(folder, "stage1")
     if recording.path is None and marker is not None:
-        damage = damaged_output(recording.folder, marker)
+        damage = next(find_damage(folder, marker, deep=deep), "")
         return State(not damage, damage)
-    return check_done(recording.folder, "stage1", stage1_parts(config, recording))
-
-
-def made_elsewhere(folder: Path) -> bool:
-    """Tell whether a folder holds stage 1 results of MATLAB or pyflowreg, which leave no marker of ours."""
-    status = read_status(folder)
-    if (folder / STATUS_FILE).exists() and not status:  # a marker, but damaged: it may have been ours
-        return False
-    ours = "stage1" in status.get("markers", {}) or status.get("stage1") == "incomplete"
-    return not ours and find_video(folder) is not None
+    return check_done(folder, "stage1", stage1_parts(config, recording), deep=deep)
 
 
 def open_session(config: SessionConfig) -> Session:
@@ -134,23 +80,16 @@ def open_session(config: SessionConfig) -> Session:
     results = []
     for recording in recordings:
         state = stage1_state(config, recording)
-        if not state.done:
-            raise ValueError(f"{recording.name}: stage 1 has to run first ({state.reason})")
-        marker = read_marker(recording.folder, "stage1")
-        if marker:
-            results.append(Stage1Result(recording, marker["key"], recording.folder / VIDEO_FILE))
+        if made_elsewhere(recording.folder):
+            if not state.done and not state.reason.startswith("changed: "):
+                raise ValueError(f"{recording.name}: {state.reason}")
+            key, video = make_key(adoption(config, recording).parts()), find_video(recording.folder)
+        elif state.done:
+            key, video = read_marker(recording.folder, "stage1")["key"], recording.folder / VIDEO_FILE
         else:
-            key = make_key(_parts_made_elsewhere(recording.folder))
-            results.append(Stage1Result(recording, key, find_video(recording.folder)))
-    return Session(results, middle_idx)
-
-
-def _parts_made_elsewhere(folder: Path) -> dict[str, Any]:
-    """Fingerprint what MATLAB or pyflowreg left; an average that we had to add is none of it."""
-    files = [find_video(folder), *(folder / name for name in (MASK_FILE, "w.hdf", "w.h5"))]
-    if read_marker(folder, "average") is None:
-        files.append(folder / AVERAGE_FILE)
-    return {file.name: fingerprint(file, mtime=False) for file in files if file.is_file()}
+            raise ValueError(f"{recording.name}: stage 1 has to run first ({state.reason})")
+        results.append(Stage1Result(recording, key, video))
+    return Session(config, results, middle_idx)
 
 
 def read_averages(session: Session) -> list[np.ndarray]:
@@ -166,7 +105,12 @@ def read_averages(session: Session) -> list[np.ndarray]:
     ValueError
         One differs from the centre's in shape.
     """
-    averages = [_read_average(result) for result in session.results]
+    averages = []
+    for result in session.results:
+        if made_elsewhere(result.recording.folder):
+            execute(adoption(session.config, result.recording))
+        average = np.load(result.recording.folder / AVERAGE_FILE, allow_pickle=False)
+        averages.append(average.astype(np.float64, copy=False))
     expected = averages[session.middle_idx].shape
     for result, average in zip(session.results, averages, strict=True):
         if average.shape != expected:
@@ -175,104 +119,3 @@ def read_averages(session: Session) -> list[np.ndarray]:
                 f"the centre's ({session.center.video}) has {expected}"
             )
     return averages
-
-
-def _read_average(result: Stage1Result) -> np.ndarray:
-    folder = result.recording.folder
-    file = folder / AVERAGE_FILE
-    ours = read_marker(folder, "average")
-    if made_elsewhere(folder) and (not file.is_file() or ours):
-        parts = _parts_made_elsewhere(folder)
-        if not check_done(folder, "average", parts).done:
-            logger.info("%s: stage 1 was made elsewhere; computing its average", result.recording.name)
-            average = compute_and_save_temporal_average(result.video, folder)
-            mark_done(folder, "average", parts, [file], 0.0)
-            return average
-    return np.load(file, allow_pickle=False).astype(np.float64, copy=False)
-
-
-def read_field(folder: Path) -> np.ndarray:
-    """Read a recording's displacement into the centre's frame, (H, W, 2) float32, pixels, backward."""
-    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
-        return np.stack([data["u"], data["v"]], axis=-1)
-
-
-def compute_and_save_temporal_average(compensated_path: Path, output_folder: Path) -> np.ndarray:
-    """Average a compensated video over the frames that count and save ``temporal_average.npy``.
-
-    A frame counts when ``idx.hdf`` beside the video marks any of its pixels valid; without that file all
-    frames do.
-
-    Parameters
-    ----------
-    compensated_path
-        The video.
-    output_folder
-        Where the average goes.
-
-    Returns
-    -------
-    ndarray
-        float64, (H, W) or (H, W, C).
-
-    Raises
-    ------
-    ValueError
-        No frame counts.
-    """
-    mask_path = compensated_path.parent / MASK_FILE
-    with open_video(compensated_path) as reader:
-        step = frames_per_chunk(reader.shape[1:], reader.dtype)
-        counts = np.ones(reader.frame_count, bool)
-        if mask_path.is_file():
-            counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
-            if len(counts) != reader.frame_count:
-                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
-        if not counts.any():
-            raise ValueError(f"{compensated_path}: no frame has a valid pixel")
-        total = np.zeros(reader.shape[1:], np.float64)
-        for first, frames in reader.batches(step):
-            total += frames[counts[first : first + len(frames)]].sum(axis=0, dtype=np.float64)
-    average = total / counts.sum()
-    if average.shape[2] == 1:
-        average = average[..., 0]
-    save_npy(output_folder / AVERAGE_FILE, average)
-    return average
-
-
-def iterate_masks(path: Path) -> Iterator[np.ndarray]:
-    """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
-
-    The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
-    value but zero is valid.
-
-    Yields
-    ------
-    ndarray
-        (n, H, W) bool.
-
-    Raises
-    ------
-    ValueError
-        The file cannot be read or holds no single stack of masks.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path}: not a readable HDF5 file: {error}") from error
-    with file:
-        masks = file.get("idx", file.get("ch1"))
-        if isinstance(masks, h5py.Group):
-            masks = masks.get("value")
-        if not isinstance(masks, h5py.Dataset) or masks.ndim != 3:
-            raise ValueError(
-                f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
-            )
-        step = frames_per_chunk(masks.shape[1:], masks.dtype)
-        for first in range(0, len(masks), step):
-            yield masks[first : first + step] != 0
-
-
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return how many frames make a chunk that is small against memory and large against overheads."""
-    return max(1, _CHUNK_BYTES // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

@@ -8,33 +8,24 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import walk_tb
+from typing import Any
 
 from pyflow.io import open_video
+from pyflow.layout import AVERAGE_FILE, FLOW_FILE, MASK_FILE, META_FILES, VIDEO_FILE
 from pyflow.motion.compensate import compensate_recording
-from pyflow.motion.options import OFOptions
-from pyflow.session.artifacts import claim, create_json, mark_done, unmark
+from pyflow.session.artifacts import create_json
 from pyflow.session.config import SessionConfig
+from pyflow.session.elsewhere import adoption, made_elsewhere
+from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
+from pyflow.session.keys import stage1_options, stage1_parts
 from pyflow.session.recordings import Recording, discover_input_files, find_recordings
-from pyflow.session.results import (
-    AVERAGE_FILE,
-    MASK_FILE,
-    VIDEO_FILE,
-    Progress,
-    made_elsewhere,
-    stage1_options,
-    stage1_parts,
-    stage1_state,
-)
-from pyflow.session.results import (
-    compute_and_save_temporal_average as compute_and_save_temporal_average,
-)
+from pyflow.session.results import Progress, stage1_state
+from pyflow.session.stage import Stage, execute
 
 logger = logging.getLogger(__name__)
-
-META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
 
 # Where schedulers put the index of a job array's task, and the array's own name.
 ARRAY_VARIABLES = {
@@ -85,11 +76,9 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     failures = check_recordings(recordings)
     for recording in recordings:
         if recording.name not in failures:
-            try:
-                compensate(config, recording, progress=progress)
-            except RECORDING_ERRORS as error:
-                logger.error("%s failed: %s", recording.name, error)
-                failures[recording.name] = error
+            failure = _try(config, recording, progress)
+            if failure is not None:
+                failures[recording.name] = failure
     if failures:
         raise SessionError(failures, len(recordings))
     return [recording.folder for recording in recordings]
@@ -131,13 +120,39 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
         raise ValueError(f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0")
     recording = recordings[index]
     failures = check_recordings([_find_center(config, recordings), recording])
-    try:
-        if recording.name in failures:
-            raise failures[recording.name]
-        compensate(config, recording, progress=progress)
-    except RECORDING_ERRORS as error:
-        raise SessionError({recording.name: error}, 1) from error
+    failure = failures.get(recording.name) or _try(config, recording, progress)
+    if failure is not None:
+        raise SessionError({recording.name: failure}, 1) from failure
     return recording.folder
+
+
+def _try(config: SessionConfig, recording: Recording, progress: Progress | None) -> BaseException | None:
+    """Compensate a recording; return what it failed with, if the others can go on."""
+    raised: list[BaseException] = []
+
+    def watched(name: str, done: int, total: int) -> None:
+        try:
+            progress(name, done, total)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    try:
+        compensate(config, recording, progress=None if progress is None else watched)
+    except RECORDING_ERRORS as error:
+        if error in raised:  # the caller's own: it wants the run to stop
+            raise
+        # What our code says on purpose speaks for itself; what comes out of a library is likely to be a bug of ours.
+        logger.error("%s failed: %s", recording.name, error, exc_info=None if _is_expected(error) else error)
+        return error
+    return None
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Tell whether an error comes from the outside or was raised by a statement of ours."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    ours = frame.f_globals.get("__name__", "").startswith("pyflow.")
+    return ours or isinstance(error, OSError | MemoryError)
 
 
 def get_array_task_id(environment: Mapping[str, str] = os.environ) -> int:
@@ -236,54 +251,47 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
 
     Raises
     ------
-    BlockingIOError
-        Another process works on it.
     OSError, ValueError, RuntimeError
         It cannot be read, or the results cannot be written.
     """
-    folder, name = recording.folder, recording.name
-    with claim(folder):
-        state = stage1_state(config, recording)
-        if state.done and config.resume:
-            if made_elsewhere(folder):
-                logger.warning("%s: keeping the results in %s, which were made elsewhere", name, folder)
-            return folder
-        logger.info("%s: compensating (%s)", name, state.reason or "resume is off")
-        started = time.perf_counter()
-        parts = stage1_parts(config, recording)
-        options = stage1_options(config, recording)
-        unmark(folder, "stage1")
+    if config.resume and made_elsewhere(recording.folder):
+        stage = adoption(config, recording)
+        state = stage.state()
+        if state.reason and not state.done and not state.reason.startswith(("changed: ", "not run yet")):
+            raise ValueError(state.reason)
+    else:
+        stage = _compensation(config, recording, progress)
+    execute(stage, resume=config.resume)
+    return recording.folder
+
+
+def _compensation(config: SessionConfig, recording: Recording, progress: Progress | None) -> Stage:
+    """Return the stage that compensates a recording."""
+    options = stage1_options(config, recording)
+
+    def run() -> dict[str, Any]:
         result = compensate_recording(
             options,
-            progress=None if progress is None else lambda done, total: progress(name, done, total),
+            progress=None if progress is None else lambda done, total: progress(recording.name, done, total),
             resume=config.resume,
         )
-        outputs = _outputs(options)
-        seconds = time.perf_counter() - started
-        mark_done(
-            folder,
-            "stage1",
-            parts,
-            outputs,
-            seconds,
-            input_file=recording.path.name,
-            frames=len(result.statistics["mean_disp"]),
-            alpha=result.alpha,
-            noise_px=result.noise_px,
-            problems={str(frame): cause for frame, cause in result.problems.items()},
-        )
-        logger.info("%s: done in %.1f s", name, seconds)
-    return folder
+        return {
+            "input_file": recording.path.name,
+            "frames": len(result.statistics["mean_disp"]),
+            "alpha": result.alpha,
+            "noise_px": result.noise_px,
+            "problems": {str(frame): cause for frame, cause in result.problems.items()},
+        }
 
-
-def _outputs(options: OFOptions) -> list[Path]:
-    """Return the files that the options ask for, and remove what other options left in an earlier run."""
-    folder = options.output_path
-    optional = {"w.h5": options.save_w, **dict.fromkeys(META_FILES, options.save_meta_info)}
-    for name, wanted in optional.items():
-        if not wanted:
-            (folder / name).unlink(missing_ok=True)
-    return [
-        folder / name
-        for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE, *(n for n, wanted in optional.items() if wanted))
-    ]
+    names = [VIDEO_FILE, MASK_FILE, AVERAGE_FILE]
+    names += [FLOW_FILE] if options.save_w else []
+    names += META_FILES if options.save_meta_info else []
+    return Stage(
+        "stage1",
+        recording.folder,
+        recording.name,
+        lambda: stage1_parts(config, recording),
+        run,
+        tuple(recording.folder / name for name in names),
+        check=lambda: stage1_state(config, recording),
+    )

@@ -6,9 +6,9 @@
 """
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +16,11 @@ from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister
-from pyflow.session.artifacts import check_done, mark_done, save_npz, unmark
+from pyflow.layout import FIELD_FILE, read_field
+from pyflow.session.artifacts import save_npz
 from pyflow.session.config import SessionConfig
-from pyflow.session.results import (
-    FIELD_FILE,
-    Session,
-    Stage1Result,
-    field_parts,
-    open_session,
-    read_averages,
-    read_field,
-)
+from pyflow.session.results import Session, Stage1Result, open_session, read_averages
+from pyflow.session.stage import Stage, execute
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -126,60 +120,32 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
     session = open_session(config)
     averages = read_averages(session)
     alone = config.replace(n_workers=1)  # recordings in parallel beat threads inside each
+    deep = config.fingerprint == "deep"
     with ThreadPoolExecutor(resolve_threads(config.n_threads)) as pool:
-        fields = list(
-            pool.map(
-                lambda result, average: _align(alone, session, result, average, averages),
-                session.results,
-                averages,
-            )
-        )
+        steps = [_field(alone, session, result, averages) for result in session.results]
+        list(pool.map(lambda step: execute(step, resume=config.resume, deep=deep), steps))
     center = session.center.recording
+    fields = [read_field(result.recording.folder) for result in session.results]
     return session.middle_idx, center.path or center.folder, fields
 
 
-def _align(
-    config: SessionConfig,
-    session: Session,
-    result: Stage1Result,
-    average: np.ndarray,
-    averages: list[np.ndarray],
-) -> np.ndarray:
-    """Return a recording's field, from disk if that is today's, else computed and saved."""
+def _field(config: SessionConfig, session: Session, result: Stage1Result, averages: list[np.ndarray]) -> Stage:
+    """Return the stage that computes and saves a recording's field."""
     recording, center = result.recording, session.center
-    parts = field_parts(config, result, center)
-    state = check_done(recording.folder, "stage2", parts)
-    if config.resume and state.done:
-        return read_field(recording.folder)
-    started = time.perf_counter()
-    if result is center:
-        w = np.zeros((*average.shape[:2], 2), np.float32)
-    else:
-        try:
-            w = compute_between_displacement(averages[session.middle_idx], average, config)
-        except ValueError as error:
-            raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
-    unmark(recording.folder, "stage2")
-    save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
-    seconds = time.perf_counter() - started
-    u, v = w.mean(axis=(0, 1), dtype=np.float64)
-    mark_done(
-        recording.folder,
-        "stage2",
-        parts,
-        [recording.folder / FIELD_FILE],
-        seconds,
-        center=center.recording.name,
-        mean_shift_px=[round(float(u), 4), round(float(v), 4)],
-    )
-    why = state.reason or "resume is off"
-    logger.info(
-        "%s: shifted by (%.2f, %.2f) px against %s (%.1f s; %s)",
-        recording.name,
-        u,
-        v,
-        center.recording.name,
-        seconds,
-        why,
-    )
-    return w
+    average = averages[session.results.index(result)]
+
+    def run() -> dict[str, Any]:
+        if result is center:
+            w = np.zeros((*average.shape[:2], 2), np.float32)
+        else:
+            try:
+                w = compute_between_displacement(averages[session.middle_idx], average, config)
+            except ValueError as error:
+                raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
+        save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
+        u, v = (round(float(mean), 4) for mean in w.mean(axis=(0, 1), dtype=np.float64))
+        logger.info("%s: shifted by (%.2f, %.2f) px against %s", recording.name, u, v, center.recording.name)
+        return {"center": center.recording.name, "mean_shift_px": [u, v]}
+
+    outputs = (recording.folder / FIELD_FILE,)
+    return Stage("stage2", recording.folder, recording.name, lambda: session.field_parts(result), run, outputs)

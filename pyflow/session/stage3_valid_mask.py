@@ -10,7 +10,6 @@
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,36 +22,27 @@ import scipy.io
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
 from pyflow.io.atomic import replacing
-from pyflow.session.artifacts import (
-    SCHEMA_VERSION,
-    State,
-    check_done,
-    make_key,
-    mark_done,
-    save_mask,
-    save_npz,
-    unmark,
-)
-from pyflow.session.config import SessionConfig
-from pyflow.session.results import (
+from pyflow.layout import (
+    FLOW_DATASETS,
     MASK_FILE,
-    Progress,
-    Session,
-    Stage1Result,
-    field_parts,
+    RESULT_FILE,
+    SUFFIXES,
+    find_flow,
     frames_per_chunk,
     iterate_masks,
-    open_session,
-    read_averages,
     read_field,
 )
+from pyflow.session.artifacts import State, check_done, make_key, retire, save_mask, save_npz
+from pyflow.session.claims import claim
+from pyflow.session.config import SessionConfig
+from pyflow.session.keys import aligned_parts, session_parts
+from pyflow.session.results import Progress, Session, Stage1Result, open_session, read_averages
+from pyflow.session.stage import Stage, execute
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE = "final_valid_idx"
 FORMAT_VERSION = "1"
-SUFFIXES = {"TIFF": ".tif", "HDF5": ".hdf5"}
 
 
 def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np.ndarray:
@@ -157,6 +147,8 @@ def align_sequence_video(
     ------
     ValueError
         The displacement's or average's shape does not match the video's.
+    OSError
+        It could not be written, for want of space for example; the message names `output_path`.
     """
     with open_video(compensated_path) as reader:
         frame_shape = reader.shape[1:]
@@ -171,15 +163,18 @@ def align_sequence_video(
             fill = np.clip(np.rint(fill), limits.min, limits.max)
         fill = fill.astype(reader.dtype)
         output_path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            get_video_file_writer(output_path, output_format) as writer,
-            ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
-        ):
-            for first, frames in reader.batches(chunk_size):
-                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
-                writer.write_frames(np.stack(list(warped)))
-                if progress is not None:
-                    progress(first + len(frames), reader.frame_count)
+        try:
+            with (
+                get_video_file_writer(output_path, output_format) as writer,
+                ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
+            ):
+                for first, frames in reader.batches(chunk_size):
+                    warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
+                    writer.write_frames(np.stack(list(warped)))
+                    if progress is not None:
+                        progress(first + len(frames), reader.frame_count)
+        except OSError as error:
+            raise OSError(error.errno, f"could not write {output_path}: {error.strerror or error}") from error
     return output_path
 
 
@@ -215,87 +210,59 @@ def run_stage3(
     session = open_session(config)
     averages = read_averages(session)
     folder = config.final_results
-    started = time.perf_counter()
-    fields = [_checked_field(config, session, result) for result in session.results]
+    fields = [_checked_field(session, result) for result in session.results]
     _check_arguments(session, fields, middle_idx, displacement_fields)
+    deep = config.fingerprint == "deep"
 
-    suffix = SUFFIXES.get(config.align_output_format)
-    videos = []
-    for result, w in zip(session.results, fields, strict=True):
-        if suffix is not None:
-            videos.append(folder / f"aligned_{result.recording.name}{suffix}")
-            _align(config, session, result, w, averages[session.middle_idx], videos[-1], progress)
-
-    parts = session_parts(config, session)
-    if config.resume and check_done(folder, "stage3", parts).done:
-        with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
-            return data["final_valid"]
-
-    results = _reduce(config, session, averages, fields)
-    folder.mkdir(parents=True, exist_ok=True)
-    results["aligned_video_paths"] = [video.name for video in videos]
-    results["compensated_h5_paths"] = [_relative(result.video, folder) for result in session.results]
-    unmark(folder, "stage3")
-    outputs = _save(folder, results)
-    mark_done(
-        folder,
-        "stage3",
-        parts,
-        outputs,
-        time.perf_counter() - started,
-        center=session.center.recording.name,
-        valid_pixels=int(results["final_valid"].sum()),
-    )
-    logger.info(
-        "%d of %d pixels are valid in every recording",
-        results["final_valid"].sum(),
-        results["final_valid"].size,
-    )
-    return results["final_valid"]
+    aligned = [
+        _alignment(session, result, w, averages[session.middle_idx], progress)
+        for result, w in zip(session.results, fields, strict=True)
+        if config.align_output_format in SUFFIXES
+    ]
+    final = _final(session, averages, fields, [path.name for stage in aligned for path in stage.outputs])
+    for stage in (*aligned, final):
+        execute(stage, resume=config.resume, deep=deep)
+    with claim(folder):
+        retire(folder, keep={stage.name for stage in (*aligned, final)}.__contains__)
+        for partial in folder.glob(".partial-*"):  # of processes that were killed: nobody else works here now
+            partial.unlink()
+    with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
+        valid = data["final_valid"]
+    logger.info("%d of %d pixels are valid in every recording", valid.sum(), valid.size)
+    return valid
 
 
-def session_parts(config: SessionConfig, session: Session) -> dict[str, Any]:
-    """Return what the session's stage 3 key is made from."""
-    return {
-        "schema": SCHEMA_VERSION["stage3"],
-        "options": {
-            "valid_fraction": config.valid_fraction,
-            "align_output_format": config.align_output_format,
-        },
-        "center": session.center.recording.name,
-        "recordings": {
-            result.recording.name: make_key(field_parts(config, result, session.center)) for result in session.results
-        },
-    }
-
-
-def session_state(config: SessionConfig, session: Session) -> State:
+def session_state(session: Session) -> State:
     """Say whether the session's results are there and belong to today's fields and options."""
-    state = check_done(config.final_results, "stage3", session_parts(config, session))
-    if config.align_output_format != "none" and state.done:
+    folder, deep = session.config.final_results, session.config.fingerprint == "deep"
+    state = check_done(folder, "stage3", _final_parts(session), deep=deep)
+    if session.config.align_output_format in SUFFIXES and state.done:
         for result in session.results:
-            name = f"aligned_{result.recording.name}"
-            video = check_done(config.final_results, name, aligned_parts(config, session, result))
+            name = _aligned_name(result)
+            video = check_done(folder, name, _aligned_parts(session, result), deep=deep)
             if not video.done:
                 return State(False, f"{name}: {video.reason}")
     return state
 
 
-def aligned_parts(config: SessionConfig, session: Session, result: Stage1Result) -> dict[str, Any]:
-    """Return what the key of a recording's aligned video is made from."""
-    return {
-        "schema": SCHEMA_VERSION["stage3"],
-        "align_output_format": config.align_output_format,
-        "stage2": make_key(field_parts(config, result, session.center)),
-    }
+def _aligned_name(result: Stage1Result) -> str:
+    return f"aligned_{result.recording.name}"
 
 
-def _checked_field(config: SessionConfig, session: Session, result: Stage1Result) -> np.ndarray:
-    folder = result.recording.folder
-    state = check_done(folder, "stage2", field_parts(config, result, session.center))
+def _aligned_parts(session: Session, result: Stage1Result) -> dict[str, Any]:
+    return aligned_parts(session.config, make_key(session.field_parts(result)))
+
+
+def _final_parts(session: Session) -> dict[str, Any]:
+    keys = {result.recording.name: make_key(session.field_parts(result)) for result in session.results}
+    return session_parts(session.config, session.center.recording.name, keys)
+
+
+def _checked_field(session: Session, result: Stage1Result) -> np.ndarray:
+    state = session.field_state(result)
     if not state.done:
         raise ValueError(f"{result.recording.name}: stage 2 has to run first ({state.reason})")
-    return read_field(folder)
+    return read_field(result.recording.folder)
 
 
 def _check_arguments(
@@ -312,52 +279,70 @@ def _check_arguments(
             raise ValueError(f"{result.recording.name}: displacement_fields is not what stage 2 saved")
 
 
-def _align(
-    config: SessionConfig,
-    session: Session,
-    result: Stage1Result,
-    w: np.ndarray,
-    reference_average: np.ndarray,
-    output: Path,
-    progress: Progress | None,
-) -> None:
-    name = result.recording.name
-    parts = aligned_parts(config, session, result)
-    state = check_done(output.parent, f"aligned_{name}", parts)
-    if config.resume and state.done:
-        return
-    started = time.perf_counter()
-    unmark(output.parent, "stage3", f"aligned_{name}")
-    align_sequence_video(
-        result.video,
-        output,
-        w,
-        reference_average,
-        chunk_size=config.align_chunk_size,
-        output_format=config.align_output_format,
-        n_threads=config.n_threads,
-        progress=None if progress is None else lambda done, total: progress(name, done, total),
+def _alignment(
+    session: Session, result: Stage1Result, w: np.ndarray, reference_average: np.ndarray, progress: Progress | None
+) -> Stage:
+    """Return the stage that warps a recording's video into the centre's frame."""
+    config, name = session.config, _aligned_name(result)
+    output = config.final_results / f"{name}{SUFFIXES[config.align_output_format]}"
+
+    def run() -> dict[str, Any]:
+        align_sequence_video(
+            result.video,
+            output,
+            w,
+            reference_average,
+            chunk_size=config.align_chunk_size,
+            output_format=config.align_output_format,
+            n_threads=config.n_threads,
+            progress=None if progress is None else lambda done, total: progress(result.recording.name, done, total),
+        )
+        return {}
+
+    return Stage(
+        name,
+        config.final_results,
+        result.recording.name,
+        lambda: _aligned_parts(session, result),
+        run,
+        (output,),
+        voids=("stage3",),
     )
-    seconds = time.perf_counter() - started
-    mark_done(output.parent, f"aligned_{name}", parts, [output], seconds)
-    logger.info("%s: wrote %s (%.1f s; %s)", name, output.name, seconds, state.reason or "resume is off")
 
 
-def _reduce(
-    config: SessionConfig, session: Session, averages: list[np.ndarray], fields: list[np.ndarray]
-) -> dict[str, Any]:
+def _final(session: Session, averages: list[np.ndarray], fields: list[np.ndarray], videos: list[str]) -> Stage:
+    """Return the stage that makes ``final_valid_idx``; `videos` are the names of the aligned ones."""
+    config = session.config
+    folder = config.final_results
+
+    def run() -> dict[str, Any]:
+        results = _reduce(session, averages, fields)
+        results["aligned_video_paths"] = videos
+        results["compensated_h5_paths"] = [_relative(result.video, folder) for result in session.results]
+        _save(folder, results)
+        return {"center": session.center.recording.name, "valid_pixels": int(results["final_valid"].sum())}
+
+    outputs = [folder / f"{RESULT_FILE}{suffix}" for suffix in (".npz", ".mat", ".png")]
+    outputs += [path for result in session.results for path in _mask_files(folder, result.recording.name)]
+    return Stage("stage3", folder, "session", lambda: _final_parts(session), run, tuple(outputs))
+
+
+def _mask_files(folder: Path, name: str) -> tuple[Path, Path]:
+    """Return where a recording's mask goes, as it is and in the centre's frame."""
+    return folder / f"{name}_valid_idx.png", folder / f"{name}_valid_idx_aligned.png"
+
+
+def _reduce(session: Session, averages: list[np.ndarray], fields: list[np.ndarray]) -> dict[str, Any]:
     """Compute everything in ``final_valid_idx``."""
+    config = session.config
     shape = averages[0].shape[:2]
     own, aligned, fractions = [], [], []
     for result, w in zip(session.results, fields, strict=True):
         counts, n_frames = _valid_counts(result, shape)
         own.append(_enough(counts, n_frames, config.valid_fraction))
-        inside = valid_mask(w)
-        aligned.append(imregister_binary(own[-1], w[..., 0], w[..., 1]) & inside)
-        fraction = imregister(
-            (counts / n_frames).astype(np.float32), w, interpolation="nearest", n_threads=config.n_threads
-        )
-        fractions.append(np.where(inside, fraction, 0))
+        aligned.append(imregister_binary(own[-1], w[..., 0], w[..., 1]))
+        fraction = (counts / n_frames).astype(np.float32)
+        fractions.append(imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
     return {
         "final_valid": np.logical_and.reduce(aligned),
         "valid_fraction": np.minimum.reduce(fractions),
@@ -376,12 +361,12 @@ def _reduce(
 def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
     """Count valid frames from ``idx.hdf``, else from displacement fields (MATLAB), else all pixels."""
     folder = result.recording.folder
-    fields = [folder / name for name in ("w.hdf", "w.h5") if (folder / name).is_file()]
+    fields = find_flow(folder)
     if (folder / MASK_FILE).is_file():
         source = folder / MASK_FILE
         counts, n_frames = count_valid(source)
-    elif fields:
-        source = fields[0]
+    elif fields is not None:
+        source = fields
         counts, n_frames = _count_inside(source)
     else:
         logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
@@ -394,7 +379,7 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
 def _count_inside(path: Path) -> tuple[np.ndarray, int]:
     """Count in how many frames each pixel comes from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
-        u, v = file["u"], file["v"]
+        u, v = (file[name] for name in FLOW_DATASETS)
         step = frames_per_chunk(u.shape[1:], np.float64)
         counts = np.zeros(u.shape[1:], np.int64)
         for first in range(0, len(u), step):
@@ -404,19 +389,15 @@ def _count_inside(path: Path) -> tuple[np.ndarray, int]:
         return counts, len(u)
 
 
-def _save(folder: Path, results: dict[str, Any]) -> list[Path]:
-    names = results["recordings"]
-    npz, mat = folder / f"{RESULT_FILE}.npz", folder / f"{RESULT_FILE}.mat"
-    save_npz(npz, **{key: np.asarray(value) for key, value in results.items()})
-    with replacing(mat) as temporary:
+def _save(folder: Path, results: dict[str, Any]) -> None:
+    save_npz(folder / f"{RESULT_FILE}.npz", **{key: np.asarray(value) for key, value in results.items()})
+    with replacing(folder / f"{RESULT_FILE}.mat") as temporary:
         scipy.io.savemat(temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column")
-    masks = {folder / f"{RESULT_FILE}.png": results["final_valid"]}
-    for i, name in enumerate(names):
-        masks[folder / f"{name}_valid_idx.png"] = results["per_seq_valid_masks"][i]
-        masks[folder / f"{name}_valid_idx_aligned.png"] = results["aligned_valid_masks"][i]
-    for path, mask in masks.items():
-        save_mask(path, mask)
-    return [npz, mat, *masks]
+    save_mask(folder / f"{RESULT_FILE}.png", results["final_valid"])
+    for i, name in enumerate(results["recordings"]):
+        masks = results["per_seq_valid_masks"][i], results["aligned_valid_masks"][i]
+        for path, mask in zip(_mask_files(folder, name), masks, strict=True):
+            save_mask(path, mask)
 
 
 def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:

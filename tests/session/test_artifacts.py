@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -47,7 +46,7 @@ def test_an_unreadable_marker_counts_as_absent(tmp_path, text):
 
 def test_unmarked_is_not_done(tmp_path):
     make_stage(tmp_path)
-    artifacts.unmark(tmp_path, "stage1")
+    artifacts.unmark(tmp_path, "stage1", [])
     assert not artifacts.check_done(tmp_path, "stage1", {"schema": 1, "options": {"alpha": 2}}).done
     assert json.loads((tmp_path / "status.json").read_text())["stage1"] == "incomplete"
 
@@ -59,39 +58,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         temporary.write_text(str(1 / 0))
     assert path.read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_a_folder_has_one_claim(tmp_path):
-    with artifacts.claim(tmp_path):
-        with pytest.raises(BlockingIOError, match=f"process {os.getpid()} on"), artifacts.claim(tmp_path):
-            pass
-        assert (tmp_path / ".claim").exists()
-    assert not (tmp_path / ".claim").exists()
-
-
-@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()])
-def test_a_claim_of_a_dead_process_is_taken_over(tmp_path, pid):
-    holder = {"host": artifacts.socket.gethostname(), "pid": pid, "token": "of an earlier process"}
-    (tmp_path / ".claim").write_text(json.dumps(holder))
-    with artifacts.claim(tmp_path):
-        assert json.loads((tmp_path / ".claim").read_text())["token"] == artifacts._TOKEN
-
-
-def test_a_claim_that_was_taken_over_is_left_alone(tmp_path):
-    path = tmp_path / ".claim"
-    with artifacts.claim(tmp_path):
-        path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "another"}))
-    assert path.exists()
-
-
-def test_a_claim_from_elsewhere_holds_while_it_is_fresh(tmp_path):
-    path = tmp_path / ".claim"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    with pytest.raises(BlockingIOError), artifacts.claim(tmp_path):
-        pass
-    os.utime(path, (0, 0))
-    with artifacts.claim(tmp_path):
-        pass
 
 
 def test_masks_are_png_of_0_and_255(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 import tifffile
 
-from pyflow.flow.warp import imregister, imregister_binary, valid_mask
+from pyflow.flow.warp import imregister
 from pyflow.session import (
     SessionConfig,
     SessionError,
@@ -259,27 +259,6 @@ def test_a_lost_marker_is_not_taken_for_results_made_elsewhere(config):
     assert session_status(config)[0][0].stage1.reason == "not run yet"
 
 
-def test_results_made_elsewhere_are_kept(config, caplog):
-    run_stage1(config)
-    (config.output_root / "rec1" / "status.json").write_text('{"stage1": "done"}')  # as pyflowreg leaves it
-    before = modified(config)
-    run_stage1(config.replace(flow_options={"alpha": 9}))
-    assert "made elsewhere" in caplog.text
-    video = config.output_root / "rec1" / "compensated.hdf5"
-    assert video.stat().st_mtime_ns == before[video]
-
-
-def test_two_processes_on_one_recording(config):
-    from pyflow.session.artifacts import claim
-
-    with (
-        claim(config.output_root / "rec1"),
-        pytest.raises(SessionError, match=r"rec1: .*process \d+ on .* works on it"),
-    ):
-        run_stage1(config)
-    assert len(run_stage1(config)) == 3
-
-
 def test_stage_3_refuses_other_fields(config):
     run_stage1(config)
     middle_idx, center, fields = run_stage2(config)
@@ -302,7 +281,7 @@ def test_hdf5_videos_and_none(config):
 
 @pytest.mark.parametrize("dataset", ["idx", "ch1", "idx/value"])
 def test_masks_are_reduced_over_time(tmp_path, dataset, monkeypatch):
-    monkeypatch.setattr("pyflow.session.results._CHUNK_BYTES", 3 * 7 * 9)
+    monkeypatch.setattr("pyflow.layout._CHUNK_BYTES", 3 * 7 * 9)
     masks = np.random.default_rng(0).random((10, 7, 9)) > 0.1
     write_masks(tmp_path / "idx.hdf", masks, dataset)
     np.testing.assert_array_equal(load_idx_and_compute_mask(tmp_path / "idx.hdf"), masks.all(axis=0))
@@ -355,13 +334,12 @@ def test_aligned_video_is_each_frame_warped(tmp_path):
 def test_aligned_masks_stay_inside(config):
     run_session(config)
     data = np.load(config.final_results / "final_valid_idx.npz")
-    for own, aligned, u, v in zip(
-        *(data[key] for key in ("per_seq_valid_masks", "aligned_valid_masks")),
-        *(data[key] for key in ("displacement_fields_u", "displacement_fields_v")),
-        strict=True,
-    ):
-        inside = valid_mask(np.stack([u, v], axis=-1))
-        np.testing.assert_array_equal(aligned, imregister_binary(own, u, v) & inside)
+    u, v = data["displacement_fields_u"], data["displacement_fields_v"]
+    y, x = np.mgrid[: u.shape[1], : u.shape[2]]
+    outside = (x + u < 0) | (x + u > u.shape[2] - 1) | (y + v < 0) | (y + v > u.shape[1] - 1)
+    assert outside[0].sum() > 100
+    assert not data["aligned_valid_masks"][outside].any()
+    assert not data["valid_fraction"][outside.any(axis=0)].any()
 
 
 def test_between_displacement_bad_input(config):

@@ -7,22 +7,16 @@ from typing import Any
 import numpy as np
 
 from pyflow.io import open_video
+from pyflow.layout import AVERAGE_FILE, MASK_FILE, ROI_FILE, find_video
 from pyflow.units.sources.base import Footprint, Source, SourceError
 from pyflow.units.sources.dff import dff
 
-ROI_FILE = "rois.npz"
-_AVERAGE_FILE = "temporal_average.npy"
-_VALID_FILE = "idx.hdf"
 _BATCH = 64  # frames
 
 
 def find(path: Path) -> list[Source]:
     """Sources in a folder: one, or none where it is another kind of folder."""
-    return [RecordingSource(path)] if (path / ROI_FILE).is_file() and _videos(path) else []
-
-
-def _videos(folder):
-    return [file for file in sorted(folder.iterdir()) if file.stem.lower() == "compensated"]
+    return [RecordingSource(path)] if (path / ROI_FILE).is_file() and find_video(path) else []
 
 
 class RecordingSource(Source):
@@ -73,7 +67,7 @@ class RecordingSource(Source):
 
     def image(self) -> tuple[np.ndarray, str]:
         """The temporal average of the first channel."""
-        path = self.path / _AVERAGE_FILE
+        path = self.path / AVERAGE_FILE
         average = np.load(path, allow_pickle=False)
         average = average[..., 0] if average.ndim == 3 else average
         if average.shape != self.shape:
@@ -100,13 +94,13 @@ class RecordingSource(Source):
         super()._check_kind(kind)
 
     def _timestamps(self, kind):
-        with open_video(_videos(self.path)[0]) as video:
+        with open_video(find_video(self.path)) as video:
             return np.arange(len(video)) / (self._frame_rate or 1.0)
 
     def _traces(self, kind, rows):
         footprints = [self.footprint(row) for row in rows]
-        valid_file = self.path / _VALID_FILE
-        with open_video(_videos(self.path)[0]) as video:
+        valid_file = self.path / MASK_FILE
+        with open_video(find_video(self.path)) as video:
             if video.shape[1:3] != self.shape:
                 raise SourceError(f"{video.path}: frames of {video.shape[1:3]} pixels, {ROI_FILE} has {self.shape}")
             traces = np.empty((len(rows), len(video)), np.float32)

@@ -1,0 +1,184 @@
+"""What a recording's and a session's folder hold: names, the version of what is in them, and how to read them.
+
+==========================  ==========================================================================================
+a recording's folder
+``compensated.hdf5``        registered frames, a data set (T, H, W) per channel
+``idx.hdf``                 which pixels of each frame are valid, 0 or 255
+``w.h5``                    displacement fields, where they are kept
+``temporal_average.npy``    mean of the registered frames
+``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame
+``rois.npz``                regions of interest that people drew
+the session's folder
+``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
+``aligned_<name>.*``        a recording in the centre's frame
+both
+``status.json``             markers: what is done, made from what
+==========================  ==========================================================================================
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from pyflow import __version__
+from pyflow.threads import resolve_threads
+
+VIDEO_FILE = "compensated.hdf5"
+MASK_FILE = "idx.hdf"
+MASK_DATASET = "idx"
+FLOW_FILE = "w.h5"
+FLOW_DATASETS = ("u", "v")
+AVERAGE_FILE = "temporal_average.npy"
+META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
+CHECKPOINT_FILE = ".checkpoint.npz"
+FIELD_FILE = "w_to_reference.npz"
+ROI_FILE = "rois.npz"
+STATUS_FILE = "status.json"
+RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
+
+# As others name the same: pyflowreg and MATLAB. Best first; MATLAB's .mat movies are not read in this release.
+VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".tif", ".tiff")
+FLOW_FILES = ("w.hdf", FLOW_FILE)
+
+SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif"}
+
+# Raised when a stage computes something else from the same inputs and options, so that older results are not taken
+# for new ones.
+SCHEMA_VERSION = {"stage1": 2, "stage2": 1, "stage3": 1}
+
+# Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
+SIGNATURE = {"pyflow": __version__}
+
+Fingerprint = Literal["quick", "lenient", "deep"]
+
+_ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
+_BLOCK = 1 << 23  # bytes of a file hashed at a time, several blocks at once
+_CHUNK_BYTES = 64 << 20
+
+
+def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
+    """Describe a file's content: size and hash of head and tail, and what `kind` adds.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        ``"quick"`` adds the time of change; ``"lenient"`` nothing, for files that may be copied elsewhere and are
+        still the same; ``"deep"`` the hash of all content.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        stat = os.fstat(file.fileno())
+        digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
+        if stat.st_size > _ENDS:
+            file.seek(max(_ENDS, stat.st_size - _ENDS))
+            digest.update(file.read())
+    result: dict[str, Any] = {"size": stat.st_size, "ends": digest.hexdigest()}
+    if kind == "quick":
+        result["mtime_ns"] = stat.st_mtime_ns
+    elif kind == "deep":
+        result["content"] = content_hash(path)
+    return result
+
+
+def content_hash(path: Path) -> str:
+    """Hash all of a file, on all threads that this process may use: a hash of the hashes of its blocks.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+
+    def block(first: int) -> bytes:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(first)
+            return hashlib.blake2b(file.read(_BLOCK), digest_size=16).digest()
+
+    starts = range(0, path.stat().st_size, _BLOCK)
+    with ThreadPoolExecutor(resolve_threads(0)) as pool:
+        return hashlib.blake2b(b"".join(pool.map(block, starts)), digest_size=16).hexdigest()
+
+
+def find_video(folder: Path) -> Path | None:
+    """Find a recording's compensated video, by pyflow, pyflowreg or MATLAB; None if there is none."""
+    for suffix in VIDEO_SUFFIXES:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.name.lower() == "compensated" + suffix:
+                return file
+    return None
+
+
+def find_flow(folder: Path) -> Path | None:
+    """Find a recording's displacement fields, by pyflow, pyflowreg or MATLAB; None if there are none."""
+    return next((folder / name for name in FLOW_FILES if (folder / name).is_file()), None)
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether an HDF5 file says that pyflow wrote it; one that cannot be read does not."""
+    try:
+        with h5py.File(path, "r") as file:
+            return all(name in file.attrs for name in SIGNATURE)
+    except OSError:
+        return False
+
+
+def read_field(folder: Path) -> np.ndarray:
+    """Read a recording's displacement into the centre's frame, (H, W, 2) float32, pixels, backward.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        ``w_to_reference.npz`` cannot be read or does not hold it.
+    """
+    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
+        return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+
+
+def iterate_masks(path: Path) -> Iterator[np.ndarray]:
+    """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
+
+    The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
+    value but zero is valid.
+
+    Yields
+    ------
+    ndarray
+        (n, H, W) bool.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read or holds no single stack of masks.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable HDF5 file: {error}") from error
+    with file:
+        masks = file.get(MASK_DATASET, file.get("ch1"))
+        if isinstance(masks, h5py.Group):
+            masks = masks.get("value")
+        if not isinstance(masks, h5py.Dataset) or masks.ndim != 3:
+            raise ValueError(
+                f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
+            )
+        step = frames_per_chunk(masks.shape[1:], masks.dtype)
+        for first in range(0, len(masks), step):
+            yield masks[first : first + step] != 0
+
+
+def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Return how many frames make a chunk that is small against memory and large against overheads."""
+    return max(1, _CHUNK_BYTES // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

@@ -1,0 +1,156 @@
+"""Claims: of several processes that want to work in a folder, one does and the others wait."""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+CLAIM_FILE = ".claim"
+
+_HEARTBEAT_S = 20.0
+_STALE_S = 300.0
+_POLL_S = 0.1
+_TOKEN = uuid.uuid4().hex  # tells this process from an earlier one with its number
+
+
+@contextmanager
+def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[None]:
+    """Hold a folder for this process, so that no other works there meanwhile.
+
+    Where another process holds it, wait until that has ended. A claim whose process is gone from this machine, or
+    which gave no sign of life for five minutes, is taken over.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    wait_s
+        How long to wait.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process holds the folder, and still does after `wait_s`; the message says which.
+    RuntimeError
+        This process gave no sign of life for so long (a sleeping machine) that another took the folder over while it
+        worked there.
+    OSError
+        The claim could not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CLAIM_FILE
+    waited_for, started = None, time.monotonic()
+    while not _acquire(path):
+        holder = _read(path)
+        if time.monotonic() - started >= wait_s:
+            raise BlockingIOError(f"{folder}: {_who(holder)} works on it")
+        if holder and holder != waited_for:
+            logger.info("%s: waiting for %s, which works on it", folder, _who(holder))
+            waited_for = holder
+        time.sleep(_POLL_S)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(path)
+
+    heart = threading.Thread(target=beat, name="claim", daemon=True)
+    heart.start()
+    try:
+        yield
+        if not _is_own(path):
+            raise RuntimeError(f"{folder}: taken over by {_who(_read(path))} while this process worked on it")
+    finally:
+        stop.set()
+        heart.join()
+        if _is_own(path):
+            path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path) -> bool:
+    """Create a claim, after removing that of a dead process; False if another process holds or creates it.
+
+    Several processes may find the same claim stale at once. Which of them removes it, a claim on the claim decides;
+    whoever gets that one later finds a new claim in the stale one's place and leaves it alone.
+    """
+    if _create(path):
+        return True
+    if not _is_stale(path):
+        return False
+    guard = path.with_name(path.name + "~")
+    if not _acquire(guard):
+        return False
+    try:
+        if _is_stale(path):
+            logger.warning("%s: taking over from %s, which is gone", path.parent, _who(_read(path)))
+            path.unlink(missing_ok=True)
+    finally:
+        guard.unlink(missing_ok=True)
+    return _create(path)
+
+
+def _create(path: Path) -> bool:
+    created = False
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            created = True
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": _TOKEN}, file)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if created:
+            path.unlink(missing_ok=True)
+        raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return who holds a claim; empty where nobody does, or was killed or is busy writing it."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    known = isinstance(holder, dict) and isinstance(holder.get("pid"), int) and isinstance(holder.get("host"), str)
+    return holder if known else {}
+
+
+def _is_own(path: Path) -> bool:
+    return _read(path).get("token") == _TOKEN
+
+
+def _who(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}" if holder else "a process that does not say which"
+
+
+def _is_stale(path: Path) -> bool:
+    """Tell whether a claim may be taken over; one that is not there any more may not."""
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    holder = _read(path)
+    here = holder.get("host") == socket.gethostname() and os.name == "posix"
+    return age > _STALE_S or (here and not is_running(holder["pid"], holder.get("token")))
+
+
+def is_running(pid: int, token: str | None = _TOKEN) -> bool:
+    """Tell whether a process of this machine is there; with our own number, only one with our token is."""
+    if pid == os.getpid():
+        return token == _TOKEN
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

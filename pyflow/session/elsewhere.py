@@ -1,0 +1,132 @@
+"""Stage 1 results that MATLAB or pyflowreg made: told from ours, taken as they are, and watched for changes."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflow.io import open_video
+from pyflow.layout import (
+    AVERAGE_FILE,
+    FLOW_FILES,
+    MASK_FILE,
+    find_video,
+    fingerprint,
+    frames_per_chunk,
+    is_ours,
+    iterate_masks,
+)
+from pyflow.session.artifacts import State, check_done, files_written, make_key, read_marker, read_status, save_npy
+from pyflow.session.config import SessionConfig
+from pyflow.session.recordings import Recording
+from pyflow.session.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+
+def made_elsewhere(folder: Path) -> bool:
+    """Tell whether a folder's stage 1 results are those of MATLAB or pyflowreg.
+
+    What we write says so itself: a folder with files of ours and no marker is unfinished, not made elsewhere.
+    """
+    video = find_video(folder)
+    if video is None:
+        return False
+    marker = read_marker(folder, "stage1")
+    if marker is not None:
+        return "made_elsewhere" in marker["parts"]
+    if read_status(folder).get("stage1") == "incomplete" and not files_written(folder, "stage1"):
+        return False  # pyflowreg's own word for a run that did not end
+    return not any(is_ours(file) for file in (video, *(folder / name for name in (MASK_FILE, *FLOW_FILES))))
+
+
+def adoption(config: SessionConfig, recording: Recording) -> Stage:
+    """Return the stage that records what results made elsewhere are, and adds the average that MATLAB leaves out."""
+    folder = recording.folder
+    video = find_video(folder)
+    files = [path for name in (MASK_FILE, *FLOW_FILES) if (path := folder / name).is_file()]
+    average = folder / AVERAGE_FILE
+    add_average = not average.is_file() or AVERAGE_FILE in files_written(folder, "stage1")
+    theirs = (video, *files, *(() if add_average else (average,)))
+
+    def parts() -> dict[str, Any]:
+        return {"made_elsewhere": {file.name: fingerprint(file, "lenient") for file in theirs}}
+
+    def check() -> State:
+        state = check_done(folder, "stage1", parts(), deep=config.fingerprint == "deep")
+        marker = read_marker(folder, "stage1")
+        if marker is None or marker["key"] != make_key(parts()):
+            return state
+        if recording.path is not None and _changed(
+            marker.get("input"), fingerprint(recording.path, config.fingerprint)
+        ):
+            return State(
+                False,
+                f"{recording.path} is not the file that was there when the results in {folder} were found, which were "
+                "made elsewhere; make them again there, or remove them to have them made here",
+            )
+        names = ", ".join(file.name for file in theirs)
+        return State(True, f"made elsewhere, found {marker['finished']}: {names}") if state.done else state
+
+    def run() -> dict[str, Any]:
+        logger.warning("%s: keeping the results in %s, which were made elsewhere", recording.name, folder)
+        if add_average:
+            compute_and_save_temporal_average(video, folder)
+        known = (
+            None
+            if recording.path is None
+            else fingerprint(recording.path, "deep" if config.fingerprint == "deep" else "quick")
+        )
+        return {"input": known}
+
+    writes = (average,) if add_average else ()
+    return Stage("stage1", folder, recording.name, parts, run, (*theirs, *writes), writes, check=check)
+
+
+def _changed(known: dict[str, Any] | None, found: dict[str, Any]) -> bool:
+    """Compare an input file with what is known of it, in what both say."""
+    return known is not None and any(known[name] != found[name] for name in known.keys() & found.keys())
+
+
+def compute_and_save_temporal_average(compensated_path: Path, output_folder: Path) -> np.ndarray:
+    """Average a compensated video over the frames that count and save ``temporal_average.npy``.
+
+    A frame counts when ``idx.hdf`` beside the video marks any of its pixels valid; without that file all
+    frames do.
+
+    Parameters
+    ----------
+    compensated_path
+        The video.
+    output_folder
+        Where the average goes.
+
+    Returns
+    -------
+    ndarray
+        float64, (H, W) or (H, W, C).
+
+    Raises
+    ------
+    ValueError
+        No frame counts.
+    """
+    mask_path = compensated_path.parent / MASK_FILE
+    with open_video(compensated_path) as reader:
+        step = frames_per_chunk(reader.shape[1:], reader.dtype)
+        counts = np.ones(reader.frame_count, bool)
+        if mask_path.is_file():
+            counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
+            if len(counts) != reader.frame_count:
+                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
+        if not counts.any():
+            raise ValueError(f"{compensated_path}: no frame has a valid pixel")
+        total = np.zeros(reader.shape[1:], np.float64)
+        for first, frames in reader.batches(step):
+            total += frames[counts[first : first + len(frames)]].sum(axis=0, dtype=np.float64)
+    average = total / counts.sum()
+    if average.shape[2] == 1:
+        average = average[..., 0]
+    save_npy(output_folder / AVERAGE_FILE, average)
+    return average

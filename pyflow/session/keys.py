@@ -1,0 +1,65 @@
+"""What the keys of the stages are made from: all that can change a result, and nothing else."""
+
+from typing import Any
+
+from pyflow.layout import SCHEMA_VERSION, fingerprint
+from pyflow.motion.options import OFOptions
+from pyflow.session.config import SessionConfig
+from pyflow.session.recordings import Recording
+
+
+def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
+    """Return what stage 1 hands to `compensate_recording`."""
+    return OFOptions(
+        **config.flow_options,
+        flow_backend=config.flow_backend,
+        backend_params=config.backend_params,
+        input_file=recording.path,
+        output_path=recording.folder,
+        output_format="HDF5",
+        save_valid_idx=True,
+        n_workers=config.n_threads,
+    )
+
+
+def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
+    """Return what a recording's stage 1 key is made from."""
+    return {
+        "schema": SCHEMA_VERSION["stage1"],
+        "input": fingerprint(recording.path, config.fingerprint),
+        "options": stage1_options(config, recording).result_fields(),
+    }
+
+
+def field_parts(config: SessionConfig, stage1: str, center: str, center_stage1: str) -> dict[str, Any]:
+    """Return what a recording's stage 2 key is made from: options, the two stage 1 keys, the centre's name."""
+    names = ("flow_backend", "backend_params", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
+    return {
+        "schema": SCHEMA_VERSION["stage2"],
+        "options": {name: getattr(config, name) for name in names},
+        "stage1": stage1,
+        "center": center,
+        "center_stage1": center_stage1,
+    }
+
+
+def aligned_parts(config: SessionConfig, stage2: str) -> dict[str, Any]:
+    """Return what the key of a recording's aligned video is made from."""
+    return {
+        "schema": SCHEMA_VERSION["stage3"],
+        "align_output_format": config.align_output_format,
+        "stage2": stage2,
+    }
+
+
+def session_parts(config: SessionConfig, center: str, stage2: dict[str, str]) -> dict[str, Any]:
+    """Return what the session's stage 3 key is made from: options, the recordings' stage 2 keys, the centre's name."""
+    return {
+        "schema": SCHEMA_VERSION["stage3"],
+        "options": {
+            "valid_fraction": config.valid_fraction,
+            "align_output_format": config.align_output_format,
+        },
+        "center": center,
+        "recordings": stage2,
+    }

@@ -1,0 +1,98 @@
+"""One way to run a step: claim its folder, look whether it is done, and if not unmark, run and mark it.
+
+Where steps run, one after the other, in threads or as tasks of a job array, is decided by who calls `execute`.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyflow.io.atomic import remove_leftovers
+from pyflow.session.artifacts import State, check_done, mark_done, unmark
+from pyflow.session.claims import claim
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step that leaves files in a folder.
+
+    Parameters
+    ----------
+    name
+        Its name in the folder's ``status.json``.
+    folder
+        Where the results go.
+    what
+        What it is about, for messages: a recording, or the session.
+    parts
+        Returns what its key is made from. Called when the folder is claimed: an input may change while we wait.
+    run
+        Makes the outputs and returns facts for the marker, JSON-able.
+    outputs
+        The files with its results.
+    writes
+        Those that `run` writes; None for all.
+    voids
+        Stages of the same folder that are made from this one's outputs.
+    check
+        Says whether it is done; None to compare with the marker.
+    """
+
+    name: str
+    folder: Path
+    what: str
+    parts: Callable[[], dict[str, Any]]
+    run: Callable[[], dict[str, Any]]
+    outputs: tuple[Path, ...]
+    writes: tuple[Path, ...] | None = None
+    voids: tuple[str, ...] = ()
+    check: Callable[[], State] | None = None
+
+    def state(self, *, deep: bool = False) -> State:
+        """Say whether the results are there and belong to today's inputs and options."""
+        return check_done(self.folder, self.name, self.parts(), deep=deep) if self.check is None else self.check()
+
+
+def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
+    """Run a stage unless it is done; where another process runs it, wait for that one.
+
+    Parameters
+    ----------
+    stage
+        The stage.
+    resume
+        False runs it in any case.
+    deep
+        Look at all content of the outputs to decide whether it is done.
+
+    Returns
+    -------
+    State
+        As it was found; `done` if nothing had to be run.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        See `claim`; the marker cannot be written; and whatever the stage's `run` raises.
+    """
+    with claim(stage.folder):
+        state = stage.state(deep=deep)
+        if state.done and resume:
+            return state
+        why = state.reason or "resume is off"
+        logger.info("%s: %s runs (%s)", stage.what, stage.name, why)
+        started = time.perf_counter()
+        parts = stage.parts()
+        writes = stage.outputs if stage.writes is None else stage.writes
+        remove_leftovers(stage.folder)
+        unmark(stage.folder, stage.name, writes, also=stage.voids)
+        details = stage.run()
+        seconds = time.perf_counter() - started
+        mark_done(stage.folder, stage.name, parts, stage.outputs, seconds, writes=writes, **details)
+        logger.info("%s: %s done in %.1f s", stage.what, stage.name, seconds)
+    return state

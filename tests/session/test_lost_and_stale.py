@@ -1,0 +1,116 @@
+"""Results that were left by other inputs, other options, other programs or killed processes."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from pyflow.session import SessionConfig, SessionError, run_session, run_stage1, run_stage2, session_status
+
+
+def status_of(config: SessionConfig, name: str) -> Path:
+    return config.output_root / name / "status.json"
+
+
+def as_by_the_toolbox(folder: Path) -> None:
+    """Make a folder look as if another program had made what is in it."""
+    for path in [*folder.glob("*.hdf*"), *folder.glob("*.h5")]:
+        with h5py.File(path, "r+") as file:
+            for name in list(file.attrs):
+                del file.attrs[name]
+    (folder / "status.json").write_text('{"stage1": "done"}')
+
+
+@pytest.mark.parametrize("text", [None, '{"stage1": "done"}'])
+def test_ours_without_a_marker_is_unfinished(config, contents, text):
+    run_session(config)
+    for name in ("rec1", "rec2", "rec10"):
+        status_of(config, name).unlink()
+        if text is not None:
+            status_of(config, name).write_text(text)
+    other = config.replace(flow_options={**config.flow_options, "alpha": 9}, output_root="o2", final_results="f2")
+    run_session(config.replace(flow_options=other.flow_options))
+    run_session(other)
+    found, clean = (
+        np.load(config.final_results / "final_valid_idx.npz"),
+        np.load(other.final_results / "final_valid_idx.npz"),
+    )
+    for key in ("temporal_averages", "displacement_fields_u", "valid_fraction"):
+        np.testing.assert_array_equal(found[key], clean[key])
+
+
+def test_the_toolboxs_results_are_kept_and_shown(config, caplog):
+    run_stage1(config)
+    as_by_the_toolbox(config.output_root / "rec1")
+    video = config.output_root / "rec1" / "compensated.hdf5"
+    before = video.stat().st_mtime_ns
+    run_session(config.replace(flow_options={"alpha": 9}))
+    assert "made elsewhere" in caplog.text
+    assert video.stat().st_mtime_ns == before
+    state = session_status(config)[0][0].stage1
+    assert state.done
+    assert "made elsewhere" in state.reason
+    assert "compensated.hdf5" in state.reason
+
+
+def test_a_change_of_the_toolboxs_results_is_noticed(config):
+    run_stage1(config)
+    as_by_the_toolbox(config.output_root / "rec1")
+    run_session(config)
+    assert session_status(config)[1].done
+    with h5py.File(config.output_root / "rec1" / "compensated.hdf5", "r+") as file:
+        file["ch1"][0] = 3
+    assert not session_status(config)[1].done
+    run_session(config)
+    assert session_status(config)[1].done
+
+
+def test_the_toolboxs_results_of_another_input_are_refused(config):
+    run_stage1(config)
+    as_by_the_toolbox(config.output_root / "rec1")
+    run_session(config)
+    path = config.root / "rec1.tif"
+    tifffile.imwrite(path, tifffile.imread(path)[::-1])
+    with pytest.raises(SessionError, match=r"1 of 3 .*rec1\.tif is not the file that was there"):
+        run_stage1(config)
+    with pytest.raises(ValueError, match=r"rec1\.tif is not the file that was there"):
+        run_stage2(config)
+
+
+@pytest.mark.parametrize("output_format", ["HDF5", "none"])
+def test_aligned_videos_of_another_format_are_removed(config, caplog, output_format):
+    caplog.set_level("INFO", "pyflow")
+    run_session(config)
+    stranger = config.final_results / "aligned_by_hand.tif"
+    stranger.write_bytes(b"mine")
+    run_session(config.replace(center="rec1.tif", align_output_format=output_format))
+    found = {path.name for path in config.final_results.glob("aligned_*")}
+    names = [f"aligned_{name}.hdf5" for name in ("rec1", "rec2", "rec10")] if output_format == "HDF5" else []
+    assert found == {stranger.name, *names}
+    assert "removing aligned_rec10.tif" in caplog.text
+
+
+def test_results_of_a_removed_recording_are_removed(config, caplog):
+    caplog.set_level("INFO", "pyflow")
+    run_session(config)
+    (config.root / "rec10.tif").unlink()
+    run_session(config)
+    assert not list(config.final_results.glob("*rec10*"))
+    assert "removing rec10_valid_idx.png" in caplog.text
+    assert set(json.loads((config.final_results / "status.json").read_text())["markers"]) == {
+        "stage3",
+        "aligned_rec1",
+        "aligned_rec2",
+    }
+
+
+def test_remains_of_killed_processes_are_swept(config):
+    run_session(config)
+    for folder in (config.output_root / "rec1", config.final_results):
+        (folder / ".temporary-here-1-status.json").write_text("half")
+    (config.final_results / ".partial-aligned_rec7.tif").write_text("half")
+    run_session(config.replace(sigma_smooth=2.0))
+    assert not list(config.root.rglob(".*"))
