@@ -16,7 +16,7 @@ from pyflow.session.artifacts import claim, mark_done, unmark
 from pyflow.session.config import SessionConfig
 from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
-from pyflow.session.recordings import Recording, find_recordings
+from pyflow.session.recordings import Recording, find_recordings, hold_results, relative_path
 from pyflow.session.results import (
     AVERAGE_FILE,
     MASK_FILE,
@@ -72,6 +72,7 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     """
     recordings = find_recordings(config)
     _find_center(config, recordings)
+    hold_results(config)
     failures = check_recordings(recordings)
     for recording in recordings:
         if recording.name not in failures:
@@ -114,6 +115,7 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
         The recording failed.
     """
     recordings, recording = task_recordings(config, index)
+    hold_results(config)
     failures = check_recordings([_find_center(config, recordings), recording])
     try:
         if recording.name in failures:
@@ -209,7 +211,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
             parts,
             outputs,
             seconds,
-            input_file=recording.path.name,
+            input_file=relative_path(recording.path, folder),
             frames=len(result.statistics["mean_disp"]),
             alpha=result.alpha,
             noise_px=result.noise_px,

@@ -34,6 +34,7 @@ from pyflow.session.artifacts import (
     unmark,
 )
 from pyflow.session.config import SessionConfig
+from pyflow.session.recordings import hold_results
 from pyflow.session.results import (
     MASK_FILE,
     Progress,
@@ -213,6 +214,7 @@ def run_stage3(
         what stage 2 left; the message names the recording.
     """
     session = open_session(config)
+    hold_results(config)
     averages = read_averages(session)
     folder = config.final_results
     started = time.perf_counter()
