@@ -24,6 +24,7 @@ from rich.table import Table
 from pyflow.session.artifacts import State, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
+from pyflow.session.manifest import write_manifest
 from pyflow.session.pipeline import run_session, session_status
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
@@ -32,7 +33,7 @@ from pyflow.session.stage3_valid_mask import run_stage3
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "status", "demo")
+COMMANDS = ("run", "status", "manifest", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[1:2] == ["dask"]:
         parser.error("dask is not available in this release; a job array is: scheduler = 'array'")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     _log_to(console)
     _end_on_sigterm()
     try:
@@ -56,8 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except SessionError as error:
         for name, cause in error.failures.items():
-            console.print(f"[bold red]failed[/] {name}: ", end="")
-            console.print(str(cause), markup=False, highlight=False)
+            _print_error(console, f"{name}: {cause}", "failed")
         return FAILED
     except RECORDING_ERRORS as error:
         _print_error(console, error)
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Many recordings of one field of view: motion-free, in one frame, with one valid mask.",
         epilog="'pyflow-session session.toml ...' is short for 'pyflow-session run session.toml ...'.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,status,demo}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
 
     run = commands.add_parser("run", help="run all stages, or one")
     _add_config(run)
@@ -87,6 +87,17 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
+
+    manifest = commands.add_parser(
+        "manifest",
+        help="write which recording each task of a job array is about, and say how to submit the array",
+        description="Which recording each task of a job array is about is written once, into final_results/array.json. "
+        "Run again, recordings that came since are added at the end; the others keep their numbers.",
+    )
+    _add_config(manifest)
+    manifest.add_argument(
+        "--first", type=int, choices=(0, 1), help="number of the first task, on every scheduler (default: 1)"
+    )
 
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
@@ -135,13 +146,14 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         if options.command == "run":
             if options.stage in (2, 3) and (options.array or options.index is not None):
                 raise ValueError(f"--array and --index are about stage 1, found --stage {options.stage}")
-            changes = parse_of_params(options.of_params)
-            config = config.replace(flow_options={**config.flow_options, **changes})
+            config = config.with_flow_options(parse_of_params(options.of_params))
     except (OSError, ValueError) as error:
         _print_error(console, error)
         return USAGE
     if options.command == "status":
         return _status(config)
+    if options.command == "manifest":
+        return _manifest(config, path, options.first)
     with _progress(console) as progress:
         _run(options, config, progress)
     _tell_what_next(options, config, path)
@@ -163,14 +175,14 @@ def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressC
 
 
 def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Path) -> None:
-    console = Console(highlight=False)
+    console = _console()
     marker = read_marker(config.final_results, "stage3")
     alone = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
     if alone:
         console.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
     elif options.stage in (None, 3) and marker:
         console.print(f"{marker['valid_pixels']} pixels are valid in every recording")
-        console.print(f"Results: {config.final_results}", soft_wrap=True)
+        console.print(f"Results: {config.final_results}")
 
 
 def _status(config: SessionConfig) -> int:
@@ -178,9 +190,22 @@ def _status(config: SessionConfig) -> int:
     table = Table("recording", "stage 1", "stage 2")
     for recording in recordings:
         table.add_row(recording.name, _words(recording.stage1), _words(recording.stage2))
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
-    console.print(f"stage 3: {_words(session)}", soft_wrap=True)
+    console.print(f"stage 3: {_words(session)}")
+    return DONE
+
+
+def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
+    manifest = write_manifest(config, first)
+    out = _console()
+    out.print(f"{manifest.path}: {len(manifest.recordings)} tasks, {manifest.first} to {manifest.last}")
+    for number, recording in enumerate(manifest.recordings, manifest.first):
+        missing = "" if (config.root / recording).exists() else " (gone)"
+        out.print(f"{number:6d}  {recording}{missing}")
+    out.print("Submit with one of")
+    for scheduler, line in manifest.submission(path).items():
+        out.print(f"{scheduler:>6}  {line}")
     return DONE
 
 
@@ -205,19 +230,24 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             "{:.1f}, {:.1f}".format(*row.shift_found_px),
             "{:.1f}, {:.1f}".format(*row.shift_true_px),
         )
-    out = Console(highlight=False)
+    out = _console()
     out.print(table)
     out.print(f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}")
-    out.print(f"session:    {report.config_file}", soft_wrap=True)
-    out.print(f"results:    {report.results}", soft_wrap=True)
+    out.print(f"session:    {report.config_file}")
+    out.print(f"results:    {report.results}")
     if report.picture is not None:
-        out.print(f"picture:    {report.picture}", soft_wrap=True)
+        out.print(f"picture:    {report.picture}")
     return DONE
 
 
-def _print_error(console: Console, error: BaseException) -> None:
-    console.print("[bold red]error[/] ", end="")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+def _console(*, stderr: bool = False) -> Console:
+    """Make a console that prints names and paths as they are: brackets are no markup, colons no emoji."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _print_error(console: Console, error: object, word: str = "error") -> None:
+    console.print(word, style="bold red", end=" ")
+    console.print(str(error))
 
 
 def _log_to(console: Console) -> None:
@@ -244,7 +274,12 @@ def _end_on_sigterm() -> None:
 def _progress(console: Console) -> Iterator[ProgressCallback]:
     """Show a bar per recording on a terminal, and a line every few seconds elsewhere."""
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         tasks: dict[str, Any] = {}
         with Progress(*columns, console=console) as bars:
 
