@@ -114,16 +114,23 @@ def read_status(folder: Path) -> dict[str, Any]:
     """Read a folder's ``status.json``; empty where it is absent, unreadable or not about a stage."""
     try:
         status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return status if isinstance(status, dict) and (status.keys() & {*STAGES, "markers"}) else {}
+    if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers"}):
+        return {}
+    markers = status.get("markers")
+    return {**status, "markers": markers if isinstance(markers, dict) else {}}
 
 
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
-    """Return what `mark_done` stored for a stage, or None."""
+    """Return what `mark_done` stored for a stage; None where it did not, or something else changed it."""
     status = read_status(folder)
-    marker = status.get("markers", {}).get(stage) if isinstance(status.get("markers", {}), dict) else None
-    return marker if status.get(stage) == "done" and isinstance(marker, dict) and "key" in marker else None
+    marker = status.get("markers", {}).get(stage)
+    if status.get(stage) != "done" or not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
+        return None
+    outputs = marker.get("outputs")
+    whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
+    return marker if whole and all(isinstance(found, dict) for found in outputs.values()) else None
 
 
 def check_done(folder: Path, stage: str, parts: dict[str, Any]) -> State:
@@ -154,8 +161,8 @@ def damaged_output(folder: Path, marker: dict[str, Any]) -> str:
             found = fingerprint(folder / name, mtime=False)
         except OSError:
             return f"{name} is missing or unreadable"
-        if found["size"] != expected["size"]:
-            return f"{name} has {found['size']} bytes, {expected['size']} were written"
+        if found["size"] != expected.get("size"):
+            return f"{name} has {found['size']} bytes, {expected.get('size')} were written"
         if found != expected:
             return f"{name} is not as it was written"
     return ""
@@ -289,9 +296,10 @@ def _create_claim(path: Path) -> None:
 def _read_claim(path: Path) -> dict[str, Any]:
     """Return who holds a claim; empty where nobody does, or is killed or busy writing it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
+    return holder if isinstance(holder, dict) and type(holder.get("pid")) is int and holder["pid"] > 0 else {}
 
 
 def _stale_holder(path: Path) -> dict[str, Any]:
@@ -309,10 +317,10 @@ def _stale_holder(path: Path) -> dict[str, Any]:
 
 def _is_running(holder: dict[str, Any]) -> bool:
     if holder["pid"] == os.getpid():
-        return holder["token"] == _TOKEN
+        return holder.get("token") == _TOKEN
     try:
         os.kill(holder["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
