@@ -76,7 +76,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """Read a folder's ``status.json``; empty where it is absent, unreadable or not about a stage."""
     try:
         status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers"}):
         return {}
@@ -85,10 +85,14 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
-    """Return what `mark_done` stored for a stage, or None."""
+    """Return what `mark_done` stored for a stage; None where it did not, or something else changed it."""
     status = read_status(folder)
     marker = status.get("markers", {}).get(stage)
-    return marker if status.get(stage) == "done" and isinstance(marker, dict) and "key" in marker else None
+    if status.get(stage) != "done" or not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
+        return None
+    outputs = marker.get("outputs")
+    whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
+    return marker if whole and all(isinstance(found, dict) for found in outputs.values()) else None
 
 
 def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False) -> State:
@@ -119,9 +123,10 @@ def find_damage(folder: Path, marker: dict[str, Any], *, deep: bool) -> Iterator
     for name, expected in marker.get("outputs", {}).items():
         try:
             found = fingerprint(folder / name, "lenient")
-            if found["size"] != expected["size"]:
-                yield f"{name} has {found['size']} bytes, {expected['size']} were written"
-            elif found["ends"] != expected["ends"] or (deep and content_hash(folder / name) != expected["content"]):
+            content = content_hash(folder / name) if deep else expected.get("content")
+            if found["size"] != expected.get("size"):
+                yield f"{name} has {found['size']} bytes, {expected.get('size')} were written"
+            elif (found["ends"], content) != (expected.get("ends"), expected.get("content")):
                 yield f"{name} is not as it was written"
         except OSError:
             yield f"{name} is missing or unreadable"

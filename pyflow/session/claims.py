@@ -118,10 +118,10 @@ def _read(path: Path) -> dict[str, Any]:
     """Return who holds a claim; empty where nobody does, or was killed or is busy writing it."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    known = isinstance(holder, dict) and isinstance(holder.get("pid"), int) and isinstance(holder.get("host"), str)
-    return holder if known else {}
+    known = isinstance(holder, dict) and type(holder.get("pid")) is int and isinstance(holder.get("host"), str)
+    return holder if known and holder["pid"] > 0 else {}
 
 
 def _is_own(path: Path) -> bool:

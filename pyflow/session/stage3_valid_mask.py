@@ -9,7 +9,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -440,7 +439,3 @@ def _ascii(text: str) -> str:
     if safe != text:
         logger.warning("%s.mat: %r is not ASCII and stands there as %r", RESULT_FILE, text, safe)
     return safe
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
