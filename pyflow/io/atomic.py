@@ -9,6 +9,7 @@ from pathlib import Path
 from pyflow.io.output import disk_error
 
 _PREFIX = ".temporary-"
+PARTIAL_PREFIX = ".partial-"
 
 
 def temporary_beside(path: Path) -> Path:
@@ -19,6 +20,12 @@ def temporary_beside(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes were writing in a folder that no other process works in now."""
     for leftover in folder.glob(f"{_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what video writers left unfinished in a folder that no other process works in now."""
+    for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
         leftover.unlink(missing_ok=True)
 
 

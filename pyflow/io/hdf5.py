@@ -192,6 +192,10 @@ class Hdf5Writer(VideoWriter):
             self._file[name].resize(self.frames_written + count, axis=0)
             self._file[name][self.frames_written :] = frames[..., channel]
 
+    def read_back(self, first: int, stop: int) -> np.ndarray:
+        """Return frames (n, H, W, C) that were written before, also by the interrupted run."""
+        return np.stack([self._file[name][first:stop] for name in self._names], axis=-1)
+
     def _flush_file(self) -> None:
         self._file.flush()
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from pyflow.io.atomic import PARTIAL_PREFIX
 from pyflow.io.output import OutputFile, disk_error
 
 _PIECE_BYTES = 1 << 24
@@ -263,7 +264,7 @@ class VideoWriter(ABC):
 
     def __init__(self, path: str | Path, resume_at: int | None = None) -> None:
         self.path = Path(path)
-        self._partial = self.path.with_name(f".partial-{self.path.name}")
+        self._partial = self.path.with_name(f"{PARTIAL_PREFIX}{self.path.name}")
         self._keep = resume_at is not None
         try:
             self._output = OutputFile(self._partial, self.path, "r+" if resume_at else "w")

@@ -1,21 +1,16 @@
-"""The frame loop, in memory (`compensate_arr`) and from file to file (`compensate_recording`).
+"""A movie registered in memory (`compensate_arr`) and from file to file (`compensate_recording`).
 
 1. Find the reference, raw; scale and filter it into the template.
-2. Find from the recording's noise how smooth the flow should be.
-3. Register the frames of a batch (`buffer_size`) to the template, all from one starting displacement; neighbours
-   inform each other.
-4. From the batch's last frames, take the next batch's start (and template, with `update_reference`).
+2. Find from the recording's noise how smooth the flow should be, and from some frames which misfit is usual.
+3. Feed the frames to the `FrameLoop`, and what comes out to a sink.
 
-Frames are read ahead on one thread, registered on `n_workers` threads and written in order on another. Sums
-are made in the order of the frames, so the result depends neither on the number of threads nor on whether a
-run was interrupted.
+Frames are read ahead on one thread, registered on `n_workers` threads and written in order on another.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +19,7 @@ import numpy as np
 from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
 from pyflow.motion.frames import FrameSource
+from pyflow.motion.loop import FrameLoop
 from pyflow.motion.noise import START_ALPHA, Tuning, tune
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import (
@@ -32,28 +28,21 @@ from pyflow.motion.outputs import (
     FrameSink,
     checkpoint_key,
     movie_file,
-    read_checkpoint,
+    resumed,
     save_small_results,
+    statistics_by_name,
     without_single_channel,
 )
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import LEAST_FRAMES, PROBLEMS, misfit_limit
 from pyflow.motion.reference import as_reference, find_reference
-from pyflow.motion.register import FrameRegistration, RegisteredFrame
-from pyflow.motion.state import STATISTICS, LoopState, RunningMean
-from pyflow.motion.streams import ordered_map, surrounded
+from pyflow.motion.register import FrameRegistration
+from pyflow.motion.state import LoopState
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-# As Flow-Registration: how many frames the first starting displacement is made from; how many at the end of a
-# batch the next (all of them in a batch of at most _SHORT_BATCH), and how many the next template.
-_FIRST_FRAMES = 22
-_LAST_FRAMES = 21
-_SHORT_BATCH = 100
-_TEMPLATE_FRAMES = 101
 
 _MISFIT_FRAMES = 24  # tell what misfit is usual
 
@@ -155,8 +144,9 @@ def compensate_recording(
 ) -> RecordingResult:
     """Register the frames of a recording, from file to file, with constant memory.
 
-    After each batch the state is saved in the output folder, hidden; if the run is interrupted, the next one
-    with the same input and options goes on from there, with the same result to the last bit. Files appear
+    After each batch, and at least once a minute, the state is saved in the output folder, hidden; if the run is
+    interrupted, the next one with the same input and options goes on from there, with the same result to the last
+    bit. Leftovers that were damaged are thrown away. Files appear
     under their final names when all frames are done.
 
     Parameters
@@ -170,7 +160,7 @@ def compensate_recording(
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
         can be resumed.
     resume
-        Go on from the last saved batch of an interrupted run. False: start over.
+        Go on from the last saved state of an interrupted run. False: start over.
 
     Returns
     -------
@@ -192,44 +182,34 @@ def compensate_recording(
     with open_video(options.input_file) as reader:
         source = _source(reader, options, str(options.input_file))
         key = checkpoint_key(source, options, reference)
-        state, sink = _resume(options, key) if resume else (None, None)
+        state, sink = resumed(options, key) if resume else (None, None)
         if state is None:
             try:
                 state = _begin(source, options, reference)
             except ValueError as error:
                 raise ValueError(f"{options.input_file}: {error}") from error
-            sink = FileSink(options, key, 0)
+            sink = FileSink(options, key)
         with sink:
+            if state.frames_done == 0:  # reference and alpha may have taken long
+                sink.save(state, now=True)
             _run(source, options, state, _output_dtype(source, options), sink, progress)
-            if state.problem.all():
-                why = _listed({int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem)})
+            if state.problem[: state.frames_done].all():
+                why = _listed(
+                    {int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem[: state.frames_done])}
+                )
                 raise ValueError(f"{options.input_file}: none of the {len(source)} frames could be registered: {why}")
             save_small_results(options, state)
     problems = _problems(state, str(options.input_file))
     return RecordingResult(
         output_path=options.output_path,
         video_file=movie_file(options),
-        statistics=dict(zip(STATISTICS, state.statistics, strict=True)),
+        statistics=statistics_by_name(state),
         alpha=tuple(state.alpha.tolist()),
         noise_px=float(state.noise_px),
         reference=without_single_channel(state.reference),
         temporal_average=without_single_channel(state.temporal_average),
         problems=problems,
     )
-
-
-def _resume(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[None, None]:
-    """Return the state and the files of an interrupted run, where there are any that fit."""
-    state = read_checkpoint(options, key)
-    if state is None:
-        return None, None
-    try:
-        sink = FileSink(options, key, state.frames_done)
-    except (OSError, ValueError) as error:
-        logger.warning("%s: starting over, the interrupted run left damage: %s", options.output_path, error)
-        return None, None
-    logger.info("%s: going on after %d frames", options.output_path, state.frames_done)
-    return state, sink
 
 
 def _problems(state: LoopState, name: str) -> dict[int, str]:
@@ -264,7 +244,7 @@ def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None
     raw, tuning = _settle(source, options, reference)
     limit = _misfit_limit(source, raw, options.replace(alpha=tuning.alpha))
     template = Preprocessor(raw, options, source.dtype).image(raw)
-    return LoopState.begin(raw, template, tuning, limit, len(source))
+    return LoopState.begin(raw, template, tuning, limit)
 
 
 def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
@@ -312,48 +292,15 @@ def _run(
 ) -> None:
     """Register all frames from `state.frames_done` on and bring `state` up to date."""
     n_frames, n_workers = len(source), resolve_threads(options.n_workers)
-    options = options.replace(alpha=tuple(state.alpha))
-    preprocess = Preprocessor(state.reference, options, source.dtype)
-
-    def registration() -> FrameRegistration:
-        limits = float(state.noise_px), float(state.misfit_limit)
-        return FrameRegistration(state.template, state.reference, preprocess, options, dtype, *limits)
-
-    register = registration()
-
-    def registered(windows: Iterator[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
-        estimate = partial(register.estimate, start=register.start(state.start))
-        estimates = surrounded(ordered_map(workers, estimate, windows, 2 * n_workers), register.radius)
-        return ordered_map(workers, register.finish, estimates, 2 * n_workers)
-
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(n_workers, "register") as workers:
-        if state.frames_done == 0 and options.update_initialization_w:
-            mean = RunningMean()
-            for result in registered(islice(source.windows(reading, 0, preprocess.radius), _FIRST_FRAMES)):
-                if not result.problem:
-                    mean.add(result.residual)
-            state.start = mean.get(state.start)
-        windows = source.windows(reading, state.frames_done, preprocess.radius)
-        while state.frames_done < n_frames:
-            stop = min(state.frames_done + options.buffer_size, n_frames)
-            start_frames = _LAST_FRAMES if stop - state.frames_done > _SHORT_BATCH else _SHORT_BATCH
-            start, template, piece = RunningMean(), RunningMean(), []
-            for result in registered(islice(windows, stop - state.frames_done)):
-                state.add(result)
-                left = stop - state.frames_done
-                if not result.problem:
-                    if options.update_initialization_w and left < start_frames:
-                        start.add(result.residual)
-                    if options.update_reference and left < _TEMPLATE_FRAMES:
-                        template.add(result.filtered)
-                piece.append(result)
-                if len(piece) == source.piece or left == 0:
-                    sink.write(piece)
-                    piece = []
-                if progress is not None:
-                    progress(state.frames_done, n_frames)
-            state.start = start.get(state.start)
-            if options.update_reference:
-                state.template = template.get(state.template)
-                register = registration()
-            sink.end_batch(state)
+        loop = FrameLoop(state, options, source.dtype, dtype, workers, 2 * n_workers)
+        piece = []
+        for result in loop.register(source.frames(reading, loop.first_frame)):
+            piece.append(result)
+            ended = loop.batch_ended or state.frames_done == n_frames
+            if len(piece) == source.piece or ended:
+                sink.write(piece)
+                sink.save(state, now=ended)
+                piece = []
+            if progress is not None:
+                progress(state.frames_done, n_frames)

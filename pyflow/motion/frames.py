@@ -1,10 +1,11 @@
-"""The frames of a recording as the loop sees them: read in pieces, binned, with neighbours in time."""
+"""The frames of a recording as the loop sees them: read in pieces, binned."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,38 +88,13 @@ class FrameSource:
             frames = frames.astype(np.float32)
         return frames
 
-    def windows(self, pool: Executor, start: int, radius: int) -> Iterator[list[np.ndarray]]:
-        """Yield each frame with its neighbours in time, mirrored at the recording's ends.
-
-        Parameters
-        ----------
-        pool
-            Where the frames are read, ahead of their use.
-        start
-            The first frame.
-        radius
-            Number of neighbours on each side.
-        """
+    def frames(self, pool: Executor, first: int = 0) -> Iterator[np.ndarray]:
+        """Yield the frames (H, W, C) from `first` on, read in pieces on a pool's thread, ahead of their use."""
         count = len(self)
-        first = max(start - radius, 0)
         pieces = ordered_map(
             pool,
             lambda i: self.read(i, min(i + self.piece, count)),
             range(first, count, self.piece),
             _PIECES_AHEAD,
         )
-        held: dict[int, np.ndarray] = {}
-        loaded = first
-        for t in range(start, count):
-            while loaded < min(t + radius + 1, count):
-                for frame in next(pieces):
-                    held[loaded] = frame
-                    loaded += 1
-            yield [held[_mirrored(i, count)] for i in range(t - radius, t + radius + 1)]
-            held.pop(t - radius, None)
-
-
-def _mirrored(index: int, count: int) -> int:
-    """Reflect an index into 0 .. count - 1, the end frames repeated."""
-    index %= 2 * count
-    return index if index < count else 2 * count - 1 - index
+        return chain.from_iterable(pieces)

@@ -1,11 +1,12 @@
 """Where the frame loop's results go: into arrays, or into the files of a recording's folder."""
 
-import copy
 import hashlib
+import io
 import json
 import logging
-import zipfile
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.io
 
 from pyflow.io import VideoWriter, get_video_file_writer
-from pyflow.io.atomic import replacing
+from pyflow.io.atomic import remove_partial_files, replacing
 from pyflow.layout import (
     AVERAGE_FILE,
     CHECKPOINT_FILE,
@@ -40,6 +41,12 @@ logger = logging.getLogger(__name__)
 # Pieces of frames that wait to be written.
 _PIECES_BEHIND = 2
 
+# So much work, at most, is lost when a run is interrupted inside a batch.
+_SAVE_EVERY_S = 60.0
+
+# What reading a damaged HDF5 file may raise.
+_DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+
 
 class FrameSink(Protocol):
     """Takes what the frame loop produces."""
@@ -47,8 +54,8 @@ class FrameSink(Protocol):
     def write(self, results: list[RegisteredFrame]) -> None:
         """Take the next frames."""
 
-    def end_batch(self, state: LoopState) -> None:
-        """Take the state that a later run needs to go on after the frames so far."""
+    def save(self, state: LoopState, *, now: bool) -> None:
+        """Take the state that a later run needs to go on after the frames so far; may be left out unless `now`."""
 
 
 class ArraySink:
@@ -72,7 +79,7 @@ class ArraySink:
             self.displacement[self._count] = result.displacement
             self._count += 1
 
-    def end_batch(self, state: LoopState) -> None:
+    def save(self, state: LoopState, *, now: bool) -> None:
         """Nothing outlives a run in memory."""
 
 
@@ -89,18 +96,34 @@ class FileSink:
     key
         Identifies input and options in the checkpoint.
     frames_done
-        Number of frames that the files of an interrupted run hold and keep.
+        Number of frames that the files of an interrupted run hold and keep; 0: what there is of it is removed.
+    checksums
+        Of these frames, by the attribute of `RegisteredFrame`.
+
+    Raises
+    ------
+    ValueError
+        The files do not hold the frames that were written.
+    OSError
+        A file cannot be made, or be read back.
     """
 
-    def __init__(self, options: OFOptions, key: str, frames_done: int) -> None:
+    def __init__(
+        self, options: OFOptions, key: str, frames_done: int = 0, checksums: Mapping[str, int] | None = None
+    ) -> None:
         self._checkpoint = options.output_path / CHECKPOINT_FILE
         self._key = key
         if frames_done == 0:  # from now on, the hidden files are no longer those of an older checkpoint
             self._checkpoint.unlink(missing_ok=True)
+            remove_partial_files(options.output_path)
         with ExitStack() as stack:
             self._writers = {name: stack.enter_context(writer) for name, writer in _open_writers(options, frames_done)}
+            self._checksums = {name: _read_back(writer, frames_done) for name, writer in self._writers.items()}
+            if frames_done and self._checksums != checksums:
+                raise ValueError(f"{self._checkpoint}: the hidden files beside it hold other frames than were written")
             self._behind = stack.enter_context(WriteBehind(_PIECES_BEHIND))
             self._stack = stack.pop_all()
+        self._saved_at = time.monotonic()
 
     def write(self, results: list[RegisteredFrame]) -> None:
         """Take the next frames."""
@@ -109,17 +132,24 @@ class FileSink:
     def _write(self, results: list[RegisteredFrame]) -> None:
         for name, writer in self._writers.items():
             frames = np.stack([getattr(result, name) for result in results])
-            writer.write_frames(frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames)
+            frames = frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames
+            writer.write_frames(frames)
+            self._checksums[name] = _checksum(frames, self._checksums[name])
 
-    def end_batch(self, state: LoopState) -> None:
-        """Save the state once the frames so far are on disk."""
-        self._behind.submit(self._save, copy.deepcopy(state))
+    def save(self, state: LoopState, *, now: bool) -> None:
+        """Save the state once the frames so far are on disk: `now`, or if the last one is older than a minute."""
+        if now or time.monotonic() - self._saved_at >= _SAVE_EVERY_S:
+            self._behind.submit(self._save, state.arrays())
+            self._saved_at = time.monotonic()
 
-    def _save(self, state: LoopState) -> None:
+    def _save(self, state: dict[str, np.ndarray]) -> None:
         for writer in self._writers.values():
             writer.flush()
+        content = io.BytesIO()
+        np.savez(content, key=self._key, checksums=json.dumps(self._checksums), **state)
         with replacing(self._checkpoint) as temporary, open(temporary, "wb") as file:
-            np.savez(file, key=self._key, **vars(state))
+            file.write(content.getbuffer())
+            file.write(hashlib.blake2b(content.getbuffer()).digest())
 
     def __enter__(self) -> "FileSink":
         return self
@@ -145,6 +175,24 @@ def _open_writers(options: OFOptions, frames_done: int) -> Iterator[tuple[str, V
         yield "displacement", get_video_file_writer(path, "HDF5", dataset_names=list(FLOW_DATASETS), **hdf5)
 
 
+def _read_back(writer: VideoWriter, n_frames: int) -> int:
+    """Return the checksum of the frames that a file holds already."""
+    checksum, step = 0, 16
+    for first in range(0, n_frames, step):
+        checksum = _checksum(writer.read_back(first, min(first + step, n_frames)), checksum)
+    return checksum
+
+
+def _checksum(frames: np.ndarray, before: int) -> int:
+    """Go on with the checksum of frames (n, H, W, C) or (n, H, W), for each its type, shape and content."""
+    if frames.ndim == 3:
+        frames = frames[..., np.newaxis]
+    kind = f"{frames.dtype.str} {frames.shape[1:]}".encode()
+    for frame in frames:
+        before = zlib.crc32(np.ascontiguousarray(frame).view(np.uint8), zlib.crc32(kind, before))
+    return before
+
+
 def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie."""
     name = Path(VIDEO_FILE).with_suffix(SUFFIXES[options.output_format]).name
@@ -160,7 +208,7 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
         A file could not be written.
     """
     reference = without_single_channel(state.reference)
-    statistics = dict(zip(STATISTICS, state.statistics, strict=True))
+    statistics = statistics_by_name(state)
     average = without_single_channel(state.temporal_average)
     files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:
@@ -174,6 +222,11 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     for name, write in files.items():
         with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
             write(file)
+
+
+def statistics_by_name(state: LoopState) -> dict[str, np.ndarray]:
+    """Return each of `STATISTICS` of the frames that are done, float64 (T,)."""
+    return dict(zip(STATISTICS, state.statistics[:, : state.frames_done], strict=True))
 
 
 def without_single_channel(image: np.ndarray) -> np.ndarray:
@@ -194,16 +247,26 @@ def checkpoint_key(source: FrameSource, options: OFOptions, reference: np.ndarra
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def read_checkpoint(options: OFOptions, key: str) -> LoopState | None:
-    """Return the state that an interrupted run with the same key saved, or None."""
-    if options.output_format != "HDF5":
-        return None
+def resumed(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[None, None]:
+    """Return the state and the files of an interrupted run; without one, or where it is damaged, (None, None)."""
+    folder = options.output_path
+    path = folder / CHECKPOINT_FILE
+    if options.output_format != "HDF5" or not path.exists():
+        return None, None
     try:
-        with open(options.output_path / CHECKPOINT_FILE, "rb") as file:
-            saved = np.load(file, allow_pickle=False)
-            if str(saved["key"]) != key:
-                return None
-            values = {name: saved[name] for name in saved.files if name != "key"}
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return LoopState(**{**values, "frames_done": int(values["frames_done"])})
+        content = path.read_bytes()
+        size = hashlib.blake2b().digest_size
+        if hashlib.blake2b(content[:-size]).digest() != content[-size:]:
+            raise ValueError(f"{path} is not as it was written")
+        with np.load(io.BytesIO(content[:-size]), allow_pickle=False) as file:
+            saved = dict(file)
+        if str(saved["key"]) != key:
+            logger.info("%s: starting over, the interrupted run was about another input or other options", folder)
+            return None, None
+        state = LoopState.from_arrays(saved)
+        sink = FileSink(options, key, state.frames_done, json.loads(str(saved["checksums"])))
+    except _DAMAGE as error:
+        logger.warning("%s: starting over, the interrupted run left damage: %s", folder, error)
+        return None, None
+    logger.info("%s: going on after %d frames", folder, state.frames_done)
+    return state, sink

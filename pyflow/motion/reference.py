@@ -13,7 +13,7 @@ from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import frame_problem
 from pyflow.motion.register import FrameRegistration
-from pyflow.motion.streams import ordered_map
+from pyflow.motion.streams import ordered_map, windows
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
         update_reference=False,
     )
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
-        mean, count = _mean(frame for (frame,) in source.windows(reading, 0, 0) if frame_problem(frame) == 0)
+        mean, count = _mean(frame for frame in source.frames(reading) if frame_problem(frame) == 0)
         if count == 0:
             raise ValueError(
                 f"none of the {len(source)} reference frames holds an image: all are constant or not finite"
@@ -139,8 +139,8 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
             return mean
         preprocess = Preprocessor(mean, options, source.dtype, _EXTRA_SIGMA)
         register = FrameRegistration(preprocess.image(mean), mean, preprocess, strong, np.dtype(np.float32))
-        windows = source.windows(reading, 0, preprocess.radius)
-        registered = ordered_map(workers, register.alone, windows, 2 * n_threads)
+        around = windows(source.frames(reading), preprocess.radius)
+        registered = ordered_map(workers, register.alone, around, 2 * n_threads)
         mean, count = _mean(result.frame for result in registered if result.problem == 0)
     logger.info("the reference is the mean of %d frames", count)
     return mean

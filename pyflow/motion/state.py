@@ -1,6 +1,6 @@
 """What the frame loop knows between two frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -11,8 +11,35 @@ STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 
 @dataclass
+class RunningMean:
+    """Mean of arrays, summed in float64.
+
+    Parameters
+    ----------
+    total
+        Their sum so far, float64.
+    count
+        Their number.
+    """
+
+    total: np.ndarray
+    count: int = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """Take account of an array."""
+        self.total += array
+        self.count += 1
+
+    def take(self, default: np.ndarray) -> np.ndarray:
+        """Return the mean in the type of `default`, or `default` if there was no array, and begin anew."""
+        mean = (self.total / self.count).astype(default.dtype) if self.count else default
+        self.total, self.count = np.zeros(self.total.shape), 0
+        return mean
+
+
+@dataclass
 class LoopState:
-    """What the frames so far leave behind; all that the loop needs to go on after a batch.
+    """What the frames so far leave behind; all that the loop needs to go on after any frame.
 
     Parameters
     ----------
@@ -27,14 +54,16 @@ class LoopState:
     misfit_limit
         Largest misfit of a frame that is registered, float64, a scalar.
     start
-        Displacement that the next batch starts from, float32 (H, W, 2).
+        Displacement that this batch starts from, float32 (H, W, 2).
+    next_start, next_template
+        What this batch has for the next one's `start` and `template` so far.
     total
         Sum of the registered frames, float64 (H, W, C).
     statistics
         A row for each of `STATISTICS`, a column per frame, float64; NaN for frames that could not be
-        registered.
+        registered, and for frames to come, for which there may be room.
     problem
-        Per frame why it could not be registered, a key of `PROBLEMS`; 0 if it was. uint8.
+        Per frame why it could not be registered, a key of `PROBLEMS`; 0 if it was, or is to come. uint8.
     frames_done
         Number of frames in all this.
     """
@@ -45,31 +74,38 @@ class LoopState:
     noise_px: np.ndarray
     misfit_limit: np.ndarray
     start: np.ndarray
+    next_start: RunningMean
+    next_template: RunningMean
     total: np.ndarray
     statistics: np.ndarray
     problem: np.ndarray
     frames_done: int = 0
 
     @classmethod
-    def begin(
-        cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float, n_frames: int
-    ) -> "LoopState":
+    def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float) -> "LoopState":
         """Return the state before the first frame."""
+        field = (*reference.shape[:2], 2)
         return cls(
             reference=reference,
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
             misfit_limit=np.float64(misfit_limit),
-            start=np.zeros((*reference.shape[:2], 2), np.float32),
+            start=np.zeros(field, np.float32),
+            next_start=RunningMean(np.zeros(field)),
+            next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
-            statistics=np.full((len(STATISTICS), n_frames), np.nan),
-            problem=np.zeros(n_frames, np.uint8),
+            statistics=np.zeros((len(STATISTICS), 0)),
+            problem=np.zeros(0, np.uint8),
         )
 
     def add(self, result: RegisteredFrame) -> None:
         """Take account of the next frame."""
         t = self.frames_done
+        if t == len(self.problem):  # room for as many again: the number of frames is not known
+            room = max(t, 64)
+            self.problem = np.pad(self.problem, (0, room))
+            self.statistics = np.pad(self.statistics, ((0, 0), (0, room)), constant_values=np.nan)
         self.problem[t] = result.problem
         if not result.problem:
             self.statistics[:, t] = result.statistics
@@ -81,21 +117,20 @@ class LoopState:
         """Mean of the registered frames, float64 (H, W, C)."""
         return self.total / np.count_nonzero(self.problem[: self.frames_done] == 0)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all of it as arrays by name, for `from_arrays`."""
+        values = {name: value for name, value in vars(self).items() if not isinstance(value, RunningMean)}
+        for name, value in vars(self).items():
+            if isinstance(value, RunningMean):
+                values |= {f"{name}_total": value.total, f"{name}_count": value.count}
+        return {name: np.array(value) for name, value in values.items()}
 
-class RunningMean:
-    """Mean of arrays, summed in float64."""
-
-    def __init__(self) -> None:
-        self._total: np.ndarray | None = None
-        self._count = 0
-
-    def add(self, array: np.ndarray) -> None:
-        """Take account of an array."""
-        if self._total is None:
-            self._total = np.zeros(array.shape)
-        self._total += array
-        self._count += 1
-
-    def get(self, default: np.ndarray) -> np.ndarray:
-        """Return the mean in the type of `default`, or `default` if there was no array."""
-        return default if self._total is None else (self._total / self._count).astype(default.dtype)
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "LoopState":
+        """Return the state that gave the arrays; a KeyError names one that is missing."""
+        means = {
+            name: RunningMean(arrays[f"{name}_total"], int(arrays[f"{name}_count"]))
+            for name in ("next_start", "next_template")
+        }
+        plain = {field.name: arrays[field.name] for field in fields(cls) if field.name not in means}
+        return cls(**{**plain, **means, "frames_done": int(plain["frames_done"])})

@@ -58,6 +58,33 @@ def surrounded(items: Iterable[Item], radius: int) -> Iterator[list[Item | None]
             held.popleft()
 
 
+def windows(frames: Iterable[Item], radius: int, first: int = 0, start: int = 0) -> Iterator[list[Item]]:
+    """Yield each frame in the middle of its neighbours in time, mirrored at the ends, the end frames repeated.
+
+    Parameters
+    ----------
+    frames
+        In order; their number need not be known.
+    radius
+        Number of neighbours on each side.
+    first
+        Index of the first of `frames`: 0, or at most `start` - `radius`.
+    start
+        Index of the first frame that is yielded.
+    """
+    held: dict[int, Item] = {}
+    count = first
+    for frame in frames:
+        held[count] = frame
+        count += 1
+        if (t := count - 1 - radius) >= start:
+            yield [held[i if i >= 0 else -1 - i] for i in range(t - radius, t + radius + 1)]
+            held.pop(t - radius, None)
+    for t in range(max(start, count - radius), count):
+        around = (i % (2 * count) for i in range(t - radius, t + radius + 1))
+        yield [held[i if i < count else 2 * count - 1 - i] for i in around]
+
+
 class WriteBehind:
     """Runs jobs one after the other on a thread of its own; after one that failed, no other is started.
 

@@ -9,7 +9,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
 from pyflow.io.atomic import replacing
 from pyflow.layout import (
-    FLOW_DATASETS,
     MASK_FILE,
     RESULT_FILE,
     SUFFIXES,
@@ -87,8 +86,13 @@ def count_valid(idx_path: Path) -> tuple[np.ndarray, int]:
     ValueError
         The file cannot be read, or no frame has a valid pixel.
     """
+    return _count(idx_path, iterate_masks(idx_path))
+
+
+def _count(idx_path: Path, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Count as `count_valid` says, in masks (n, H, W)."""
     counts, n_frames, n_empty = 0, 0, 0
-    for masks in iterate_masks(idx_path):
+    for masks in chunks:
         some = masks.any(axis=(1, 2))
         counts = counts + np.count_nonzero(masks, axis=0)
         n_frames += int(some.sum())
@@ -368,7 +372,7 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
         counts, n_frames = count_valid(source)
     elif fields is not None:
         source = fields
-        counts, n_frames = _count_inside(source)
+        counts, n_frames = _count(source, _inside(source))
     else:
         logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
         return np.ones(shape, np.int64), 1
@@ -377,17 +381,14 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
     return counts, n_frames
 
 
-def _count_inside(path: Path) -> tuple[np.ndarray, int]:
-    """Count in how many frames each pixel comes from inside the image, from fields ``u`` and ``v``."""
+def _inside(path: Path) -> Iterator[np.ndarray]:
+    """Yield masks (n, H, W) of the pixels that come from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
-        u, v = (file[name] for name in FLOW_DATASETS)
+        u, v = file["u"], file["v"]
         step = frames_per_chunk(u.shape[1:], np.float64)
-        counts = np.zeros(u.shape[1:], np.int64)
         for first in range(0, len(u), step):
             chunk = np.stack([u[first : first + step], v[first : first + step]], axis=-1).astype(np.float32)
-            for w in chunk:
-                counts += valid_mask(w)
-        return counts, len(u)
+            yield np.stack([valid_mask(w) for w in chunk])
 
 
 def _save(folder: Path, results: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pyflow.motion import frames
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.quality import CONSTANT, NOT_FINITE, frame_problem
+from pyflow.motion.streams import windows
 
 
 @given(
@@ -25,10 +26,12 @@ def test_windows_are_those_of_the_mirrored_recording(count, start, radius, piece
     binned = np.stack([movie[i : i + bins].mean(axis=0) for i in range(0, count, bins)])
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(frames, "PIECE_BYTES", piece * 16)
-        windows = list(FrameSource(movie, bin_size=bins).windows(pool, start, radius))
+        first = max(start - radius, 0)
+        source = FrameSource(movie, bin_size=bins)
+        found = list(windows(source.frames(pool, first), radius, first, start))
     padded = np.pad(binned, ((radius, radius), (0, 0), (0, 0), (0, 0)), mode="symmetric")
-    assert len(windows) == max(0, len(binned) - start)
-    for t, window in enumerate(windows, start):
+    assert len(found) == max(0, len(binned) - start)
+    for t, window in enumerate(found, start):
         np.testing.assert_array_equal(window, padded[t : t + 2 * radius + 1])
 
 
