@@ -95,7 +95,7 @@ PF_INLINE void select_row(const float *PF_RESTRICT s, size_t stride, int w, cons
     }
 }
 
-static int filter(const float *src, int h, int w, int add, float *out, int n_threads)
+static int median5x5(const float *src, int h, int w, int add, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     const size_t stride = (size_t)w + 4;
@@ -131,4 +131,4 @@ static int filter(const float *src, int h, int w, int add, float *out, int n_thr
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-const pf_median_kernels PF_TABLE(pf_median) = {filter};
+const pf_median_kernels PF_TABLE(pf_median) = {median5x5};

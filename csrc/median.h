@@ -6,7 +6,7 @@
 
 typedef struct {
     /* src and out (h, w), float32, row-major; must not overlap. NaN-free input. add: added to out. */
-    int (*filter)(const float *src, int h, int w, int add, float *out, int n_threads);
+    int (*median5x5)(const float *src, int h, int w, int add, float *out, int n_threads);
 } pf_median_kernels;
 
 PF_SELECT(pf_median_kernels, pf_median)

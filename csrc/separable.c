@@ -51,7 +51,7 @@ static void transpose_out(const float *PF_RESTRICT strip, int n_rows, int w, flo
         for (int x = 0; x < w; x++) out[(size_t)r * w + x] = strip[(size_t)x * STRIP + r];
 }
 
-static int map(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads)
+static int map_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0 || y->size <= 0 || x->size <= 0) return PF_ESHAPE;
     if (y->taps <= 0 || x->taps <= 0 || y->taps % PF_TAPS || x->taps % PF_TAPS) return PF_EVALUE;
@@ -83,4 +83,4 @@ static int map(const float *src, int h, int w, const pf_axis *y, const pf_axis *
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-const pf_separable_kernels PF_TABLE(pf_separable) = {map};
+const pf_separable_kernels PF_TABLE(pf_separable) = {map_separable};

@@ -434,20 +434,30 @@ static void run_wave(const level *l, const stage *stages, int n_stages, pf_atomi
     }
 }
 
+/* How many waves there are; none has begun. */
+static int begin_waves(const level *l, int n_threads)
+{
+    const int per_wave = blocks_per_wave(l, n_threads), n_waves = (count_blocks(l->p) + per_wave - 1) / per_wave;
+    for (int wave = 0; wave < n_waves; wave++) pf_store(l->progress + wave, 0);
+    return n_waves;
+}
+
+static void one_wave(const level *l, int wave, int n_threads)
+{
+    stage stages[MAX_STAGES];
+    const int per_wave = blocks_per_wave(l, n_threads), first = wave * per_wave;
+    const int end = pf_min_int(first + per_wave, count_blocks(l->p));
+    const int n = list_stages(l, first, end, wave % n_threads * per_wave, stages);
+    run_wave(l, stages, n, wave ? l->progress + wave - 1 : NULL, l->progress + wave);
+}
+
 static void iterate(const level *l, int n_threads)
 {
-    const int n_blocks = count_blocks(l->p), per_wave = blocks_per_wave(l, n_threads);
-    const int n_waves = (n_blocks + per_wave - 1) / per_wave;
-    for (int wave = 0; wave < n_waves; wave++) pf_store(l->progress + wave, 0);
+    const int n_waves = begin_waves(l, n_threads);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(n_threads) if (n_threads > 1) schedule(static, 1)
 #endif
-    for (int wave = 0; wave < n_waves; wave++) {
-        stage stages[MAX_STAGES];
-        const int first = wave * per_wave, end = pf_min_int(first + per_wave, n_blocks);
-        const int n = list_stages(l, first, end, wave % n_threads * per_wave, stages);
-        run_wave(l, stages, n, wave ? l->progress + wave - 1 : NULL, l->progress + wave);
-    }
+    for (int wave = 0; wave < n_waves; wave++) one_wave(l, wave, n_threads);
 }
 
 /* Lay the level out in scratch (or, with scratch NULL, only count); returns the floats it takes. */

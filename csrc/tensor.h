@@ -13,8 +13,10 @@ enum { PF_J11, PF_J22, PF_J33, PF_J12, PF_J13, PF_J23, PF_TENSOR_PLANES };
 typedef struct {
     /* f1 reference, f2 moving image already warped by the current flow, both (h, w).
      * h_row, h_col: grid spacing in full-size pixels.
-     * zeta: what counts as flat, in units of the squared second derivative: constant of the normalised data term (PF_GC),
-     *       and of the smoothed sign (PF_CENSUS) times the square of the pixels over which a cell's slope builds up.
+     * zeta: a squared second derivative; where the image's are smaller, it is flat and says little about the motion.
+     *       PF_GC adds it to the squared gradients that it divides by. PF_CENSUS takes the sign of the difference d of
+     *       two neighbours as d / sqrt(d^2 + CELL^2 zeta): a cell's edge, CELL pixels wide, turns zeta into a slope.
+     *       PF_GRAY does not use it.
      * out: J11, J22, J33, J12, J13, J23 in interleaved groups (split.h). */
     int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
                          float zeta, float *out, int n_threads);

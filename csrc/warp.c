@@ -206,8 +206,8 @@ static row_offsets new_offsets(int w)
     return o;
 }
 
-static int image(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
-                 float h_col, int interpolation, float *out, int n_threads)
+static int warp_image(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
+                      float h_col, int interpolation, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     if (interpolation < PF_NEAREST || interpolation > PF_CUBIC || !(h_row > 0) || !(h_col > 0)) return PF_EVALUE;
@@ -274,12 +274,12 @@ static int flags(const uint8_t *src, const float *u, const float *v, int h, int 
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-static int mask(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
+static int warp_mask(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
 {
     return src ? flags(src, u, v, h, w, out, n_threads) : PF_EVALUE;
 }
 
-static int valid(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
+static int valid_mask(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
 {
     return flags(NULL, u, v, h, w, out, n_threads);
 }
@@ -301,7 +301,7 @@ PF_INLINE void add_lanes(const float *PF_RESTRICT u, const float *PF_RESTRICT v,
     }
 }
 
-static int lengths(const float *u, const float *v, int h, int w, float *out)
+static int length_sums(const float *u, const float *v, int h, int w, float *out)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     for (int y = 0; y < h; y++, u += w, v += w, out += 4) {
@@ -320,4 +320,4 @@ static int lengths(const float *u, const float *v, int h, int w, float *out)
     return PF_OK;
 }
 
-const pf_warp_kernels PF_TABLE(pf_warp) = {image, mask, valid, lengths};
+const pf_warp_kernels PF_TABLE(pf_warp) = {warp_image, warp_mask, valid_mask, length_sums};

@@ -13,14 +13,14 @@ typedef enum { PF_NEAREST = 0, PF_LINEAR = 1, PF_CUBIC = 2 } pf_interpolation;
 
 typedef struct {
     /* out = warped src; outside it takes fill(y, x), or 0 where fill is NULL. src and out must not overlap. */
-    int (*image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
-                 float h_row, float h_col, int interpolation, float *out, int n_threads);
+    int (*warp_image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
+                      float h_row, float h_col, int interpolation, float *out, int n_threads);
     /* out = nearest neighbour of src (0 or not 0) as 0 or 1; 0 outside. */
-    int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
+    int (*warp_mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
     /* out = 1 where the source lies inside, else 0. */
-    int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
+    int (*valid_mask)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
     /* out (h, 4): per row the sum and the largest of sqrt(u^2 + v^2), the sums of u and of v. */
-    int (*lengths)(const float *u, const float *v, int h, int w, float *out);
+    int (*length_sums)(const float *u, const float *v, int h, int w, float *out);
 } pf_warp_kernels;
 
 PF_SELECT(pf_warp_kernels, pf_warp)

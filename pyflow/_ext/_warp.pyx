@@ -6,12 +6,12 @@ from pyflow._ext._status import check
 
 cdef extern from "warp.h" nogil:
     ctypedef struct pf_warp_kernels:
-        int (*image)(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
-                     float h_col, int interpolation, float *out, int n_threads) noexcept nogil
-        int (*mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
-                    int n_threads) noexcept nogil
-        int (*valid)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil
-        int (*lengths)(const float *u, const float *v, int h, int w, float *out) noexcept nogil
+        int (*warp_image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
+                          float h_row, float h_col, int interpolation, float *out, int n_threads) noexcept nogil
+        int (*warp_mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
+                         int n_threads) noexcept nogil
+        int (*valid_mask)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil
+        int (*length_sums)(const float *u, const float *v, int h, int w, float *out) noexcept nogil
     const pf_warp_kernels *pf_warp_select(int level)
 
 cdef const pf_warp_kernels *kernels = pf_warp_select(LEVEL)
@@ -24,8 +24,8 @@ def warp_image(const float[:, ::1] src, const float[:, ::1] u, const float[:, ::
     cdef int h = src.shape[0], w = src.shape[1], status
     cdef const float *outside = NULL if fill is None else &fill[0, 0]
     with nogil:
-        status = kernels.image(&src[0, 0], &u[0, 0], &v[0, 0], outside, h, w, h_row, h_col, interpolation,
-                               &out[0, 0], n_threads)
+        status = kernels.warp_image(&src[0, 0], &u[0, 0], &v[0, 0], outside, h, w, h_row, h_col, interpolation,
+                                    &out[0, 0], n_threads)
     check(status, "warp_image", shape=(h, w), h_row=h_row, h_col=h_col, interpolation=interpolation)
 
 
@@ -33,20 +33,20 @@ def warp_mask(const uint8_t[:, ::1] src, const float[:, ::1] u, const float[:, :
               int n_threads):
     cdef int h = src.shape[0], w = src.shape[1], status
     with nogil:
-        status = kernels.mask(&src[0, 0], &u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
+        status = kernels.warp_mask(&src[0, 0], &u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
     check(status, "warp_mask", shape=(h, w))
 
 
-def valid(const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out, int n_threads):
+def valid_mask(const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out, int n_threads):
     cdef int h = u.shape[0], w = u.shape[1], status
     with nogil:
-        status = kernels.valid(&u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
-    check(status, "valid", shape=(h, w))
+        status = kernels.valid_mask(&u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
+    check(status, "valid_mask", shape=(h, w))
 
 
-def lengths(const float[:, ::1] u, const float[:, ::1] v, float[:, ::1] out):
+def length_sums(const float[:, ::1] u, const float[:, ::1] v, float[:, ::1] out):
     """Per row of a displacement: sum and largest of the lengths, sums of u and of v."""
     cdef int h = u.shape[0], w = u.shape[1], status
     with nogil:
-        status = kernels.lengths(&u[0, 0], &v[0, 0], h, w, &out[0, 0])
-    check(status, "lengths", shape=(h, w))
+        status = kernels.length_sums(&u[0, 0], &v[0, 0], h, w, &out[0, 0])
+    check(status, "length_sums", shape=(h, w))

@@ -3,13 +3,14 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyflow._ext import _median, _separable
 from pyflow.flow.planes import to_planes
 from pyflow.threads import kernel_threads
 
 
-def resize(image, shape, *, antialias=True, n_threads=0):
+def resize(image: ArrayLike, shape: tuple[int, int], *, antialias: bool = True, n_threads: int = 0) -> np.ndarray:
     """Resize with Keys' bicubic kernel (a = -1/2), mirrored border.
 
     Shrinking stretches the kernel by the scale, as MATLAB's ``imresize`` does, so that nothing aliases.
@@ -40,7 +41,7 @@ def resize(image, shape, *, antialias=True, n_threads=0):
     return _as_given(out, image)
 
 
-def gaussian_filter(image, sigma, *, n_threads=0):
+def gaussian_filter(image: ArrayLike, sigma: float | tuple[float, float], *, n_threads: int = 0) -> np.ndarray:
     """Gaussian smoothing, mirrored border, kernel cut at four sigma.
 
     Parameters
@@ -68,7 +69,7 @@ def gaussian_filter(image, sigma, *, n_threads=0):
     return _as_given(_apply(planes, axes, kernel_threads(n_threads)), image)
 
 
-def median_filter_5x5(image, *, n_threads=0):
+def median_filter_5x5(image: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
     """5x5 median, mirrored border (edge pixel repeated).
 
     Parameters
@@ -94,7 +95,14 @@ def median_filter_5x5(image, *, n_threads=0):
     return _as_given(out, image)
 
 
-def resize_planes(planes, shape, *, antialias=True, out=None, n_threads=1):
+def resize_planes(
+    planes: np.ndarray,
+    shape: tuple[int, int],
+    *,
+    antialias: bool = True,
+    out: np.ndarray | None = None,
+    n_threads: int = 1,
+) -> np.ndarray:
     """`resize` for float32 planes (C, H, W), into `out` where given; of that shape already, they are returned."""
     if planes.shape[1:] == shape:
         return planes
@@ -107,7 +115,7 @@ def _apply(planes, axes, n_threads, out=None):
     if out is None:
         out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
     for source, target in zip(planes, out, strict=True):
-        _separable.separable(source, index_y, weight_y, index_x, weight_x, target, n_threads)
+        _separable.map_separable(source, index_y, weight_y, index_x, weight_x, target, n_threads)
     return out
 
 

@@ -1,9 +1,10 @@
 """Between what people pass, ``(H, W)`` or ``(H, W, C)`` of any dtype, and what kernels take: float32 planes."""
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 
-def to_planes(image, name="image"):
+def to_planes(image: ArrayLike, name: str = "image") -> np.ndarray:
     """Channels first.
 
     Parameters
@@ -36,13 +37,13 @@ def to_planes(image, name="image"):
     return np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)
 
 
-def from_planes(planes, like):
+def from_planes(planes: np.ndarray, like: np.ndarray) -> np.ndarray:
     """The shape and dtype of ``like``: integers are rounded and clipped to their range."""
     image = planes[0] if like.ndim == 2 else np.moveaxis(planes, 0, -1)
     return cast_like(image, like.dtype)
 
 
-def cast_like(image, dtype):
+def cast_like(image: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Float image as ``dtype``; integers are rounded and clipped to their range."""
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
@@ -56,7 +57,7 @@ def cast_like(image, dtype):
     return np.ascontiguousarray(image, dtype=dtype)
 
 
-def flow_components(w, shape, name="w"):
+def flow_components(w: ArrayLike, shape: tuple[int, int], name: str = "w") -> tuple[np.ndarray, np.ndarray]:
     """Contiguous float32 u and v of a displacement field.
 
     Parameters

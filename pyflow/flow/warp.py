@@ -5,13 +5,21 @@ columns and ``v = w[..., 1]`` along rows. A pixel is valid where its source lies
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pyflow._ext import _warp
 from pyflow.flow.planes import flow_components, from_planes, to_planes
 from pyflow.threads import kernel_threads
 
 
-def imregister(moving, w, *, fill=None, interpolation="cubic", n_threads=0):
+def imregister(
+    moving: ArrayLike,
+    w: ArrayLike,
+    *,
+    fill: ArrayLike | None = None,
+    interpolation: str = "cubic",
+    n_threads: int = 0,
+) -> np.ndarray:
     """Warp an image backward.
 
     Parameters
@@ -48,7 +56,7 @@ def imregister(moving, w, *, fill=None, interpolation="cubic", n_threads=0):
     return from_planes(out, moving)
 
 
-def imregister_binary(mask, u, v, *, n_threads=0):
+def imregister_binary(mask: ArrayLike, u: ArrayLike, v: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
     """Warp a mask backward with nearest neighbours.
 
     Parameters
@@ -79,7 +87,7 @@ def imregister_binary(mask, u, v, *, n_threads=0):
     return out.view(bool)
 
 
-def valid_mask(w, *, n_threads=0):
+def valid_mask(w: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
     """Pixels whose source lies inside the image.
 
     Parameters
@@ -103,11 +111,11 @@ def valid_mask(w, *, n_threads=0):
         raise ValueError(f"w has shape {shape}, expected (H, W, 2)")
     u, v = flow_components(w, shape[:2])
     out = np.empty(shape[:2], np.uint8)
-    _warp.valid(u, v, out, kernel_threads(n_threads))
+    _warp.valid_mask(u, v, out, kernel_threads(n_threads))
     return out.view(bool)
 
 
-def length_statistics(w):
+def length_statistics(w: ArrayLike) -> tuple[float, float, float, float]:
     """Mean and largest length of displacements, and the mean displacement.
 
     Parameters
@@ -129,12 +137,22 @@ def length_statistics(w):
     """
     shape = np.shape(w)[:2]
     rows = np.empty((shape[0], 4), np.float32)
-    _warp.lengths(*flow_components(w, shape), rows)
+    _warp.length_sums(*flow_components(w, shape), rows)
     length, _, u, v = rows.sum(axis=0, dtype=np.float64) / np.prod(shape)
     return float(length), float(rows[:, 1].max()), float(u), float(v)
 
 
-def warp_planes(planes, u, v, fill, out, *, spacing=(1.0, 1.0), interpolation="cubic", n_threads=1):
+def warp_planes(
+    planes: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    fill: np.ndarray | None,
+    out: np.ndarray,
+    *,
+    spacing: tuple[float, float] = (1.0, 1.0),
+    interpolation: str = "cubic",
+    n_threads: int = 1,
+) -> None:
     """Warp float32 planes (C, H, W) into ``out`` on a grid of the given (row, column) spacing in pixels.
 
     Raises
