@@ -1,5 +1,6 @@
 """Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pyflow.io.video import VideoReader, VideoWriter, _as_slice
+from pyflow.io.video import VideoReader, VideoWriter, _as_slice, check_size
 
 _MAX_CHANNELS = 8  # in a 4-D data set, the axis this short holds the channels
 
@@ -40,6 +41,7 @@ class Hdf5Reader(VideoReader):
         except BaseException:
             self._file.close()
             raise
+        self._size = os.fstat(self._file.id.get_vfd_handle()).st_size
         self.dtype = self._datasets[0].dtype
 
     def _find(self, names: str | tuple[str, ...] | list[str] | None) -> list[h5py.Dataset]:
@@ -97,6 +99,7 @@ class Hdf5Reader(VideoReader):
                 out[..., channel] = frames
             else:
                 out[...] = np.moveaxis(frames, self._channels_at, -1)
+        check_size(self.path, self._file.id.get_vfd_handle(), self._size)
         return out
 
     def _take(self, dataset: h5py.Dataset, indices: np.ndarray) -> np.ndarray:

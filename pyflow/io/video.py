@@ -378,6 +378,28 @@ class VideoWriter(ABC):
             self.discard()
 
 
+def check_size(path: Path, descriptor: int, expected: int) -> None:
+    """Refuse what was read from a file that has become shorter: libraries fill what is missing with zeros.
+
+    Parameters
+    ----------
+    path
+        For the message.
+    descriptor
+        Of the open file.
+    expected
+        Its size in bytes when it was opened.
+
+    Raises
+    ------
+    ValueError
+        It is shorter now.
+    """
+    found = os.fstat(descriptor).st_size
+    if found < expected:
+        raise ValueError(f"{path}: truncated while it was read: expected {expected} bytes, found {found}")
+
+
 def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
     """The same frames as a slice where they follow each other, which is read in one piece."""
     if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
