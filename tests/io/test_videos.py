@@ -222,7 +222,7 @@ def test_hdf5_refuses_to_go_on_without_the_frames(tmp_path):
 
 @pytest.mark.parametrize("extension", ["tif", "h5"])
 def test_frames_must_fit_together(tmp_path, extension):
-    with pytest.raises(ValueError, match=r"\(10, 5, 1\) uint16 after frames of \(10, 12, 1\) uint16"):
+    with pytest.raises(ValueError, match=r"found frames of shape \(7, 10, 5, 1\) uint16, expected \(n, 10, 12, 1\)"):
         with get_video_file_writer(tmp_path / f"a.{extension}") as writer:
             writer.write_frames(movie())
             writer.write_frames(movie()[:, :, :5])
@@ -458,3 +458,67 @@ def test_tifffiles_logger_is_left_alone(tmp_path, monkeypatch):
     before = (list(logger.handlers), logger.propagate, logger.disabled, logger.level)
     open_video(path).close()
     assert seen == [before]
+
+
+# ---- from reader to writer --------------------------------------------------------------------------------
+
+
+def test_iterating_yields_batches(video):
+    expected, reader = video
+    batches = list(reader)
+    assert all(batch.ndim == 4 for batch in batches)
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    np.testing.assert_array_equal(np.concatenate(list(reader)), expected)
+
+
+def test_batches_are_small():
+    frames = np.broadcast_to(np.uint16(1), (100, 512, 1024))
+    lengths = [len(batch) for batch in ArrayReader(frames)]
+    assert lengths == [16] * 6 + [4]
+    assert [len(batch) for batch in ArrayReader(np.broadcast_to(0.5, (2, 2000, 2000)))] == [1, 1]
+
+
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_reader_is_copied_by_iterating(tmp_path, extension, n_channels):
+    path = tmp_path / f"a.{extension}"
+    with ArrayReader(movie(n_channels)) as reader, get_video_file_writer(path) as writer:
+        for batch in reader:
+            writer.write_frames(batch)
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[:], movie(n_channels))
+
+
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+def test_images_are_single_frames(tmp_path, extension):
+    with get_video_file_writer(tmp_path / f"a.{extension}") as writer:
+        for frame in movie()[:3, ..., 0]:
+            writer.write_frames(frame)
+        writer.write_frames(movie()[3:5, ..., 0])
+        writer.write_frames(movie()[5:])
+    with open_video(tmp_path / f"a.{extension}") as reader:
+        np.testing.assert_array_equal(reader[:], movie())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (None, (10, 12, 2), r"frames of shape \(10, 12, 2\) are n frames .* or one frame .*, expected \(n, H, W, C\)"),
+        (None, (7, 12, 1), "or one frame"),
+        (None, (12,), r"frames of shape \(12,\), expected"),
+        (None, (1, 1, 7, 10, 12), "expected"),
+        (None, (7, 0, 12), r"frames of shape \(7, 0, 12\), expected"),
+        (None, (0, 12), "expected"),
+        ((7, 10, 12, 2), (10, 12, 2), r"found frames of shape \(10, 12, 2\) .*expected \(n, 10, 12, 2\)"),
+        ((7, 10, 12, 2), (10, 12), r"found frames of shape \(10, 12\) .*expected \(n, 10, 12, 2\)"),
+        ((7, 10, 12, 1), (10, 12, 1), r"found frames of shape \(10, 12, 1\) .*expected \(n, 10, 12, 1\)"),
+        ((7, 10, 12, 1), (12, 10), r"found frames of shape \(12, 10\) .*expected \(n, 10, 12, 1\)"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+def test_what_cannot_be_told_is_refused(tmp_path, extension, first, then, message):
+    with pytest.raises(ValueError, match=message), get_video_file_writer(tmp_path / f"a.{extension}") as writer:
+        if first is not None:
+            writer.write_frames(np.zeros(first, np.uint16))
+        writer.write_frames(np.zeros(then, np.uint16))
