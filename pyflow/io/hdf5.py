@@ -1,5 +1,7 @@
 """Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
 
+import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pyflow.io.video import VideoReader, VideoWriter, _as_slice
+from pyflow.io.video import VideoReader, VideoWriter, _as_slice, check_size
 
 _MAX_CHANNELS = 8  # in a 4-D data set, the axis this short holds the channels
+
+# Most memory for the decompressed chunks of a data set that one frame lies in. A single chunk that is larger is kept
+# all the same, as that much is needed to read anything of it.
+_CACHE_BYTES = 1 << 28
 
 
 class Hdf5Reader(VideoReader):
@@ -35,11 +41,13 @@ class Hdf5Reader(VideoReader):
         except OSError as error:
             raise ValueError(f"{self.path}: not a readable HDF5 file: {error}") from error
         try:
-            self._datasets = self._find(dataset)
+            names = [found.name for found in self._find(dataset)]
+            self._datasets = [_open_with_cache(self._file, name) for name in names]
             self._channels_at, self.shape = self._layout()
         except BaseException:
             self._file.close()
             raise
+        self._size = os.fstat(self._file.id.get_vfd_handle()).st_size
         self.dtype = self._datasets[0].dtype
 
     def _find(self, names: str | tuple[str, ...] | list[str] | None) -> list[h5py.Dataset]:
@@ -97,6 +105,7 @@ class Hdf5Reader(VideoReader):
                 out[..., channel] = frames
             else:
                 out[...] = np.moveaxis(frames, self._channels_at, -1)
+        check_size(self.path, self._file.id.get_vfd_handle(), self._size)
         return out
 
     def _take(self, dataset: h5py.Dataset, indices: np.ndarray) -> np.ndarray:
@@ -113,6 +122,24 @@ class Hdf5Reader(VideoReader):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _open_with_cache(file: h5py.File, name: str) -> h5py.Dataset:
+    """Open a data set so that what one frame needs to have decompressed stays for the frames beside it.
+
+    Chunks without a filter are better left to themselves: of those only the bytes that are asked for are read.
+    """
+    dataset = file[name]
+    if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters() == 0:
+        return dataset
+    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
+    chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    wanted = max(chunk_bytes, min(n_chunks * chunk_bytes, _CACHE_BYTES))
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    slots, default_bytes, preemption = access.get_chunk_cache()
+    access.set_chunk_cache(max(slots, 2 * n_chunks + 1), max(default_bytes, wanted), preemption)
+    del dataset  # as long as it is open, HDF5 keeps the cache that it was opened with
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
 
 
 class Hdf5Writer(VideoWriter):

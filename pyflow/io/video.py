@@ -1,5 +1,6 @@
 """What every reader and writer has in common."""
 
+import math
 import operator
 import os
 from abc import ABC, abstractmethod
@@ -13,7 +14,11 @@ import numpy as np
 from pyflow.io.atomic import PARTIAL_PREFIX
 from pyflow.io.output import OutputFile, disk_error
 
+# How much of a video is handled at once where nobody says.
 _PIECE_BYTES = 1 << 24
+
+# A last axis this short may count channels as well as columns.
+_MAX_CHANNELS = 8
 
 
 class VideoReader(ABC):
@@ -163,6 +168,11 @@ class VideoReader(ABC):
         for first in range(start, len(self), size):
             yield first, self._read(np.arange(first, min(first + size, len(self))))
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames in batches ``(n, H, W, C)`` of a few megabytes, which writers take as they are."""
+        for _, frames in self.batches(_piece_length(self.shape[1:], self.dtype)):
+            yield frames
+
     @property
     def _name(self) -> str:
         return str(self.path or "video in memory")
@@ -302,32 +312,37 @@ class VideoWriter(ABC):
 
         Parameters
         ----------
-        frames : array_like, shape (n, H, W) or (n, H, W, C)
-            Of the same size, channels and dtype in every call.
+        frames : array_like, shape (n, H, W, C), (n, H, W), or (H, W) for one frame
+            Of the same size, channels and dtype in every call; without the axis C, of a single channel.
 
         Raises
         ------
         ValueError
-            The shape or dtype differs from the frames before.
+            The shape or dtype differs from the frames before; the first frames have no pixels, or three axes of which
+            the last could be columns or channels.
         OSError
             The disk is full or broken; the message names the target, the bytes to write and the bytes free. Nothing
             can be written afterwards.
         """
-        frames = np.asarray(frames)
-        if frames.ndim == 3:
-            frames = frames[..., np.newaxis]
-        if frames.ndim != 4:
-            raise ValueError(f"{self.path}: frames of shape {frames.shape}, expected (n, H, W) or (n, H, W, C)")
-        if self._frame_shape is None:
-            self._frame_shape, self._dtype = frames.shape[1:], frames.dtype
-        if frames.shape[1:] != self._frame_shape or frames.dtype != self._dtype:
+        given = np.asarray(frames)
+        known = self._frame_shape
+        if given.ndim not in (2, 3, 4) or 0 in given.shape[1 if given.ndim > 2 else 0 :]:
+            raise ValueError(f"{self.path}: frames of shape {given.shape}, expected (n, H, W, C), (n, H, W) or (H, W)")
+        if known is None and given.ndim == 3 and given.shape[-1] <= _MAX_CHANNELS:
             raise ValueError(
-                f"{self.path}: frames of {frames.shape[1:]} {frames.dtype} after frames of "
-                f"{self._frame_shape} {self._dtype}"
+                f"{self.path}: frames of shape {given.shape} are n frames (H, W) or one frame (H, W, C), expected "
+                f"(n, H, W, C)"
             )
+        frames = given if given.ndim == 4 else given.reshape(-1, *given.shape[-2:], 1)
+        if known is not None and (frames.shape[1:] != known or frames.dtype != self._dtype):
+            raise ValueError(
+                f"{self.path}: found frames of shape {given.shape} {given.dtype}, expected (n, {known[0]}, {known[1]}, "
+                f"{known[2]}) {self._dtype} as before"
+            )
+        self._frame_shape, self._dtype = frames.shape[1:], frames.dtype
         self._output.check()
         # In pieces: what the disk refuses stays in memory until the piece is done.
-        step = max(1, _PIECE_BYTES // max(1, frames[:1].nbytes))
+        step = _piece_length(self._frame_shape, self._dtype)
         for first in range(0, len(frames), step):
             piece = frames[first : first + step]
             self._append(piece)
@@ -377,6 +392,33 @@ class VideoWriter(ABC):
             self.close()
         else:
             self.discard()
+
+
+def _piece_length(frame_shape: tuple[int, int, int], dtype: np.dtype) -> int:
+    """Return how many frames to handle at once."""
+    return max(1, _PIECE_BYTES // (math.prod(frame_shape) * dtype.itemsize))
+
+
+def check_size(path: Path, descriptor: int, expected: int) -> None:
+    """Refuse what was read from a file that has become shorter: libraries fill what is missing with zeros.
+
+    Parameters
+    ----------
+    path
+        For the message.
+    descriptor
+        Of the open file.
+    expected
+        Its size in bytes when it was opened.
+
+    Raises
+    ------
+    ValueError
+        It is shorter now.
+    """
+    found = os.fstat(descriptor).st_size
+    if found < expected:
+        raise ValueError(f"{path}: truncated while it was read: expected {expected} bytes, found {found}")
 
 
 def _as_slice(indices: np.ndarray) -> slice | np.ndarray:

@@ -174,7 +174,7 @@ def test_frames_that_never_reached_the_disk_are_not_gone_on_from(tmp_path):
         get_video_file_writer(tmp_path / "a.h5", resume_at=7)
 
 
-@pytest.mark.parametrize("size", [40, 80, 120])
+@pytest.mark.parametrize("size", [20, 40, 80])
 def test_an_hdf5_file_that_is_changed_on_a_full_disk(small_disk, size):
     script = """
 import sys, h5py, numpy as np

@@ -1,6 +1,7 @@
 """Every reader and writer behaves as the array it stands for."""
 
 import logging
+import os
 
 import h5py
 import numpy as np
@@ -75,8 +76,8 @@ def _big_endian(path):
     return path
 
 
-def _compressed(path):
-    tifffile.imwrite(path, movie()[..., 0], compression="zlib")
+def _compressed(path, frames=None):
+    tifffile.imwrite(path, (movie() if frames is None else frames)[..., 0], compression="zlib")
     return path
 
 
@@ -221,7 +222,7 @@ def test_hdf5_refuses_to_go_on_without_the_frames(tmp_path):
 
 @pytest.mark.parametrize("extension", ["tif", "h5"])
 def test_frames_must_fit_together(tmp_path, extension):
-    with pytest.raises(ValueError, match=r"\(10, 5, 1\) uint16 after frames of \(10, 12, 1\) uint16"):
+    with pytest.raises(ValueError, match=r"found frames of shape \(7, 10, 5, 1\) uint16, expected \(n, 10, 12, 1\)"):
         with get_video_file_writer(tmp_path / f"a.{extension}") as writer:
             writer.write_frames(movie())
             writer.write_frames(movie()[:, :, :5])
@@ -321,3 +322,203 @@ def test_real_recordings_open(shared, name, shape, dtype):
     with open_video(shared / name) as reader:
         assert (reader.shape, reader.dtype) == (shape, dtype)
         assert reader[-1].any()
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.97])
+@pytest.mark.parametrize("kind", ["tif", "pages", "compressed", "h5", "gzip"])
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path, kind, kept):
+    # Larger than what libraries read ahead.
+    frames = np.random.default_rng(0).integers(0, 60000, (64, 100, 100, 1)).astype(np.uint16)
+    path = {
+        "tif": lambda: write(tmp_path / "a.tif", "TIFF", frames),
+        "pages": lambda: separate_pages(tmp_path / "a.tif", frames),
+        "compressed": lambda: _compressed(tmp_path / "a.tif", frames),
+        "h5": lambda: write(tmp_path / "a.h5", "HDF5", frames),
+        "gzip": lambda: write(tmp_path / "a.h5", "HDF5", frames, compression="gzip"),
+    }[kind]()
+    whole = path.stat().st_size
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[0], frames[0])
+        os.truncate(path, int(kept * whole))
+        with pytest.raises(ValueError, match=rf"{path.name}: .*(expected \d+ bytes|cannot be (read|decoded))"):
+            reader[-20:]
+
+
+def test_bytes_that_are_missing_in_a_tiff_are_counted(tmp_path):
+    path = write(tmp_path / "a.tif", "TIFF", movie())
+    first = path.read_bytes().index(movie()[0].tobytes())
+    with open_video(path) as reader:
+        os.truncate(path, first + 3 * H * W * 2 + 7)
+        with pytest.raises(
+            ValueError, match=rf"a\.tif: .* expected {4 * H * W * 2} bytes from .*, found {H * W * 2 + 7}"
+        ):
+            reader[2:6]
+
+
+# ---- TIFF files that were appended to ---------------------------------------------------------------------
+
+
+def frame_by_frame(path, frames, **options):
+    with tifffile.TiffWriter(path) as file:
+        for frame in frames:
+            file.write(frame, **options)
+    return path
+
+
+def appended(path, frames):
+    for frame in frames:
+        tifffile.imwrite(path, frame, append=True)
+    return path
+
+
+def as_pyflowreg(path, frames):
+    """As its TIFF writer leaves a movie that it gets in batches of 3."""
+    for first in range(0, len(frames), 3):
+        with tifffile.TiffWriter(path, append=first > 0, bigtiff=True, imagej=False) as file:
+            for frame in frames[first : first + 3]:
+                if frames.shape[-1] == 1:
+                    file.write(frame[np.newaxis, ..., 0], compression=None, metadata={"Software": "pyflowreg"})
+                else:
+                    metadata = {"Software": "pyflowreg"}
+                    file.write(frame, planarconfig="contig", contiguous=True, compression=None, metadata=metadata)
+    return path
+
+
+APPENDED = {
+    "frame by frame": lambda path: (movie(), frame_by_frame(path, movie()[..., 0])),
+    "compressed": lambda path: (movie(), frame_by_frame(path, movie()[..., 0], compression="zlib")),
+    "RGB": lambda path: (movie(3, np.uint8), frame_by_frame(path, movie(3, np.uint8), photometric="rgb")),
+    "two channels": lambda path: (
+        movie(2),
+        frame_by_frame(path, np.moveaxis(movie(2), -1, 1), metadata={"axes": "CYX"}),
+    ),
+    "append=True": lambda path: (movie(), appended(path, movie()[..., 0])),
+    "batches": lambda path: (movie(), appended(path, np.split(movie()[..., 0], [2, 4, 6]))),
+    "batches of two channels": lambda path: (
+        movie(2),
+        frame_by_frame(
+            path, np.split(np.moveaxis(movie(2), -1, 1), [1, 5]), metadata={"axes": "TCYX"}, photometric="minisblack"
+        ),
+    ),
+    "OME": lambda path: (movie(), frame_by_frame(path.with_suffix(".ome.tif"), movie()[..., 0])),
+    "pyflowreg": lambda path: (movie(), as_pyflowreg(path, movie())),
+    "pyflowreg, two channels": lambda path: (movie(2), as_pyflowreg(path, movie(2))),
+}
+
+
+@pytest.mark.parametrize("kind", APPENDED)
+def test_appended_frames_are_one_recording(tmp_path, kind):
+    expected, path = APPENDED[kind](tmp_path / "a.tif")
+    with open_video(path) as reader:
+        assert (reader.shape, reader.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(reader[:], expected)
+        np.testing.assert_array_equal(reader[[4, 1, 1, 2, 5]], expected[[4, 1, 1, 2, 5]])
+
+
+def test_appended_pages_can_interleave_channels(tmp_path):
+    frame_by_frame(tmp_path / "a.tif", np.moveaxis(movie(2), -1, 1).reshape(2 * T, H, W))
+    with open_video(tmp_path / "a.tif", n_channels=2) as reader:
+        np.testing.assert_array_equal(reader[:], movie(2))
+
+
+@pytest.mark.parametrize("other", [movie()[:, :5, :, 0], movie()[..., 0].astype(np.uint8)], ids=["size", "type"])
+def test_series_that_differ_are_refused(tmp_path, other):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(movie()[..., 0])
+        file.write(other)
+    message = rf"a\.tif: 2 series .* differ, .*\(7, 10, 12\) uint16, .*\(7, {other.shape[1]}, 12\) {other.dtype}"
+    with pytest.raises(ValueError, match=message):
+        open_video(tmp_path / "a.tif")
+
+
+def test_several_movies_of_an_ome_file_are_refused(tmp_path):
+    frame_by_frame(tmp_path / "a.ome.tif", [movie()[..., 0], movie()[..., 0]])
+    with pytest.raises(ValueError, match=r"a\.ome\.tif: 2 movies"):
+        open_video(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize("kept", np.linspace(0.1, 0.99, 15))
+def test_a_truncated_file_of_appended_frames_is_refused(tmp_path, kept):
+    path = frame_by_frame(tmp_path / "a.tif", movie()[..., 0])
+    os.truncate(path, int(kept * path.stat().st_size))
+    with pytest.raises(ValueError, match=r"a\.tif: (damaged|truncated|not a readable)"):
+        open_video(path)
+
+
+def test_tifffiles_logger_is_left_alone(tmp_path, monkeypatch):
+    """Whatever other threads have to say while a file is opened must reach the handlers that the user set up."""
+    path = write(tmp_path / "a.tif", "TIFF", movie())
+    logger, open_file, seen = logging.getLogger("tifffile"), tifffile.TiffFile, []
+
+    def opened(*arguments, **options):
+        seen.append((list(logger.handlers), logger.propagate, logger.disabled, logger.level))
+        return open_file(*arguments, **options)
+
+    monkeypatch.setattr(tifffile, "TiffFile", opened)
+    before = (list(logger.handlers), logger.propagate, logger.disabled, logger.level)
+    open_video(path).close()
+    assert seen == [before]
+
+
+# ---- from reader to writer --------------------------------------------------------------------------------
+
+
+def test_iterating_yields_batches(video):
+    expected, reader = video
+    batches = list(reader)
+    assert all(batch.ndim == 4 for batch in batches)
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+    np.testing.assert_array_equal(np.concatenate(list(reader)), expected)
+
+
+def test_batches_are_small():
+    frames = np.broadcast_to(np.uint16(1), (100, 512, 1024))
+    lengths = [len(batch) for batch in ArrayReader(frames)]
+    assert lengths == [16] * 6 + [4]
+    assert [len(batch) for batch in ArrayReader(np.broadcast_to(0.5, (2, 2000, 2000)))] == [1, 1]
+
+
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_reader_is_copied_by_iterating(tmp_path, extension, n_channels):
+    path = tmp_path / f"a.{extension}"
+    with ArrayReader(movie(n_channels)) as reader, get_video_file_writer(path) as writer:
+        for batch in reader:
+            writer.write_frames(batch)
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[:], movie(n_channels))
+
+
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+def test_images_are_single_frames(tmp_path, extension):
+    with get_video_file_writer(tmp_path / f"a.{extension}") as writer:
+        for frame in movie()[:3, ..., 0]:
+            writer.write_frames(frame)
+        writer.write_frames(movie()[3:5, ..., 0])
+        writer.write_frames(movie()[5:])
+    with open_video(tmp_path / f"a.{extension}") as reader:
+        np.testing.assert_array_equal(reader[:], movie())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (None, (10, 12, 2), r"frames of shape \(10, 12, 2\) are n frames .* or one frame .*, expected \(n, H, W, C\)"),
+        (None, (7, 12, 1), "or one frame"),
+        (None, (12,), r"frames of shape \(12,\), expected"),
+        (None, (1, 1, 7, 10, 12), "expected"),
+        (None, (7, 0, 12), r"frames of shape \(7, 0, 12\), expected"),
+        (None, (0, 12), "expected"),
+        ((7, 10, 12, 2), (10, 12, 2), r"found frames of shape \(10, 12, 2\) .*expected \(n, 10, 12, 2\)"),
+        ((7, 10, 12, 2), (10, 12), r"found frames of shape \(10, 12\) .*expected \(n, 10, 12, 2\)"),
+        ((7, 10, 12, 1), (10, 12, 1), r"found frames of shape \(10, 12, 1\) .*expected \(n, 10, 12, 1\)"),
+        ((7, 10, 12, 1), (12, 10), r"found frames of shape \(12, 10\) .*expected \(n, 10, 12, 1\)"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("extension", ["tif", "h5"])
+def test_what_cannot_be_told_is_refused(tmp_path, extension, first, then, message):
+    with pytest.raises(ValueError, match=message), get_video_file_writer(tmp_path / f"a.{extension}") as writer:
+        if first is not None:
+            writer.write_frames(np.zeros(first, np.uint16))
+        writer.write_frames(np.zeros(then, np.uint16))
