@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.io
 from numpy.typing import ArrayLike
 
-from pyflow.units.table import TableError, UnitTable, session_table, unit_table
+from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
 from pyflow.units.unpickle import load_npy
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
@@ -210,7 +210,7 @@ def read_roicat(
         if len(original) != len(of_session):
             message = f"{len(of_session)} labels, but {len(original)} indices in session {session!r}"
             raise TableError(origin, message, values=[len(of_session), len(original)])
-        identity = of_session.astype(str).astype(object)
+        identity = np.array(in_group(group, of_session.astype(str)), dtype=object)
         identity[of_session < 0] = None
         name_of = original.astype(str).astype(object)
         units.append(
@@ -357,7 +357,7 @@ def read_unitmatch(
         {
             "session": [sessions[s - 1] for s in first["session"]],
             "unit": first["unit"].astype(str).to_numpy(dtype=object),
-            "identity": first["uid"].astype(str).to_numpy(dtype=object),
+            "identity": in_group(group, first["uid"].astype(str)),
             "group": group,
             "probability": probability.to_numpy(),
         }

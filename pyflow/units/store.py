@@ -354,7 +354,7 @@ class UnitStore:
 
         return self.import_table(read_spreadsheet(path, **options), make_current=make_current)
 
-    def import_table(self, table: UnitTable, *, make_current: bool = False) -> str:
+    def import_table(self, table: UnitTable, *, make_current: bool = False, other_groups: str = "refuse") -> str:
         """Add sessions, units and a link set, all or nothing.
 
         Sessions and units that the store has are reused (a unit is found by session, group and id) and their attributes
@@ -368,6 +368,9 @@ class UnitStore:
             What a reader read.
         make_current : bool
             Make its link set the current one. The first always is, and one that replaces the current one.
+        other_groups : {"refuse", "append", "replace"}
+            What to do where the link set of that name holds groups (tetrodes, probes, planes) that the table lacks:
+            refuse, keep what it says of those, or drop it.
 
         Returns
         -------
@@ -376,10 +379,14 @@ class UnitStore:
 
         Raises
         ------
+        UnitStoreError
+            The link set holds other groups and `other_groups` is ``"refuse"``.
+        TableError
+            An appended identity has another unit in a session already.
         StoreLockedError
             Another process kept the store locked.
         """
-        importing.add_table(self._database, table, make_current=make_current)
+        importing.add_table(self._database, table, make_current=make_current, other_groups=other_groups)
         return table.name
 
     # Changing

@@ -168,6 +168,11 @@ def _show(value):
     return repr("/".join(value) if isinstance(value, tuple) else value)
 
 
+def in_group(group: str, ids: Iterable[str]) -> list[str]:
+    """Identities of units whose ids start anew in each group (tetrode, probe, plane)."""
+    return [f"{group}/{i}" if group else str(i) for i in ids]
+
+
 def unit_table(
     sessions: Sequence[str],
     identities: ArrayLike,
@@ -195,7 +200,7 @@ def unit_table(
     kind : str
         Kind of those sources, for example ``"suite2p"``.
     group : str
-        Plane or probe of all units.
+        Plane or probe of all units; part of their identities, so that those of several can be kept together.
     probability : (N, S) array of float, optional
         Confidence of each member.
     **claim
@@ -238,7 +243,7 @@ def unit_table(
             "group": group,
             "unit": original.astype(str).astype(object),
             "original_index": original,
-            "identity": (row + 1).astype(str).astype(object),
+            "identity": in_group(group, (row + 1).astype(str)),
         },
         index=row + 1,
     )
