@@ -105,7 +105,7 @@ class UnitStore:
             self._database.frame(
                 "SELECT name, start_time, source, kind, "
                 "(SELECT count(*) FROM unit u WHERE u.session_id = s.session_id) AS n_units, attributes "
-                "FROM session s ORDER BY start_time, session_id"
+                f"FROM session s ORDER BY {schema.BY_TIME}, session_id"
             )
         )
 
@@ -156,7 +156,7 @@ class UnitStore:
         if unit is not None:
             sql += "AND u.multi_sess_unit_id = ? "
             values += (lookup.multi_sess_unit_id(self._database, unit, link_set_id),)
-        frame = self._database.frame(sql + "ORDER BY number, start_time, s.session_id", *values)
+        frame = self._database.frame(sql + f"ORDER BY number, {schema.BY_TIME}, s.session_id", *values)
         return frame.astype({"original_index": "Int64", "probability": "float64"})
 
     def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:

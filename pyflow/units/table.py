@@ -121,6 +121,10 @@ class UnitTable:
                 if not isinstance(value, str) or (not value and column != "group") or _CONTROL.search(value):
                     row = self.units.index[(self.units[column] == value) | self.units[column].isna()][0]
                     raise self.error(f"{value!r} is no {column} name", rows=[row], column=column, values=[value])
+                if value != value.strip():  # tables of other programs drop such spaces, and the name is another one
+                    row = self.units.index[self.units[column] == value][0]
+                    message = f"{value!r} is no {column} name: it starts or ends with a space"
+                    raise self.error(message, rows=[row], column=column, values=[value])
         self._refuse_repeats(self.units, ["session", "group", "unit"], "unit", "is listed twice")
         self._refuse_repeats(self.followed, ["identity", "session"], "identity", "has two units in one session")
         named = self.followed.dropna(subset="global_id")
