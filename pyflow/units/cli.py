@@ -94,6 +94,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=START:END",
         help="a session's samples in a folder where several were sorted as one; give it once per session",
     )
+    command.add_argument(
+        *("--group", "--probe", "--plane"),
+        dest="group",
+        metavar="NAME",
+        help="tetrode, probe or plane of all units, where the files do not name it",
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--append", action="store_true", help="keep the other groups of a link set of that name")
+    how.add_argument("--replace", action="store_true", help="replace it even where it holds other groups")
     command.add_argument("--sheet", metavar="NAME", help="of a workbook")
     command.add_argument(
         "--column", action="append", type=_pair, metavar="MEANING=HEADING", help="session=Sitzung, unit=Zelle ..."
@@ -164,13 +173,15 @@ def _import(options: argparse.Namespace) -> int:
         name=options.name,
         sessions=options.session,
         sources=options.source,
+        group=options.group,
         spans=dict(options.span) if options.span else None,
         sheet=options.sheet,
         columns=dict(options.column) if options.column else None,
     )
     with UnitStore.open(options.store, author=options.author) as store:
         before = set(store.link_sets()["name"])
-        name = store.import_table(table, make_current=options.current)
+        groups = "append" if options.append else "replace" if options.replace else "refuse"
+        name = store.import_table(table, make_current=options.current, other_groups=groups)
         sets = store.link_sets().set_index("name")
         replaced = [old for old in sets.index[sets["replaced_by"] == name] if old not in before]
         stats = store.stats(link_set=name) | {"current": store.current() == name, "replaced": replaced}
@@ -197,7 +208,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     with _open(options) as store:
-        unit = store.multi_sess_unit(_named_unit(store, options.unit), link_set=options.link_set)
+        unit = _named_unit(store, options.unit, options.link_set)
         members = store.members(unit, link_set=options.link_set)
         scores = store.scores(unit, link_set=options.link_set)
         pins = _pins_of(store.pins(), members)
@@ -221,7 +232,7 @@ def _link(options: argparse.Namespace) -> int:
         raise UnrecognisedError(f"expected {units}, found {len(options.units)}")
     with _open(options, author=options.author) as store:
         if options.lock or options.unlock:
-            unit = store.multi_sess_unit(_named_unit(store, options.units[0]), link_set=options.link_set)
+            unit = _named_unit(store, options.units[0], options.link_set)
             (store.lock if options.lock else store.unlock)(unit, link_set=options.link_set)
             done = f"Unit {unit.number} is {'locked: it stays as it is' if options.lock else 'no longer locked'}"
         else:
@@ -308,7 +319,7 @@ def _plot(options: argparse.Namespace) -> int:
         elif options.what == "gallery":
             figure = plots.plot_unit_gallery(sessions, page=options.page)
         else:
-            unit = store.multi_sess_unit(_named_unit(store, options.what), link_set=options.link_set)
+            unit = _named_unit(store, options.what, options.link_set)
             figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind)
             options.what = f"unit_{unit.number}"
     path = options.out or Path(f"{options.what}.png")
@@ -380,8 +391,14 @@ def _pins_of(pins: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     return pins[[a in keys or b in keys for a, b in zip(*sides, strict=True)]]
 
 
-def _named_unit(store: UnitStore, text: str) -> str | UnitKey:
-    return _unit_key(store, text) if "/" in text else text
+def _named_unit(store: UnitStore, text: str, link_set: str | None) -> MultiSessUnit:
+    """The multi-session unit of that number, global id or label, or with a member of that name."""
+    try:
+        return store.multi_sess_unit(text, link_set=link_set)
+    except UnitStoreError:
+        if "/" not in text:
+            raise
+    return store.multi_sess_unit(_unit_key(store, text), link_set=link_set)
 
 
 # Output

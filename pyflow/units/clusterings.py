@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pyflow.units.sheets import read_sheets
-from pyflow.units.table import TableError, UnitTable, session_table
+from pyflow.units.table import TableError, UnitTable, in_group, session_table
 from pyflow.units.unpickle import load_npy
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def clustering_table(
     group_name: str,
     quality: Mapping[int, str | None] | None = None,
     exclude: Collection[str] = ("noise",),
-    probe: str = "",
+    group: str = "",
     **claim: Any,
 ) -> UnitTable:
     """Units of a clustering over several sessions, from arrays.
@@ -48,8 +48,8 @@ def clustering_table(
         Cluster -> verdict ("good", "mua", "noise"); becomes the units' attribute `quality`.
     exclude : sequence of str
         Verdicts of clusters that are no units.
-    probe : str
-        Group of all units.
+    group : str
+        Tetrode, probe or plane of all units; ids are the same unit within their group only.
     **claim
         Who and how: `author` (the curator), `created` (curation time, ISO 8601), `parameters` (location, notes ...),
         `sessions` (their start times and sources), and what else `UnitTable` knows.
@@ -80,7 +80,7 @@ def clustering_table(
     if quality is None:
         units = units.drop(columns="quality")
     claim.setdefault("sessions", session_table(clusters))
-    return UnitTable(units.assign(group=probe, identity=units["unit"]), name=group_name, **claim)
+    return UnitTable(units.assign(group=group, identity=in_group(group, units["unit"])), name=group_name, **claim)
 
 
 def split_spikes(spike_times: ArrayLike, spike_clusters: ArrayLike, spans: Spans) -> dict[str, np.ndarray]:
@@ -128,7 +128,7 @@ def read_clustering(
     *,
     group_name: str | None = None,
     exclude: Collection[str] = ("noise",),
-    probe: str = "",
+    group: str = "",
     **claim: Any,
 ) -> UnitTable:
     """Read a Kilosort or phy folder in which several sessions were sorted as one recording.
@@ -141,7 +141,7 @@ def read_clustering(
         Session name -> its span in the concatenated recording, in samples.
     group_name : str, optional
         Name of the clustering; by default the folder's name.
-    exclude, probe, **claim
+    exclude, group, **claim
         As in `clustering_table`.
 
     Returns
@@ -170,7 +170,7 @@ def read_clustering(
         group_name=folder.name if group_name is None else group_name,
         quality=_read_verdicts(folder),
         exclude=exclude,
-        probe=probe,
+        group=group,
         **claim,
     )
 
@@ -213,7 +213,7 @@ def consistent_ids(ids: Mapping[str, Iterable[Any]], *, name: str, group: str = 
     name : str
         Name of the link set.
     group : str
-        Tetrode, probe or plane of all units.
+        Tetrode, probe or plane of all units; ids are the same unit within their group only.
     **claim
         What else `UnitTable` knows: `author`, `sessions`, `parameters` ...
 
@@ -228,7 +228,7 @@ def consistent_ids(ids: Mapping[str, Iterable[Any]], *, name: str, group: str = 
     """
     rows = [(session, str(i)) for session, of_session in ids.items() for i in of_session]
     units = pd.DataFrame(rows, columns=["session", "unit"], dtype=object)
-    units = units.assign(group=group, identity=units["unit"])
+    units = units.assign(group=group, identity=in_group(group, units["unit"]))
     claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": session_table(ids)} | claim
     return UnitTable(units, name=name, **claim)
 
@@ -238,7 +238,7 @@ def read_phy_ids(
     *,
     name: str,
     exclude: Collection[str] = ("noise",),
-    probe: str = "",
+    group: str = "",
     **claim: Any,
 ) -> UnitTable:
     """Read one Kilosort or phy folder per session, whose curator gave the same unit the same cluster id.
@@ -251,8 +251,8 @@ def read_phy_ids(
         Name of the link set.
     exclude : sequence of str
         Verdicts of clusters that are no units.
-    probe : str
-        Group of all units.
+    group : str
+        Tetrode, probe or plane of all units; ids are the same unit within their group only.
     **claim
         As in `consistent_ids`.
 
@@ -277,7 +277,7 @@ def read_phy_ids(
         ids[session] = list(kept)
         quality += kept.values()
     claim = {"sessions": session_table(folders, folders.values(), "phy")} | claim
-    table = consistent_ids(ids, name=name, group=probe, **claim)
+    table = consistent_ids(ids, name=name, group=group, **claim)
     table.units["quality"] = quality
     return table
 
@@ -321,7 +321,9 @@ def read_suite2p_ids(folders: Mapping[str, str | Path], *, name: str, group: str
         row = np.arange(len(is_cell))
         text = row.astype(str).astype(object)
         of_session = {"session": session, "unit": text, "original_index": row, "iscell_probability": is_cell[:, 1]}
-        units.append(pd.DataFrame(of_session).assign(identity=np.where(is_cell[:, 0] == 1, text, None)))
+        units.append(
+            pd.DataFrame(of_session).assign(identity=np.where(is_cell[:, 0] == 1, in_group(group, text), None))
+        )
     units = pd.concat(units, ignore_index=True).assign(group=group)
     claim = {
         "origin": name,
@@ -369,6 +371,6 @@ def read_id_table(
     table = _read_table(path, headings.values())
     table = table.rename(columns={heading: key for key, heading in headings.items()})
     table["group"] = table["group"].fillna("") if group else ""
-    table["identity"] = [f"{g}/{u}" if g else u for g, u in zip(table["group"], table["unit"], strict=True)]
+    table["identity"] = [i for g, u in zip(table["group"], table["unit"], strict=True) for i in in_group(g, [u])]
     claim = {"origin": str(path), "source": str(path), "algorithm": "ids kept by hand"} | claim
     return UnitTable(table, name=path.stem if name is None else name, headings=headings, **claim)

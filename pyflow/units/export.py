@@ -2,6 +2,7 @@
 
 import colorsys
 import csv
+import logging
 import re
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,10 @@ from openpyxl.utils import get_column_letter
 
 from pyflow.io.atomic import replacing
 from pyflow.units.grid import words
+from pyflow.units.sheets import quoted
 from pyflow.units.spreadsheet import HEADINGS, LINK_SET_FIELDS, LINK_SET_SHEET, SESSION_PREFIX
+
+logger = logging.getLogger(__name__)
 
 _HEADER_ROW = 5  # where the Kavli Institute's sheet has it
 _WIDTHS = (6, 40)  # of the narrowest and the widest column, in characters
@@ -249,12 +253,20 @@ def _light_colours():
 
 
 def _write_text(path, claim, sessions, units):
-    columns = _sheet(sessions, units)
+    columns = {quoted(heading): list(map(_plain, cells)) for heading, cells in _sheet(sessions, units).items()}
+    risky = 0
+    for cells in columns.values():
+        for i, cell in enumerate(cells):
+            if isinstance(cell, str) and (text := quoted(cell)) is not cell:
+                cells[i] = text
+                risky += 1
+    if risky:
+        logger.warning("%d cells look like formulas; they are written with an apostrophe in front", risky)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with open(path, "w", newline="", encoding="utf-8-sig") as file:  # the mark tells Excel that it is UTF-8
         writer = csv.writer(file, delimiter=delimiter)
         writer.writerow(columns)
-        writer.writerows(zip(*([_plain(cell) for cell in column] for column in columns.values()), strict=True))
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _plain(value):

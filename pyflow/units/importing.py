@@ -11,23 +11,28 @@ import pandas as pd
 
 from pyflow.units.checks import pin_conflicts
 from pyflow.units.comparison import Members, mutual_best, overlap
-from pyflow.units.database import Database, now
+from pyflow.units.database import Database, UnitStoreError, now
 from pyflow.units.lookup import current
 from pyflow.units.table import SESSION_COLUMNS, UNIT_COLUMNS, UnitTable
 
 logger = logging.getLogger(__name__)
 
 _SOURCE = SESSION_COLUMNS[1:].index("source")
+_CLAIM = "SELECT source, algorithm, version, parameters FROM link_set WHERE link_set_id = ?"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def add_table(database: Database, table: UnitTable, *, make_current: bool = False) -> None:
+def add_table(
+    database: Database, table: UnitTable, *, make_current: bool = False, other_groups: str = "refuse"
+) -> None:
     """Add a table; see `UnitStore.import_table`."""
+    if other_groups not in ("refuse", "append", "replace"):
+        raise ValueError(f"other_groups is {other_groups!r}, expected 'refuse', 'append' or 'replace'")
     with database.change("import", f"{table.origin} as {table.name!r}" if table.name else table.origin) as change_id:
         session_ids = _add_sessions(database, table, change_id)
         unit_ids = _add_units(database, table, session_ids, change_id)
         if table.name:
-            link_set = _add_link_set(database, table, session_ids, unit_ids, change_id)
+            link_set = _add_link_set(database, table, session_ids, unit_ids, other_groups, change_id)
             if make_current or current(database) is None:
                 set_current(database, link_set, change_id)
     broken = [row for row in pin_conflicts(database) if row[0] == table.name]
@@ -130,21 +135,39 @@ def _add_units(database, table, session_ids, change_id):
     return np.array(ids, dtype=np.int64)
 
 
-def _add_link_set(database, table, session_ids, unit_ids, change_id):
+def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_id):
     """Row of the table's link set; one of that name is kept under another name, and its ids live on."""
+    old = database.value("SELECT link_set_id FROM link_set WHERE name = ?", table.name)
     followed = table.units["identity"].notna().to_numpy()
-    rows = table.units[followed]
+    rows = table.units.loc[followed, ["identity", "global_id", "probability"]].reset_index(drop=True)
+    rows["unit"], rows["session"] = unit_ids[followed], table.units["session"][followed].map(session_ids).to_numpy()
+    scores, said = _score_rows(table, unit_ids), (table.source, table.algorithm, table.version)
+    parameters = table.parameters
+    if old is not None:
+        others = _rows_of_other_groups(database, old, table)
+        if len(others) and other_groups == "refuse":
+            groups = ", ".join(map(repr, sorted(others["group"].unique())))
+            raise UnitStoreError(
+                f"{database.path}: link set {table.name!r} holds {len(others)} units of group {groups}, which "
+                f"{table.origin} lacks: append to it, replace it, or give another name"
+            )
+        if len(others) and other_groups == "append":
+            _refuse_second_units(table, rows, others, session_ids)
+            rows = pd.concat([others[rows.columns], rows], ignore_index=True)
+            scores = sorted(scores + _scores_among(database, old, others["unit"]))
+            *before, text = database.row(_CLAIM, old)
+            said = tuple("; ".join(dict.fromkeys(filter(None, both))) for both in zip(before, said, strict=True))
+            parameters = json.loads(text) | parameters
     codes, labels = pd.factorize(rows["identity"])
     labels = labels.tolist()
-    session = rows["session"].map(session_ids).to_numpy()
-    members = Members(unit_ids[followed], session, codes + database.next_id("multi_sess_unit"))
+    members = Members(
+        *(rows[key].to_numpy(np.int64) for key in ("unit", "session")), codes + database.next_id("multi_sess_unit")
+    )
     probability = [None if pd.isna(p) else float(p) for p in rows["probability"].tolist()]
-    scores = _score_rows(table, unit_ids)
-    claim = (table.source, table.algorithm, table.version, json.dumps(table.parameters))
+    claim = (*said, json.dumps(parameters))
     given = rows.groupby(codes)["global_id"].first()
     given = given.astype(object).where(given.notna(), None).tolist()
 
-    old = database.value("SELECT link_set_id FROM link_set WHERE name = ?", table.name)
     if old is not None and _is_same(database, old, claim, given, labels, codes, members, probability, scores):
         return old
     old_name = None if old is None else _rename(database, old, table.name)
@@ -185,6 +208,38 @@ def _add_link_set(database, table, session_ids, unit_ids, change_id):
     return new
 
 
+def _rows_of_other_groups(database, link_set, table):
+    """Members of a link set whose groups the table does not hold: their rows, identities and ids."""
+    members = database.frame(
+        'SELECT group_name AS "group", label AS identity, global_id, probability, m.unit_id AS unit, '
+        "m.session_id AS session FROM member_unit m JOIN multi_sess_unit USING (multi_sess_unit_id) "
+        "JOIN unit USING (unit_id) WHERE m.link_set_id = ? ORDER BY number, m.session_id",
+        link_set,
+    )
+    return members[~members["group"].isin(table.units["group"])]
+
+
+def _refuse_second_units(table, rows, others, session_ids):
+    """Refuse to append an identity to one of the same label that has a unit in the same session."""
+    clash = rows.merge(others, on=["identity", "session"])
+    if len(clash):
+        first = clash.iloc[0]
+        session = {row: name for name, row in session_ids.items()}[first["session"]]
+        raise table.error(
+            f"identity {first['identity']!r} of session {session!r} has a unit in group {first['group']!r} already",
+            column="identity",
+            values=[first["identity"]],
+        )
+
+
+def _scores_among(database, link_set, units):
+    return [
+        row
+        for row in database.rows("SELECT unit_a, unit_b, name, value FROM score WHERE link_set_id = ?", link_set)
+        if {row[0], row[1]} <= set(units)
+    ]
+
+
 def _score_rows(table, unit_ids):
     if table.scores is None:
         return []
@@ -195,7 +250,6 @@ def _score_rows(table, unit_ids):
 
 def _is_same(database, old, claim, given, labels, codes, members, probability, scores):
     """Whether a link set says all of this already."""
-    sql = "SELECT source, algorithm, version, parameters FROM link_set WHERE link_set_id = ?"
     rows = zip(members.unit.tolist(), (labels[c] for c in codes), (given[c] for c in codes), probability, strict=True)
     before = database.rows(
         "SELECT unit_id, label, global_id, probability FROM member_unit m JOIN multi_sess_unit "
@@ -203,7 +257,7 @@ def _is_same(database, old, claim, given, labels, codes, members, probability, s
         old,
     )
     return (
-        database.row(sql, old) == claim
+        database.row(_CLAIM, old) == claim
         and len(before) == len(codes)
         and all(
             was[:2] == row[:2] and was[3] == row[3] and row[2] in (was[2], None)

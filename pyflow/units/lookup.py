@@ -117,7 +117,8 @@ def multi_sess_unit_id(database: Database, unit: UnitReference, of_link_set: int
     ----------
     database : Database
     unit : int, str, MultiSessUnit or (session, group, unit)
-        Its number (also as text), global id, label, or one of its members.
+        Its number, global id, label, or one of its members. Text that is the label of one and the number of another
+        means the label, which people read in their own tables.
     of_link_set : int
         Row of the link set.
     """
@@ -127,10 +128,14 @@ def multi_sess_unit_id(database: Database, unit: UnitReference, of_link_set: int
             raise UnitStoreError(f"{database.path}: {UnitKey(*unit)} is not followed")
         return found
     text = unit.global_id if isinstance(unit, MultiSessUnit) else str(unit)
-    columns = ("global_id", "label")
-    if text.isascii() and text.isdecimal() and text == str(int(text)):
-        columns = ("number", "label")
-    for column in columns[:1] if isinstance(unit, int | np.integer | MultiSessUnit) else columns:
+    columns = ("label", "global_id")
+    if isinstance(unit, MultiSessUnit):
+        columns = ("global_id",)
+    elif isinstance(unit, int | np.integer):
+        columns = ("number",)
+    elif text.isascii() and text.isdecimal() and text == str(int(text)):
+        columns = ("label", "number")
+    for column in columns:
         sql = f"SELECT multi_sess_unit_id FROM multi_sess_unit WHERE link_set_id = ? AND {column} = ?"
         if (found := database.value(sql, of_link_set, text)) is not None:
             return found

@@ -6,6 +6,7 @@ their original index too.
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,16 +16,26 @@ import pandas as pd
 import scipy.io
 from numpy.typing import ArrayLike
 
-from pyflow.units.table import TableError, UnitTable, session_table, unit_table
+from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
 from pyflow.units.unpickle import load_npy
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
 
-# UnitMatch's columns in Python and in MATLAB, whose plain UIDs are those of the middle level
+# UnitMatch's columns: in Python since 3.6, before that, and in MATLAB. Plain UIDs are those of the middle level; older
+# Python versions number all units in columns of that name too, so there the others count.
 _UIDS = {
-    "liberal": (("UID Liberal 1", "UID Liberal 2"), ("UID1Liberal", "UID2Liberal")),
-    "intermediate": (("UID int 1", "UM UID int 2"), ("UID int 1", "UID int 2"), ("UID1", "UID2")),
-    "conservative": (("UID Conservative 1", "UID Conservative 2"), ("UID1Conservative", "UID2Conservative")),
+    "liberal": (("UID Lib 1", "UID Lib 2"), ("UID Liberal 1", "UID Liberal 2"), ("UID1Liberal", "UID2Liberal")),
+    "intermediate": (
+        ("UID int 1", "UM UID int 2"),
+        ("UID int 1", "UID int 2"),
+        ("UID 1", "UID 2"),
+        ("UID1", "UID2"),
+    ),
+    "conservative": (
+        ("UID Cons 1", "UID Cons 2"),
+        ("UID Conservative 1", "UID Conservative 2"),
+        ("UID1Conservative", "UID2Conservative"),
+    ),
 }
 _SESSIONS = (("RecSes1", "RecSes2"), ("RecSes 1", "RecSes 2"))
 _PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
@@ -210,7 +221,7 @@ def read_roicat(
         if len(original) != len(of_session):
             message = f"{len(of_session)} labels, but {len(original)} indices in session {session!r}"
             raise TableError(origin, message, values=[len(of_session), len(original)])
-        identity = of_session.astype(str).astype(object)
+        identity = np.array(in_group(group, of_session.astype(str)), dtype=object)
         identity[of_session < 0] = None
         name_of = original.astype(str).astype(object)
         units.append(
@@ -357,7 +368,7 @@ def read_unitmatch(
         {
             "session": [sessions[s - 1] for s in first["session"]],
             "unit": first["unit"].astype(str).to_numpy(dtype=object),
-            "identity": first["uid"].astype(str).to_numpy(dtype=object),
+            "identity": in_group(group, first["uid"].astype(str)),
             "group": group,
             "probability": probability.to_numpy(),
         }
@@ -375,6 +386,11 @@ def read_unitmatch(
     return UnitTable(units, sessions=table, scores=scores, parameters={"level": level}, **claim)
 
 
+def _stem(column):
+    """What tells columns of ids from those of probabilities and scores: the first word, without digits."""
+    return re.split("(?<=[a-z])(?=[A-Z])|[^A-Za-z]", column.removeprefix("UM "))[0].casefold()
+
+
 def _read_pairs(path, level, n_sessions):
     """Pairs of units: session, unit, uid of each, and p."""
     if level not in _UIDS:
@@ -387,7 +403,10 @@ def _read_pairs(path, level, n_sessions):
             if all(column in header for column in names):
                 return names
         wanted = " or ".join(", ".join(map(repr, names)) for names in candidates)
-        raise TableError(str(path), f"no columns {wanted}; found {', '.join(map(repr, header[:12]))}", rows=[1])
+        stems = {_stem(name) for names in candidates for name in names}
+        similar = [name for name in header if _stem(name) in stems]
+        found = f"similar are {', '.join(map(repr, similar))}" if similar else f"found {', '.join(map(repr, header))}"
+        raise TableError(str(path), f"no columns {wanted}; {found}", rows=[1])
 
     names = (
         *columns(("ID1", "ID2")),

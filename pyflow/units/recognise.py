@@ -23,6 +23,7 @@ def read_any(
     name: str | None = None,
     sessions: Sequence[str] | None = None,
     sources: Sequence[str | Path] | None = None,
+    group: str | None = None,
     spans: Spans | None = None,
     sheet: str | None = None,
     columns: dict[str, str] | None = None,
@@ -41,6 +42,8 @@ def read_any(
         Session names: in the matcher's order, or of the folders, whose own names are used by default.
     sources : list of path-like, optional
         Where each session's data is, for the result of a matcher.
+    group : str, optional
+        Tetrode, probe or plane of all units, where the files do not name it.
     spans : dict of str to (start, end), optional
         Sessions in a concatenated recording, in samples.
     sheet, columns
@@ -63,13 +66,15 @@ def read_any(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
-    named = {} if name is None else {"name": name}
+    grouped = {} if group is None else {"group": group}
+    named = grouped | ({} if name is None else {"name": name})
     first = paths[0]
     if len(paths) > 1 or _is_folder_of_session(first, spans):
         return _read_folders(paths, sessions, named)
     if first.is_dir():
-        return _read_folder(first, sessions, sources, spans, name)
+        return _read_folder(first, sessions, sources, spans, name, grouped)
     if first.suffix.lower() in _SPREADSHEETS and first.name != "MatchTable.csv":
+        _refuse_group(first, grouped)
         return read_spreadsheet(first, sheet=sheet, columns=columns, name=name)
     reader = read_unitmatch if first.name == "MatchTable.csv" else _BY_SUFFIX.get(first.suffix.lower())
     if reader is None:
@@ -82,6 +87,11 @@ def read_any(
     return reader(first, sessions, sources=sources, **named)
 
 
+def _refuse_group(path, grouped):
+    if grouped:
+        raise UnrecognisedError(f"{path}: names the groups of its units itself; leave out group {grouped['group']!r}")
+
+
 def _is_folder_of_session(path, spans):
     return path.is_dir() and spans is None and _kind(path) is not None and not (path / "track_ops.npy").exists()
 
@@ -92,10 +102,11 @@ def _kind(folder):
     return read_suite2p_ids if (folder / "iscell.npy").exists() else None
 
 
-def _read_folder(folder, sessions, sources, spans, name):
+def _read_folder(folder, sessions, sources, spans, name, grouped):
     if spans is not None:
-        return read_clustering(folder, spans, group_name=name)
+        return read_clustering(folder, spans, group_name=name, **grouped)
     if (folder / "track_ops.npy").exists():
+        _refuse_group(folder, grouped)
         return read_track2p(folder, sessions=sessions, sources=sources, name=name or "track2p")
     raise UnrecognisedError(
         f"{folder}: holds neither {_VERDICTS[0]} nor iscell.npy nor track_ops.npy; "

@@ -142,6 +142,9 @@ CREATE TABLE id_map (
 ) WITHOUT ROWID;
 """
 
+# Times may be of several zones, whose texts do not sort; texts that are no times keep their order.
+BY_TIME = "julianday(start_time), start_time"
+
 # Table -> what `UnitStore.tables` gives of it; attributes become columns there.
 VIEWS = {
     "session": "SELECT session_id, name, start_time, source, kind, attributes FROM session ORDER BY session_id",

@@ -26,6 +26,9 @@ _DAMAGE = (
     *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
 )
 
+# Also where it is quoted already: so every quote that is added comes off again. Signs alone ("++") are no formula.
+_FORMULA = re.compile(r"'*(?:[=@\t\r]|[+-].*[A-Za-z(|!])", re.DOTALL)
+
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # the container of .xls, and of any workbook with a password
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
@@ -249,13 +252,22 @@ def _decode(data):
         return data.decode("cp1252", errors="replace")
 
 
+def quoted(text: str) -> str:
+    """Text for a cell of a text file; what a spreadsheet program would run as a formula gets an apostrophe."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _unquoted(text):
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
 def _read_text(path, text):
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max("\t;,", key=text.count)
     rows = {}
     try:
         for row, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1):
             if any(cells):
-                rows[row] = [cell or None for cell in cells]
+                rows[row] = [_unquoted(cell) or None for cell in cells]
     except csv.Error as error:
         raise TableError(str(path), f"damaged: {error}", rows=[len(rows) + 1]) from error
     return Sheet("", rows, [], typed=False)

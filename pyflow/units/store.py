@@ -105,7 +105,7 @@ class UnitStore:
             self._database.frame(
                 "SELECT name, start_time, source, kind, "
                 "(SELECT count(*) FROM unit u WHERE u.session_id = s.session_id) AS n_units, attributes "
-                "FROM session s ORDER BY start_time, session_id"
+                f"FROM session s ORDER BY {schema.BY_TIME}, session_id"
             )
         )
 
@@ -156,7 +156,7 @@ class UnitStore:
         if unit is not None:
             sql += "AND u.multi_sess_unit_id = ? "
             values += (lookup.multi_sess_unit_id(self._database, unit, link_set_id),)
-        frame = self._database.frame(sql + "ORDER BY number, start_time, s.session_id", *values)
+        frame = self._database.frame(sql + f"ORDER BY number, {schema.BY_TIME}, s.session_id", *values)
         return frame.astype({"original_index": "Int64", "probability": "float64"})
 
     def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:
@@ -354,7 +354,7 @@ class UnitStore:
 
         return self.import_table(read_spreadsheet(path, **options), make_current=make_current)
 
-    def import_table(self, table: UnitTable, *, make_current: bool = False) -> str:
+    def import_table(self, table: UnitTable, *, make_current: bool = False, other_groups: str = "refuse") -> str:
         """Add sessions, units and a link set, all or nothing.
 
         Sessions and units that the store has are reused (a unit is found by session, group and id) and their attributes
@@ -368,6 +368,9 @@ class UnitStore:
             What a reader read.
         make_current : bool
             Make its link set the current one. The first always is, and one that replaces the current one.
+        other_groups : {"refuse", "append", "replace"}
+            What to do where the link set of that name holds groups (tetrodes, probes, planes) that the table lacks:
+            refuse, keep what it says of those, or drop it.
 
         Returns
         -------
@@ -376,10 +379,14 @@ class UnitStore:
 
         Raises
         ------
+        UnitStoreError
+            The link set holds other groups and `other_groups` is ``"refuse"``.
+        TableError
+            An appended identity has another unit in a session already.
         StoreLockedError
             Another process kept the store locked.
         """
-        importing.add_table(self._database, table, make_current=make_current)
+        importing.add_table(self._database, table, make_current=make_current, other_groups=other_groups)
         return table.name
 
     # Changing

@@ -121,6 +121,10 @@ class UnitTable:
                 if not isinstance(value, str) or (not value and column != "group") or _CONTROL.search(value):
                     row = self.units.index[(self.units[column] == value) | self.units[column].isna()][0]
                     raise self.error(f"{value!r} is no {column} name", rows=[row], column=column, values=[value])
+                if value != value.strip():  # tables of other programs drop such spaces, and the name is another one
+                    row = self.units.index[self.units[column] == value][0]
+                    message = f"{value!r} is no {column} name: it starts or ends with a space"
+                    raise self.error(message, rows=[row], column=column, values=[value])
         self._refuse_repeats(self.units, ["session", "group", "unit"], "unit", "is listed twice")
         self._refuse_repeats(self.followed, ["identity", "session"], "identity", "has two units in one session")
         named = self.followed.dropna(subset="global_id")
@@ -168,6 +172,11 @@ def _show(value):
     return repr("/".join(value) if isinstance(value, tuple) else value)
 
 
+def in_group(group: str, ids: Iterable[str]) -> list[str]:
+    """Identities of units whose ids start anew in each group (tetrode, probe, plane)."""
+    return [f"{group}/{i}" if group else str(i) for i in ids]
+
+
 def unit_table(
     sessions: Sequence[str],
     identities: ArrayLike,
@@ -195,7 +204,7 @@ def unit_table(
     kind : str
         Kind of those sources, for example ``"suite2p"``.
     group : str
-        Plane or probe of all units.
+        Plane or probe of all units; part of their identities, so that those of several can be kept together.
     probability : (N, S) array of float, optional
         Confidence of each member.
     **claim
@@ -238,7 +247,7 @@ def unit_table(
             "group": group,
             "unit": original.astype(str).astype(object),
             "original_index": original,
-            "identity": (row + 1).astype(str).astype(object),
+            "identity": in_group(group, (row + 1).astype(str)),
         },
         index=row + 1,
     )

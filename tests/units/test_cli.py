@@ -311,3 +311,20 @@ def test_results_of_matchers(folder):
             store.import_table(table)
             found = store.members(store.present_in(2)[0], link_set="claim")
         assert found[["session", "unit"]].to_numpy().tolist() == [["Mon", "0"], ["Tue", "1"]], name
+
+
+def test_tetrodes_one_after_the_other(folder, capsys):
+    for tetrode, clusters in (("1", [7, 7, 9]), ("2", [7, 8, 7])):
+        (folder / tetrode).mkdir()
+        np.save(folder / tetrode / "spike_times.npy", np.array([1, 11, 12]))
+        np.save(folder / tetrode / "spike_clusters.npy", np.array(clusters))
+    how = ["--name", "mouse", "--span", "a=0:10", "--span", "b=10:20"]
+    assert main(["import", "1", *how, "--group", "tetrode 1"]) == 0
+    assert main(["import", "2", *how, "--probe", "tetrode 2"]) == 1
+    assert "link set 'mouse' holds 3 units of group 'tetrode 1'" in capsys.readouterr().err
+    assert answer(capsys, "import", "2", *how, "--probe", "tetrode 2", "--append")["followed"] == 6
+    assert len(answer(capsys, "show", "tetrode 1/7")["members"]) == 2
+    assert answer(capsys, "import", "2", *how, "--group", "tetrode 2", "--replace")["followed"] == 3
+    kavli.save(folder / "cells.xlsx")
+    assert main(["import", "cells.xlsx", "--plane", "0"]) == 2
+    assert "names the groups of its units itself; leave out group '0'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Several sessions clustered as one, and ids kept the same by hand."""
 
+import json
 import logging
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyflow.units.clusterings import (
     read_suite2p_ids,
     split_spikes,
 )
-from pyflow.units.table import TableError
+from pyflow.units.table import TableError, UnitTable
 
 SPANS = {"morning": (0, 1000), "noon": (1000, 1800), "evening": (2000, 3000)}
 
@@ -79,8 +80,8 @@ def test_spikes_between_the_sessions_are_reported(tmp_path, caplog):
 
 
 def test_arrays_of_spikes_per_session():
-    table = clustering_table({"a": [5, 5, 0], "b": np.array([5]), "c": []}, group_name="g", probe="ProbeA")
-    assert keys(table) == [("a", "0", "0"), ("a", "5", "5"), ("b", "5", "5")]
+    table = clustering_table({"a": [5, 5, 0], "b": np.array([5]), "c": []}, group_name="g", group="ProbeA")
+    assert keys(table) == [("a", "0", "ProbeA/0"), ("a", "5", "ProbeA/5"), ("b", "5", "ProbeA/5")]
     assert set(table.units["group"]) == {"ProbeA"}
     assert table.sessions["name"].tolist() == ["a", "b", "c"]
 
@@ -123,7 +124,7 @@ def test_clusterings_that_are_refused(tmp_path):
 
 
 def test_the_same_id_is_the_same_unit(tmp_path):
-    table = consistent_ids({"Mo": [1, "00012"], "Tu": [], "We": ["00012", 3]}, name="by hand", group="1")
+    table = consistent_ids({"Mo": [1, "00012"], "Tu": [], "We": ["00012", 3]}, name="by hand")
     assert keys(table) == [("Mo", "1", "1"), ("Mo", "00012", "00012"), ("We", "00012", "00012"), ("We", "3", "3")]
     with UnitStore.open(tmp_path / "units.sqlite") as store:
         store.import_table(table)
@@ -151,7 +152,7 @@ def test_suite2p_folders(tmp_path):
     folders = {day: tmp_path / day for day in cells}
     table = read_suite2p_ids(folders, name="same ROIs", group="plane0")
     assert keys(table.__class__(table.followed, name="n", origin="o")) == [
-        *[("d1", "0", "0"), ("d1", "2", "2"), ("d2", "0", "0"), ("d2", "1", "1")],
+        *[("d1", "0", "plane0/0"), ("d1", "2", "plane0/2"), ("d2", "0", "plane0/0"), ("d2", "1", "plane0/1")],
     ]
     assert len(table.units) == 6
     assert table.units["original_index"].tolist() == [0, 1, 2, 0, 1, 2]
@@ -180,3 +181,88 @@ def test_tables(tmp_path):
     (tmp_path / "gap.tsv").write_text("session\tunit\nMo\t1\n\t2\n")
     with pytest.raises(TableError, match=r"gap.tsv, row 3, column 'session': .* is no session name"):
         read_id_table(tmp_path / "gap.tsv")
+
+
+def of_tetrode(group, clusters):
+    """Clusterings of one tetrode in two sessions, all under the name of the experiment."""
+    return clustering_table(clusters, group_name="mouse 7", group=group)
+
+
+FIRST = ("tetrode 1", {"day 1": [1, 1, 2], "day 2": [1]})
+SECOND = ("tetrode 2", {"day 1": [1, 3], "day 2": [1, 3]})
+
+
+def test_a_clustering_of_a_second_tetrode_is_appended(tmp_path):
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(of_tetrode(*FIRST))
+        before = store.members()
+        store.link(("day 1", "tetrode 1", "1"), ("day 2", "tetrode 1", "1"))
+        store.import_table(of_tetrode(*SECOND), other_groups="append")
+        members = store.members()
+        after = members[members["group"] == "tetrode 1"]
+        for column in ("session", "unit", "number", "global_id", "label"):
+            assert after[column].tolist() == before[column].tolist()
+        assert (
+            store.tables()["unit"].set_index(["group", "session", "unit"]).loc[("tetrode 1", "day 1", "1"), "n_spikes"]
+            == 2
+        )
+        ones = members[members["unit"] == "1"]
+        assert ones.groupby("group")["global_id"].nunique().tolist() == [1, 1]
+        assert ones["global_id"].nunique() == 2
+        assert set(members["label"]) == {"tetrode 1/1", "tetrode 1/2", "tetrode 2/1", "tetrode 2/3"}
+        assert store.check() == []
+        store.import_table(of_tetrode("tetrode 2", {"day 1": [1], "day 2": [1]}), other_groups="append")
+        assert set(store.members()["label"]) == {"tetrode 1/1", "tetrode 1/2", "tetrode 2/1"}
+        store.undo()
+        assert store.members().equals(members)
+
+
+def test_other_groups_of_a_link_set_are_not_lost_unasked(tmp_path):
+    path = tmp_path / "units.sqlite"
+    with UnitStore.open(path) as store:
+        store.import_table(of_tetrode(*FIRST))
+    content = path.read_bytes()
+    with UnitStore.open(path) as store:
+        with pytest.raises(ValueError, match=r"'mouse 7' holds 3 units of group 'tetrode 1', which .* lacks: append"):
+            store.import_table(of_tetrode(*SECOND))
+        with pytest.raises(ValueError, match="other_groups is 'keep', expected"):
+            store.import_table(of_tetrode(*SECOND), other_groups="keep")
+    assert path.read_bytes() == content
+    with UnitStore.open(path) as store:
+        store.import_table(of_tetrode(*SECOND), other_groups="replace")
+        assert set(store.members()["group"]) == {"tetrode 2"}
+        assert set(store.members(link_set="mouse 7 (replaced 1)")["group"]) == {"tetrode 1"}
+
+
+def test_tetrodes_of_one_table_do_not_share_identities(tmp_path):
+    ids = {"day 1": ["1"], "day 2": ["1"]}
+    tables = [consistent_ids(ids, name="by hand", group=group) for group in ("a", "b")]
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        for table in tables:
+            store.import_table(table, other_groups="append")
+        assert store.find("day 1", "1", "a").n_sessions == 2
+        assert store.find("day 1", "1", "a") != store.find("day 1", "1", "b")
+
+
+def test_an_appended_identity_that_stands_in_that_session_already(tmp_path):
+    rows = pd.DataFrame({"session": ["day 1"], "unit": ["1"], "identity": ["x"]})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows.assign(group="a"), name="n", origin="first"))
+        with pytest.raises(TableError, match="identity 'x' of session 'day 1' has a unit in group 'a' already"):
+            store.import_table(UnitTable(rows.assign(group="b"), name="n", origin="second"), other_groups="append")
+
+
+def test_appending_keeps_scores_and_says_both_sources(tmp_path):
+    units = pd.DataFrame({"session": ["d1", "d2"], "unit": ["1", "1"], "identity": ["x", "x"]})
+    scores = pd.DataFrame({"a": [0], "b": [1], "name": ["p"], "value": [0.7]})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        for group in ("a", "b"):
+            of_group = units.assign(group=group, identity=f"{group}/x")
+            said = {"source": f"{group}.csv", "algorithm": "test", "parameters": {group: 1}}
+            store.import_table(
+                UnitTable(of_group, name="n", origin=group, scores=scores, **said), other_groups="append"
+            )
+        claim = store.link_sets().set_index("name").loc["n"]
+        assert (claim["source"], claim["algorithm"]) == ("a.csv; b.csv", "test")
+        assert json.loads(claim["parameters"]) == {"a": 1, "b": 1}
+        assert [len(store.scores(key)) for key in (("d1", "a", "1"), ("d2", "b", "1"))] == [1, 1]

@@ -1,5 +1,6 @@
 """A link set out of the store, and back."""
 
+import csv
 import datetime
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from units import kavli
 from pyflow.units import UnitStore
 from pyflow.units.export import arrays, export
 from pyflow.units.nwb import write_nwb_columns
+from pyflow.units.spreadsheet import read_spreadsheet
 from pyflow.units.table import UnitTable
 
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
@@ -319,3 +321,21 @@ def test_pynwb_reads_the_columns(tmp_path):
     assert table["multi_sess_unit"].tolist() == [2, -1, 1, -1]
     assert table["global_id"].str.len().tolist() == [36, 0, 36, 0]
     assert [len(times) for times in table["spike_times"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_text_that_a_spreadsheet_would_run_is_quoted_and_comes_back(tmp_path, caplog, suffix):
+    risky = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+1+cmd|x", "-2+A1", "'=x", "''=y"]
+    safe = ["++", "-1.5", "'quoted'", "-", "plain"]
+    units = [str(n) for n in range(len(risky + safe))]
+    rows = pd.DataFrame({"session": "a", "group": "", "unit": units, "identity": units, "note": risky + safe})
+    with UnitStore.open(tmp_path / "one.sqlite") as store:
+        store.import_table(UnitTable(rows, name="n", origin="test"))
+        path = store.export(tmp_path / f"cells.{suffix}")
+    assert f"{len(risky)} cells" in caplog.text
+    text = path.read_text(encoding="utf-8-sig")
+    for cells in csv.DictReader(text.splitlines(), delimiter="," if suffix == "csv" else "\t"):
+        assert cells["note"][0] not in "=@"
+        assert cells["note"] in safe or cells["note"].startswith("'")
+    table = read_spreadsheet(path)
+    assert [str(note) for note in table.units["note"]] == risky + safe

@@ -256,6 +256,34 @@ def test_unitmatch(tmp_path, matlab):
         assert store.find("day3", "5").label == "11"
 
 
+@pytest.mark.parametrize(
+    ("level", "column"), [("liberal", "UID Lib"), ("intermediate", "UID"), ("conservative", "UID Cons")]
+)
+def test_unitmatch_since_3_6(tmp_path, level, column):
+    table = match_table().drop(columns=["UID1", "UID2", "UID Conservative 1", "UID Conservative 2"])
+    ids = [table.pop(name) for name in ("UID int 1", "UM UID int 2")]
+    for name in ("UID orig", "UID Lib", "UID", "UID Cons"):
+        for side, values in enumerate(ids, 1):
+            table[f"{name} {side}"] = values if name == column else 0.0
+    table.to_csv(tmp_path / "MatchTable.csv", index=False)
+    units = read_unitmatch(tmp_path / "MatchTable.csv", DAYS, level=level).units
+    assert units[["session", "unit", "identity"]].to_numpy().tolist() == [
+        [DAYS[s - 1], str(u), str(g)] for s, u, g in UNITS
+    ]
+
+
+def test_unitmatch_shows_all_columns_that_may_be_meant(tmp_path):
+    table = match_table(matlab=True).drop(columns=["UID1", "UID2"])
+    table[[f"Score {n}" for n in range(12)]] = 0.0
+    table[["UID Xyz 1", "UID Xyz 2"]] = 1
+    table.to_csv(tmp_path / "MatchTable.csv", index=False)
+    with pytest.raises(TableError, match=r"no columns .*; similar are 'UID Xyz 1', 'UID Xyz 2'$"):
+        read_unitmatch(tmp_path / "MatchTable.csv", DAYS)
+    table.drop(columns=["UID Xyz 1", "UID Xyz 2"]).to_csv(tmp_path / "MatchTable.csv", index=False)
+    with pytest.raises(TableError, match=r"; found 'ID1', .* 'Score 11'$"):
+        read_unitmatch(tmp_path / "MatchTable.csv", DAYS)
+
+
 def test_unitmatch_with_a_neuron_split_in_two(tmp_path):
     units = [*UNITS, (3, 8, 10)]
     table = match_table(units)
@@ -276,7 +304,7 @@ def test_unitmatch_refuses(tmp_path):
     table.to_csv(path, index=False)
     with pytest.raises(TableError, match="row 14, column 'RecSes 1': session 2, but 1 session names"):
         read_unitmatch(path, DAYS[:1])
-    with pytest.raises(TableError, match="no columns 'UID Liberal 1', 'UID Liberal 2' or 'UID1Liberal'"):
+    with pytest.raises(TableError, match="or 'UID Liberal 1', 'UID Liberal 2' or 'UID1Liberal'"):
         read_unitmatch(path, DAYS, level="liberal")
     with pytest.raises(TableError, match="'1', session 'day1' has two units"):
         read_unitmatch(path, DAYS, level="conservative")

@@ -491,3 +491,34 @@ def test_two_processes_writing_at_once_lose_nothing(tmp_path):
         assert len(tables["unit"]) == 4 * n
         assert tables["history"]["author"].value_counts().to_dict() == {"a": 2 * n, "b": 2 * n}
         assert store.check() == []
+
+
+def test_text_names_a_label_before_a_number(tmp_path):
+    """A sheet renumbered 1 <-> 2 keeps the numbers of its cells, but people ask for what the sheet says."""
+    rows = pd.DataFrame({"session": ["a", "b", "a"], "group": "", "unit": ["x", "x", "y"]})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        for identity in (["1", "1", "2"], ["2", "2", "1"]):
+            store.import_table(UnitTable(rows.assign(identity=identity), name="n", origin="test"))
+        assert store.members("1")["unit"].tolist() == ["y"]
+        assert store.members(1)["unit"].tolist() == ["x", "x"]
+        assert store.multi_sess_unit("1").number == 2
+
+
+def test_start_times_of_two_zones_sort_by_time(tmp_path):
+    rows = pd.DataFrame({"session": ["late", "early"], "group": "", "unit": "1", "identity": "1"})
+    times = ["2024-05-01T09:00:00+00:00", "2024-05-01T10:00:00+02:00"]
+    sessions = pd.DataFrame({"name": ["late", "early"], "start_time": times})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows, name="n", origin="test", sessions=sessions))
+        assert store.sessions()["name"].tolist() == ["early", "late"]
+        for members in (store.members(), store.members(1)):
+            assert members["session"].tolist() == ["early", "late"]
+
+
+@pytest.mark.parametrize("column", ["session", "group", "unit"])
+def test_padded_names_are_refused(column):
+    """A sheet gives them back without the space, as other sessions and units."""
+    rows = pd.DataFrame({"session": ["a"], "group": ["g"], "unit": ["1"], "identity": ["1"]})
+    with pytest.raises(TableError, match=f"row 0, column '{column}': ' lead' is no {column} name: .* a space") as error:
+        UnitTable(rows.assign(**{column: " lead"}), name="n", origin="test")
+    assert error.value.values == (" lead",)
