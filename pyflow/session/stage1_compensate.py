@@ -230,6 +230,9 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
 def _compensation(config: SessionConfig, recording: Recording, progress: Progress | None) -> Stage:
     """Return the stage that compensates a recording."""
     options = stage1_options(config, recording)
+    names = [VIDEO_FILE, MASK_FILE, AVERAGE_FILE]
+    names += [FLOW_FILE] if options.save_w else []
+    names += META_FILES if options.save_meta_info else []
 
     def run() -> dict[str, Any]:
         result = compensate_recording(
@@ -237,6 +240,8 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             progress=None if progress is None else lambda done, total: progress(recording.name, done, total),
             resume=config.resume,
         )
+        for name in {FLOW_FILE, *META_FILES} - set(names):  # of other options, even where their marker was lost
+            (recording.folder / name).unlink(missing_ok=True)
         return {
             "input_file": relative_path(recording.path, recording.folder),
             "frames": len(result.statistics["mean_disp"]),
@@ -245,9 +250,6 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             "problems": {str(frame): cause for frame, cause in result.problems.items()},
         }
 
-    names = [VIDEO_FILE, MASK_FILE, AVERAGE_FILE]
-    names += [FLOW_FILE] if options.save_w else []
-    names += META_FILES if options.save_meta_info else []
     return Stage(
         "stage1",
         recording.folder,

@@ -97,11 +97,11 @@ class History:
         action()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, 2, 5, 31])
 def test_random_histories_end_like_a_clean_run(config, contents, monkeypatch, seed):
     options = {**config.flow_options, "alpha": 4}
     history = History(config.replace(flow_options=options), seed, monkeypatch)
-    for _ in range(6):
+    for _ in range(8):
         history.happen()
     history.run()
     assert session_status(history.config)[1].done
