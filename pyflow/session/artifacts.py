@@ -241,14 +241,18 @@ def save_json(path: Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
-def create_json(path: Path, data: Any) -> None:
-    """Write JSON unless the file exists; of several processes at once, one succeeds."""
+def create_json(path: Path, data: Any) -> bool:
+    """Write JSON unless the file exists; of several processes at once, one succeeds and is told so."""
     temporary = temporary_beside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(data), encoding="utf-8")
-    with suppress(FileExistsError):
+    try:
+        temporary.write_text(json.dumps(data), encoding="utf-8")
         os.link(temporary, path)
-    temporary.unlink()
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def save_npy(path: Path, array: np.ndarray) -> None:

@@ -24,6 +24,7 @@ from rich.table import Table
 from pyflow.session.artifacts import State, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
+from pyflow.session.manifest import write_manifest
 from pyflow.session.pipeline import run_session, session_status
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
@@ -32,7 +33,7 @@ from pyflow.session.stage3_valid_mask import run_stage3
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "status", "demo")
+COMMANDS = ("run", "status", "manifest", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Many recordings of one field of view: motion-free, in one frame, with one valid mask.",
         epilog="'pyflow-session session.toml ...' is short for 'pyflow-session run session.toml ...'.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,status,demo}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{%s}" % ",".join(COMMANDS))
 
     run = commands.add_parser("run", help="run all stages, or one")
     _add_config(run)
@@ -87,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
+
+    manifest = commands.add_parser(
+        "manifest",
+        help="write which recording each task of a job array is about, and say how to submit the array",
+        description="Which recording each task of a job array is about is written once, into final_results/array.json. "
+        "Run again, recordings that came since are added at the end; the others keep their numbers.",
+    )
+    _add_config(manifest)
+    manifest.add_argument(
+        "--first", type=int, choices=(0, 1), help="number of the first task, on every scheduler (default: 1)"
+    )
 
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
@@ -142,6 +154,8 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return USAGE
     if options.command == "status":
         return _status(config)
+    if options.command == "manifest":
+        return _manifest(config, path, options.first)
     with _progress(console) as progress:
         _run(options, config, progress)
     _tell_what_next(options, config, path)
@@ -181,6 +195,19 @@ def _status(config: SessionConfig) -> int:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"stage 3: {_words(session)}", soft_wrap=True)
+    return DONE
+
+
+def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
+    manifest = write_manifest(config, first)
+    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{manifest.path}: {len(manifest.recordings)} tasks, {manifest.first} to {manifest.last}")
+    for number, recording in enumerate(manifest.recordings, manifest.first):
+        missing = "" if (config.root / recording).exists() else " (gone)"
+        out.print(f"{number:6d}  {recording}{missing}")
+    out.print("Submit with one of")
+    for scheduler, line in manifest.submission(path).items():
+        out.print(f"{scheduler:>6}  {line}")
     return DONE
 
 

@@ -119,8 +119,8 @@ class SessionConfig(BaseModel):
     @field_validator("pattern", mode="after")
     @classmethod
     def _relative_pattern(cls, value: str) -> str:
-        if Path(value).is_absolute():
-            raise ValueError(f"expected a pattern relative to root, found {value!r}")
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError(f"expected a pattern relative to root and below it, found {value!r}")
         return value
 
     @field_validator("root", mode="after")

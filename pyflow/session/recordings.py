@@ -1,6 +1,7 @@
 """The recordings of a session: which files they are, what each is called, where its results go."""
 
 import logging
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     -------
     list of Path
         Files below `root` that match `pattern`, in natural order (2 before 10), without results of any
-        session.
+        session. A link to a file that is gone is among them, so that its recording fails by name.
 
     Raises
     ------
@@ -52,13 +53,13 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     found = [
         file
         for file in config.root.glob(config.pattern)
-        if file.is_file()
-        and not any(file.resolve().is_relative_to(folder) for folder in results)
+        if (file.is_file() or _is_broken_link(file))
+        and not any(Path(os.path.realpath(file)).is_relative_to(folder) for folder in results)
         and not read_status(file.parent)
     ]
     if not found:
         raise FileNotFoundError(f"no file in {config.root} matches pattern {config.pattern!r}")
-    return sorted(found, key=lambda file: _natural(_relative(file, config.root)))
+    return sorted(found, key=lambda file: _natural(relative_path(file, config.root)))
 
 
 def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> list[Recording]:
@@ -83,7 +84,7 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     if files is None:
         files = discover_input_files(config)
     names = [file.stem for file in files]
-    for rename in (lambda f: f.name, lambda f: _relative(f, config.root).replace("/", "_")):
+    for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
         count = Counter(name.casefold() for name in names)
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
     taken: dict[str, Path] = {}
@@ -115,8 +116,16 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
         return [Recording(folder.name, None, folder) for folder in folders]
 
 
-def _relative(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+def relative_path(path: Path, folder: Path) -> str:
+    """Return a path as results keep it: relative to a folder, with slashes, so that both may be moved together."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # two drives of Windows
+        return path.as_posix()
+
+
+def _is_broken_link(path: Path) -> bool:
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def _natural(text: str) -> tuple:

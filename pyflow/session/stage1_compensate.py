@@ -4,10 +4,7 @@ An interrupted recording goes on from its last batch. Its files appear when all 
 marker that makes them count.
 """
 
-import json
 import logging
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from traceback import walk_tb
@@ -16,25 +13,17 @@ from typing import Any
 from pyflow.io import open_video
 from pyflow.layout import AVERAGE_FILE, FLOW_FILE, MASK_FILE, META_FILES, VIDEO_FILE
 from pyflow.motion.compensate import compensate_recording
-from pyflow.session.artifacts import create_json
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
 from pyflow.session.keys import stage1_options, stage1_parts
-from pyflow.session.recordings import Recording, discover_input_files, find_recordings
+from pyflow.session.manifest import get_array_task_id as get_array_task_id
+from pyflow.session.manifest import task_recordings
+from pyflow.session.recordings import Recording, find_recordings
 from pyflow.session.results import Progress, stage1_state
 from pyflow.session.stage import Stage, execute
 
 logger = logging.getLogger(__name__)
-
-# Where schedulers put the index of a job array's task, and the array's own name.
-ARRAY_VARIABLES = {
-    "SLURM_ARRAY_TASK_ID": "SLURM_ARRAY_JOB_ID",
-    "SGE_TASK_ID": "JOB_ID",
-    "PBS_ARRAY_INDEX": "PBS_JOBID",
-    "PBS_ARRAYID": "PBS_JOBID",
-    "LSB_JOBINDEX": "LSB_JOBID",
-}
 
 # What one recording can fail with while the others go on; anything else is a bug and stops the run.
 RECORDING_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
@@ -87,15 +76,16 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
 def run_stage1_array(config: SessionConfig, index: int | None = None, *, progress: Progress | None = None) -> Path:
     """Compensate the one recording that a job array's task is about.
 
-    The list of recordings is frozen when the array's first task starts, so that an input file that appears
-    later does not shift the indices.
+    Which recording a number means is kept in the session's manifest, see `pyflow.session.manifest`; the first task
+    that finds none makes it.
 
     Parameters
     ----------
     config
         The session.
     index
-        The recording's index, from 0. None: from the scheduler's environment, see `get_array_task_id`.
+        The recording's index in the manifest, from 0. None: from the scheduler's environment, see
+        `get_array_task_id`.
     progress
         Called as ``progress(recording, done, total)`` with frames.
 
@@ -107,18 +97,11 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
     Raises
     ------
     FileNotFoundError, ValueError
-        See `run_stage1`; or the index is missing or out of range.
+        See `run_stage1` and `read_manifest`; or the index is missing, out of range, or that of a file that is gone.
     SessionError
         The recording failed.
     """
-    if index is None:
-        index = get_array_task_id()
-        recordings = find_recordings(config, _frozen_files(config))
-    else:
-        recordings = find_recordings(config)
-    if not 0 <= index < len(recordings):
-        raise ValueError(f"index {index} is out of range: there are {len(recordings)} recordings, counted from 0")
-    recording = recordings[index]
+    recordings, recording = task_recordings(config, index)
     failures = check_recordings([_find_center(config, recordings), recording])
     failure = failures.get(recording.name) or _try(config, recording, progress)
     if failure is not None:
@@ -153,47 +136,6 @@ def _is_expected(error: BaseException) -> bool:
     *_, (frame, _) = walk_tb(error.__traceback__)
     ours = frame.f_globals.get("__name__", "").startswith("pyflow.")
     return ours or isinstance(error, OSError | MemoryError)
-
-
-def get_array_task_id(environment: Mapping[str, str] = os.environ) -> int:
-    """Read a job array's index, counted from 0, from the environment of SLURM, SGE, PBS, Torque or LSF.
-
-    Schedulers count from 1 unless told otherwise; a SLURM array that starts at 0 (``--array=0-9``) counts
-    from 0.
-
-    Raises
-    ------
-    ValueError
-        This is no task of a job array.
-    """
-    name = _array_variable(environment)
-    first = 0 if name == "SLURM_ARRAY_TASK_ID" and environment.get("SLURM_ARRAY_TASK_MIN") == "0" else 1
-    index = int(environment[name]) - first
-    if index < 0:
-        raise ValueError(f"{name}={environment[name]}: expected {first} or more; or give --index, from 0")
-    return index
-
-
-def _array_variable(environment: Mapping[str, str]) -> str:
-    for name in ARRAY_VARIABLES:
-        value = environment.get(name, "")
-        # outside arrays SGE says "undefined" and LSF 0
-        if value.isdecimal() and (name, value) != ("LSB_JOBINDEX", "0"):
-            return name
-    raise ValueError(f"not a task of a job array: none of {', '.join(ARRAY_VARIABLES)} is set; give --index")
-
-
-def _frozen_files(config: SessionConfig) -> list[Path]:
-    """Return the input files as the first task of this job array found them."""
-    job = os.environ.get(ARRAY_VARIABLES[_array_variable(os.environ)])
-    if not job:
-        return discover_input_files(config)
-    job = re.sub(r"\[.*?\]", "", job)  # PBS puts the task's index here
-    manifest = config.output_root / f"array-{re.sub(r'[^A-Za-z0-9.-]', '_', job)}.json"
-    if not manifest.exists():
-        files = [str(file.relative_to(config.root)) for file in discover_input_files(config)]
-        create_json(manifest, files)
-    return [config.root / file for file in json.loads(manifest.read_text(encoding="utf-8"))]
 
 
 def _find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:

@@ -17,12 +17,11 @@ from pyflow.session import (
     load_idx_and_compute_mask,
     run_session,
     run_stage1,
-    run_stage1_array,
     run_stage2,
     run_stage3,
     session_status,
 )
-from pyflow.session.stage1_compensate import compute_and_save_temporal_average, get_array_task_id
+from pyflow.session.stage1_compensate import compute_and_save_temporal_average
 
 
 def write_masks(path, masks, dataset="idx"):
@@ -361,41 +360,6 @@ def test_between_displacement_ignores_brightness_and_contrast(config):
     w = compute_between_displacement(a, b, config)
     np.testing.assert_allclose(compute_between_displacement(a, 7 * b + 300, config), w, atol=0.05)
     np.testing.assert_allclose(w[15:-15, 15:-15].mean(axis=(0, 1)), [-1, 2], atol=0.2)
-
-
-@pytest.mark.parametrize(
-    ("environment", "index"),
-    [
-        ({"SLURM_ARRAY_TASK_ID": "1"}, 0),
-        ({"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_MIN": "0"}, 0),
-        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "2"}, 2),
-        ({"SGE_TASK_ID": "undefined", "PBS_ARRAY_INDEX": "2"}, 1),
-        ({"PBS_ARRAYID": "4"}, 3),
-        ({"LSB_JOBINDEX": "2"}, 1),
-    ],
-)
-def test_array_index(environment, index):
-    assert get_array_task_id(environment) == index
-
-
-@pytest.mark.parametrize(
-    "environment", [{}, {"SGE_TASK_ID": "undefined"}, {"LSB_JOBINDEX": "0"}, {"SLURM_ARRAY_TASK_ID": "0"}]
-)
-def test_no_array_index(environment):
-    with pytest.raises(ValueError, match="--index"):
-        get_array_task_id(environment)
-
-
-def test_array_tasks_agree_on_the_list_of_files(config, monkeypatch):
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "77")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
-    assert run_stage1_array(config).name == "rec1"
-    shutil.copy(config.root / "rec1.tif", config.root / "rec0.tif")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
-    assert run_stage1_array(config).name == "rec2"
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-    with pytest.raises(ValueError, match="index 3 is out of range: there are 3 recordings"):
-        run_stage1_array(config)
 
 
 def test_scheduler_array_is_honoured(config, monkeypatch):
