@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Many recordings of one field of view: motion-free, in one frame, with one valid mask.",
         epilog="'pyflow-session session.toml ...' is short for 'pyflow-session run session.toml ...'.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{%s}" % ",".join(COMMANDS))
+    commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
 
     run = commands.add_parser("run", help="run all stages, or one")
     _add_config(run)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pyflow.session.artifacts import create_json, save_json
 from pyflow.session.config import SessionConfig
-from pyflow.session.recordings import Recording, discover_input_files, find_recordings, relative_path
+from pyflow.session.recordings import Recording, discover_input_files, find_recordings, identity, relative_path
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +127,8 @@ def read_manifest(config: SessionConfig) -> Manifest | None:
     keys = ("session", "first", "recordings")
     if not isinstance(data, dict) or sorted(data) != sorted(keys):
         raise ValueError(f"{path}: not a manifest: expected {', '.join(keys)}, found {_short(data)}")
-    if data["session"] != _session(config):
-        raise ValueError(f"{path}: made for {_short(data['session'])}, this session is {_session(config)}")
+    if data["session"] != identity(config):
+        raise ValueError(f"{path}: made for {_short(data['session'])}, this session is {identity(config)}")
     first, recordings = data["first"], data["recordings"]
     if type(first) is not int or first not in (0, 1):
         raise ValueError(f"{path}: first: expected 0 or 1, found {_short(first)}")
@@ -223,14 +223,10 @@ def _task(environment: Mapping[str, str]) -> str:
     raise ValueError(f"not a task of a job array: none of {', '.join(ARRAY_VARIABLES)} is set; give --index")
 
 
-def _session(config: SessionConfig) -> dict[str, str]:
-    return {"root": relative_path(config.root, config.final_results), "pattern": config.pattern}
-
-
 def _to_json(config: SessionConfig, manifest: Manifest) -> dict[str, Any]:
     data = asdict(manifest)
     del data["path"]
-    return {"session": _session(config), **data, "recordings": list(manifest.recordings)}
+    return {"session": identity(config), **data, "recordings": list(manifest.recordings)}
 
 
 def _short(value: Any) -> str:

@@ -1,17 +1,25 @@
 """The recordings of a session: which files they are, what each is called, where its results go."""
 
+import json
 import logging
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyflow.layout import find_video
-from pyflow.session.artifacts import read_status
+from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
 
 logger = logging.getLogger(__name__)
+
+# Which session the folder with the session's results belongs to.
+SESSION_FILE = "session.json"
+
+# A recording of this name would have its masks under the name of the session's: final_valid_idx.png.
+_TAKEN = "final"
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
 def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> list[Recording]:
     """Find the recordings and give each a name of its own.
 
-    The name is the file's stem; where stems collide, the file name; where these do, the path below `root`.
+    The name is the file's stem; where stems collide, or are the name of the session's own results, the file name;
+    where these do, the path below `root`.
 
     Parameters
     ----------
@@ -79,22 +88,85 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     FileNotFoundError
         See `discover_input_files`.
     ValueError
-        Two recordings' paths differ in nothing but case.
+        Two recordings' paths differ in nothing but case, or results are those of another session: of another
+        recording of the same name, or of other files altogether.
     """
     if files is None:
         files = discover_input_files(config)
     names = [file.stem for file in files]
     for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
-        count = Counter(name.casefold() for name in names)
+        count = Counter([_TAKEN, *(name.casefold() for name in names)])
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
-    taken: dict[str, Path] = {}
+    taken = {_TAKEN: config.final_results / "final_valid_idx.png"}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)
         if other is not file:
-            raise ValueError(
-                f"{other} and {file} would both have their results in {config.output_root / name}; rename one"
-            )
-    return [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
+            raise ValueError(f"{other} and {file} would both have their results under the name {name!r}; rename one")
+    recordings = [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
+    _check_session(config)
+    for recording in recordings:
+        _check_input(recording)
+    return recordings
+
+
+def hold_results(config: SessionConfig) -> None:
+    """Note in the folder of the session's results that they are this session's, before there are any.
+
+    Raises
+    ------
+    ValueError
+        They are another session's; the message says whose.
+    OSError
+        The note cannot be written.
+    """
+    path = config.final_results / SESSION_FILE
+    if not create_json(path, identity(config)):
+        _check_session(config)
+        if _read_identity(path) != identity(config):  # moved
+            save_json(path, identity(config))
+
+
+def identity(config: SessionConfig) -> dict[str, str]:
+    """Return what tells a session from others: its root, relative to its results, and its pattern."""
+    return {"root": relative_path(config.root, config.final_results), "pattern": config.pattern}
+
+
+def _read_identity(path: Path) -> dict[str, str] | None:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a note of whose results these are: {error}") from error
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("root", "pattern")):
+        raise ValueError(f"{path}: not a note of whose results these are: expected root and pattern, found {data!r}")
+    return data
+
+
+def _check_session(config: SessionConfig) -> None:
+    path = config.final_results / SESSION_FILE
+    owner = _read_identity(path)
+    if owner is None:
+        return
+    root = Path(os.path.realpath(config.final_results / owner["root"]))
+    moved = not root.exists()
+    if not moved and (root, owner["pattern"]) != (Path(os.path.realpath(config.root)), config.pattern):
+        raise ValueError(
+            f"final_results: {config.final_results} is of the session with pattern {owner['pattern']!r} in {root}, "
+            f"this one has pattern {config.pattern!r} in {config.root}; name another folder, or remove {path} "
+            "to have its results replaced"
+        )
+
+
+def _check_input(recording: Recording) -> None:
+    """Refuse a folder with the results of another file that is still there; one that is gone was moved or renamed."""
+    marker = read_marker(recording.folder, "stage1") or {}
+    made_from = Path(os.path.realpath(recording.folder / str(marker.get("input_file", ""))))
+    if made_from.is_file() and made_from != Path(os.path.realpath(recording.path)):
+        raise ValueError(
+            f"output_root: {recording.folder} holds the results of {made_from}, which would be replaced by those of "
+            f"{recording.path}; name another output_root, or remove the folder"
+        )
 
 
 def find_compensated(config: SessionConfig) -> list[Recording]:
@@ -103,7 +175,7 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
     Raises
     ------
     FileNotFoundError, ValueError
-        See `find_recordings`; and there are no stage 1 results either.
+        See `find_recordings`; and there are no stage 1 results either, or one is in a folder named ``final``.
     """
     try:
         return find_recordings(config)
@@ -112,6 +184,9 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
         folders = sorted((f for f in folders if find_video(f)), key=lambda f: _natural(f.name))
         if not folders:
             raise
+        for folder in folders:
+            if folder.name.casefold() == _TAKEN:
+                raise ValueError(f"{folder}: its masks would take the name of the session's own; rename it") from None
         logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
         return [Recording(folder.name, None, folder) for folder in folders]
 

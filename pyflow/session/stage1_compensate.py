@@ -19,7 +19,7 @@ from pyflow.session.elsewhere import compute_and_save_temporal_average as comput
 from pyflow.session.keys import stage1_options, stage1_parts
 from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
-from pyflow.session.recordings import Recording, find_recordings
+from pyflow.session.recordings import Recording, find_recordings, hold_results, relative_path
 from pyflow.session.results import Progress, stage1_state
 from pyflow.session.stage import Stage, execute
 
@@ -62,6 +62,7 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     """
     recordings = find_recordings(config)
     _find_center(config, recordings)
+    hold_results(config)
     failures = check_recordings(recordings)
     for recording in recordings:
         if recording.name not in failures:
@@ -102,6 +103,7 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
         The recording failed.
     """
     recordings, recording = task_recordings(config, index)
+    hold_results(config)
     failures = check_recordings([_find_center(config, recordings), recording])
     failure = failures.get(recording.name) or _try(config, recording, progress)
     if failure is not None:
@@ -218,7 +220,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             resume=config.resume,
         )
         return {
-            "input_file": recording.path.name,
+            "input_file": relative_path(recording.path, recording.folder),
             "frames": len(result.statistics["mean_disp"]),
             "alpha": result.alpha,
             "noise_px": result.noise_px,

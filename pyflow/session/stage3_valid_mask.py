@@ -36,6 +36,7 @@ from pyflow.session.artifacts import State, check_done, make_key, retire, save_m
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
 from pyflow.session.keys import aligned_parts, session_parts
+from pyflow.session.recordings import hold_results
 from pyflow.session.results import Progress, Session, Stage1Result, open_session, read_averages
 from pyflow.session.stage import Stage, execute
 from pyflow.threads import resolve_threads
@@ -208,6 +209,7 @@ def run_stage3(
         what stage 2 left; the message names the recording.
     """
     session = open_session(config)
+    hold_results(config)
     averages = read_averages(session)
     folder = config.final_results
     fields = [_checked_field(session, result) for result in session.results]

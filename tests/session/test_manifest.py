@@ -62,7 +62,7 @@ def test_numbers_count_from_the_manifests_first(environment, first, index):
 
 @pytest.mark.parametrize("environment", [{}, {"SGE_TASK_ID": "undefined"}, {"LSB_JOBINDEX": "0"}])
 def test_no_task_of_an_array(environment):
-    with pytest.raises(ValueError, match="not a task of a job array.*--index"):
+    with pytest.raises(ValueError, match=r"not a task of a job array.*--index"):
         get_array_task_id(environment)
 
 

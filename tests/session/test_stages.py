@@ -34,7 +34,7 @@ def modified(config):
         path: path.stat().st_mtime_ns
         for folder in (config.output_root, config.final_results)
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != "session.json"  # whose results, not a result
     }
 
 
