@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -75,6 +76,12 @@ def _within(name: str) -> Any:
 
 _Alpha = Annotated[float, _within("alpha")]
 Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: the one that it resembles, or nothing where none does."""
+    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 class OFOptions(BaseModel):
@@ -261,8 +268,7 @@ class OFOptions(BaseModel):
             known = [*cls.model_fields, "constancy_assumption"]
             for name in data:
                 if name not in known:
-                    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-                    raise ValueError(f"unknown option {name!r}, did you mean {near!r}?")
+                    raise ValueError(f"unknown option {name!r}{did_you_mean(name, known)}")
         return data
 
     @field_validator("min_level", mode="before")

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[1:2] == ["dask"]:
         parser.error("dask is not available in this release; a job array is: scheduler = 'array'")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     _log_to(console)
     _end_on_sigterm()
     try:
@@ -57,8 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except SessionError as error:
         for name, cause in error.failures.items():
-            console.print(f"[bold red]failed[/] {name}: ", end="")
-            console.print(str(cause), markup=False, highlight=False)
+            _print_error(console, f"{name}: {cause}", "failed")
         return FAILED
     except RECORDING_ERRORS as error:
         _print_error(console, error)
@@ -147,8 +146,7 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         if options.command == "run":
             if options.stage in (2, 3) and (options.array or options.index is not None):
                 raise ValueError(f"--array and --index are about stage 1, found --stage {options.stage}")
-            changes = parse_of_params(options.of_params)
-            config = config.replace(flow_options={**config.flow_options, **changes})
+            config = config.with_flow_options(parse_of_params(options.of_params))
     except (OSError, ValueError) as error:
         _print_error(console, error)
         return USAGE
@@ -177,14 +175,14 @@ def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressC
 
 
 def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Path) -> None:
-    console = Console(highlight=False)
+    console = _console()
     marker = read_marker(config.final_results, "stage3")
     alone = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
     if alone:
         console.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
     elif options.stage in (None, 3) and marker:
         console.print(f"{marker['valid_pixels']} pixels are valid in every recording")
-        console.print(f"Results: {config.final_results}", soft_wrap=True)
+        console.print(f"Results: {config.final_results}")
 
 
 def _status(config: SessionConfig) -> int:
@@ -192,15 +190,15 @@ def _status(config: SessionConfig) -> int:
     table = Table("recording", "stage 1", "stage 2")
     for recording in recordings:
         table.add_row(recording.name, _words(recording.stage1), _words(recording.stage2))
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
-    console.print(f"stage 3: {_words(session)}", soft_wrap=True)
+    console.print(f"stage 3: {_words(session)}")
     return DONE
 
 
 def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
     manifest = write_manifest(config, first)
-    out = Console(highlight=False, markup=False, soft_wrap=True)
+    out = _console()
     out.print(f"{manifest.path}: {len(manifest.recordings)} tasks, {manifest.first} to {manifest.last}")
     for number, recording in enumerate(manifest.recordings, manifest.first):
         missing = "" if (config.root / recording).exists() else " (gone)"
@@ -232,19 +230,24 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             "{:.1f}, {:.1f}".format(*row.shift_found_px),
             "{:.1f}, {:.1f}".format(*row.shift_true_px),
         )
-    out = Console(highlight=False)
+    out = _console()
     out.print(table)
     out.print(f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}")
-    out.print(f"session:    {report.config_file}", soft_wrap=True)
-    out.print(f"results:    {report.results}", soft_wrap=True)
+    out.print(f"session:    {report.config_file}")
+    out.print(f"results:    {report.results}")
     if report.picture is not None:
-        out.print(f"picture:    {report.picture}", soft_wrap=True)
+        out.print(f"picture:    {report.picture}")
     return DONE
 
 
-def _print_error(console: Console, error: BaseException) -> None:
-    console.print("[bold red]error[/] ", end="")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+def _console(*, stderr: bool = False) -> Console:
+    """Make a console that prints names and paths as they are: brackets are no markup, colons no emoji."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _print_error(console: Console, error: object, word: str = "error") -> None:
+    console.print(word, style="bold red", end=" ")
+    console.print(str(error))
 
 
 def _log_to(console: Console) -> None:
@@ -271,7 +274,12 @@ def _end_on_sigterm() -> None:
 def _progress(console: Console) -> Iterator[ProgressCallback]:
     """Show a bar per recording on a terminal, and a line every few seconds elsewhere."""
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         tasks: dict[str, Any] = {}
         with Progress(*columns, console=console) as bars:
 

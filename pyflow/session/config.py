@@ -1,8 +1,7 @@
 """What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
 
-import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pydantic import (
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import FlowParameters
 from pyflow.layout import Fingerprint
-from pyflow.motion.options import OFOptions
+from pyflow.motion.options import OFOptions, did_you_mean
 
 # Keys whose further values come with later releases.
 AVAILABLE = {
@@ -113,7 +112,7 @@ class SessionConfig(BaseModel):
             data["flow_options"] = data.pop("of_options_override")
         unknown = [key for key in data if key not in cls.model_fields]
         if unknown:
-            raise ValueError("; ".join(f"unknown key {key!r}{_suggest(key, cls.model_fields)}" for key in unknown))
+            raise ValueError("; ".join(f"unknown key {key!r}{did_you_mean(key, cls.model_fields)}" for key in unknown))
         return data
 
     @field_validator("pattern", mode="after")
@@ -150,7 +149,7 @@ class SessionConfig(BaseModel):
 
     @field_validator("backend_params", mode="after")
     @classmethod
-    def _known_backend(cls, value: dict, info: ValidationInfo) -> dict:
+    def _known_backend(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         get_backend(info.data["flow_backend"], **value)
         return value
 
@@ -169,7 +168,13 @@ class SessionConfig(BaseModel):
 
     @field_validator("flow_options", mode="after")
     @classmethod
-    def _valid_flow_options(cls, value: dict) -> dict:
+    def _valid_flow_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("save_valid_idx") is True:  # as it is anyway
+            value = {key: value[key] for key in value if key != "save_valid_idx"}
+        elif "save_valid_idx" in value:
+            raise ValueError(
+                f"save_valid_idx: expected true, stage 3 needs the masks, found {value['save_valid_idx']!r}"
+            )
         for key in value:
             if key in OPTIONS_OF_THE_SESSION:
                 raise ValueError(f"{key} is set by the session and cannot be given here")
@@ -237,6 +242,10 @@ class SessionConfig(BaseModel):
         """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
         return type(self)(**{**self.model_dump(), **changes})
 
+    def with_flow_options(self, changes: Mapping[str, Any] | None) -> "SessionConfig":
+        """Return a copy with some of `flow_options` added or changed; without changes the configuration itself."""
+        return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
+
     @property
     def n_threads(self) -> int:
         """`n_workers` as the kernels count: 0 for all this process may use."""
@@ -269,7 +278,7 @@ class SessionConfig(BaseModel):
             if self.center in (f.name, f.stem, f.as_posix().removeprefix(f"{self.root.as_posix()}/"), str(f))
         ]
         if not matches:
-            suggestion = _suggest(self.center, [f.name for f in files])
+            suggestion = did_you_mean(self.center, [f.name for f in files])
             raise ValueError(f"center {self.center!r} is not among the recordings{suggestion}")
         if len(matches) > 1:
             raise ValueError(f"center {self.center!r} names several recordings: {', '.join(map(str, matches))}")
@@ -287,11 +296,6 @@ OPTIONS_OF_THE_SESSION = (
     "save_valid_idx",
     "n_workers",
 )
-
-
-def _suggest(word: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.0)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _one_line(error: ValidationError) -> str:

@@ -38,13 +38,21 @@ class SessionError(RuntimeError):
         super().__init__(f"{len(failures)} of {n_recordings} recordings failed: {causes}")
 
 
-def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> list[Path]:
+def run_stage1(
+    config: SessionConfig,
+    *,
+    of_options_override: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
     """Compensate all recordings; those that are done, with today's input and options, are kept.
 
     Parameters
     ----------
     config
         The session.
+    of_options_override
+        Flow options that go before those of `config`. The later stages want a configuration that holds them too:
+        ``config.with_flow_options(...)``.
     progress
         Called as ``progress(recording, done, total)`` with frames.
 
@@ -60,6 +68,7 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     SessionError
         Recordings failed; the others are done.
     """
+    config = config.with_flow_options(of_options_override)
     recordings = find_recordings(config)
     _find_center(config, recordings)
     hold_results(config)
@@ -74,7 +83,13 @@ def run_stage1(config: SessionConfig, *, progress: Progress | None = None) -> li
     return [recording.folder for recording in recordings]
 
 
-def run_stage1_array(config: SessionConfig, index: int | None = None, *, progress: Progress | None = None) -> Path:
+def run_stage1_array(
+    config: SessionConfig,
+    index: int | None = None,
+    *,
+    of_options_override: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Compensate the one recording that a job array's task is about.
 
     Which recording a number means is kept in the session's manifest, see `pyflow.session.manifest`; the first task
@@ -87,6 +102,8 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
     index
         The recording's index in the manifest, from 0. None: from the scheduler's environment, see
         `get_array_task_id`.
+    of_options_override
+        See `run_stage1`.
     progress
         Called as ``progress(recording, done, total)`` with frames.
 
@@ -102,6 +119,7 @@ def run_stage1_array(config: SessionConfig, index: int | None = None, *, progres
     SessionError
         The recording failed.
     """
+    config = config.with_flow_options(of_options_override)
     recordings, recording = task_recordings(config, index)
     hold_results(config)
     failures = check_recordings([_find_center(config, recordings), recording])

@@ -139,6 +139,33 @@ def test_failed_recordings_are_1_and_named(session, capsys):
     assert (session.parent / "compensated_outputs" / "rec10" / "status.json").exists()
 
 
+def test_names_are_printed_as_they_are(session, config, capsys):
+    """Brackets and colons in names of files mean nothing to the terminal."""
+    root = config.root.rename(config.root.with_name("data [b] :bug:"))
+    (root / "rec1.tif").rename(root / "rec1 [red] :bug:.tif")
+    (root / "rec2.tif").write_bytes(b"no image")
+    assert main([str(root / "session.toml"), "--stage", "1"]) == 1
+    assert f"failed rec2: {root}/rec2.tif" in capsys.readouterr().err
+    (root / "rec2.tif").unlink()
+    assert main([str(root / "session.toml")]) == 0
+    assert f"Results: {root}/final_results\n" in capsys.readouterr().out
+    assert main(["status", str(root / "session.toml")]) == 0
+    assert "rec1 [red] :bug:" in capsys.readouterr().out
+    assert main([str(root / "[b]gone.toml")]) == 2
+    assert "[b]gone.toml" in capsys.readouterr().err
+
+
+def test_bars_show_names_as_they_are(monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    with cli._progress(console) as progress:
+        progress("rec [b]1[/b]", 1, 2)
+    assert "rec [b]1[/b]" in console.file.getvalue()
+
+
 def run_slowly(session, frames_per_s):
     """Start the command in a process of its own, which waits after each frame and says how far it is."""
     code = (

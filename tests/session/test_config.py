@@ -84,6 +84,22 @@ def test_mistakes_are_named(tmp_path, text, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["verbose = true", "n_jobs = 3", "flow_options = {verbose = true}", "'' = 3"])
+def test_names_that_resemble_nothing_are_not_guessed_at(tmp_path, text):
+    with pytest.raises(ValueError, match=r"unknown (key|option)") as caught:
+        SessionConfig.from_file(write(tmp_path / "s.toml", f'root = "data"\n{text}\n'))
+    assert "did you mean" not in str(caught.value)
+
+
+def test_save_valid_idx_may_be_asked_for_and_not_refused(tmp_path):
+    text = 'root = "data"\n[of_options_override]\nsave_valid_idx = {}\nalpha = 4\n'
+    config = SessionConfig.from_file(write(tmp_path / "s.toml", text.format("true")))
+    assert config.flow_options == {"alpha": 4}
+    for other in ("false", "1", "'yes'"):
+        with pytest.raises(ValueError, match=r"flow_options: save_valid_idx: expected true, stage 3 needs the masks"):
+            SessionConfig.from_file(write(tmp_path / "s.toml", text.format(other)))
+
+
 def test_missing_root_key_and_odd_files(tmp_path):
     with pytest.raises(ValueError, match=r"s\.toml: root: Field required"):
         SessionConfig.from_file(write(tmp_path / "s.toml", "center = 'a'"))

@@ -17,6 +17,7 @@ from pyflow.session import (
     load_idx_and_compute_mask,
     run_session,
     run_stage1,
+    run_stage1_array,
     run_stage2,
     run_stage3,
     session_status,
@@ -360,6 +361,17 @@ def test_between_displacement_ignores_brightness_and_contrast(config):
     w = compute_between_displacement(a, b, config)
     np.testing.assert_allclose(compute_between_displacement(a, 7 * b + 300, config), w, atol=0.05)
     np.testing.assert_allclose(w[15:-15, 15:-15].mean(axis=(0, 1)), [-1, 2], atol=0.2)
+
+
+def test_stage_1_takes_other_flow_options(config):
+    run_stage1(config, of_options_override={"save_w": True})
+    assert (config.output_root / "rec1" / "w.h5").exists()
+    assert run_stage2(config.with_flow_options({"save_w": True}))[0] == 1
+    run_stage1_array(config, 0, of_options_override={"alpha": 7})
+    options = json.loads((config.output_root / "rec1/status.json").read_text())["markers"]["stage1"]["parts"]["options"]
+    assert options["alpha"] in (7, [7, 7])
+    with pytest.raises(ValueError, match="did you mean 'alpha'"):
+        run_stage1(config, of_options_override={"alhpa": 7})
 
 
 def test_scheduler_array_is_honoured(config, monkeypatch):
