@@ -76,7 +76,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """Read a folder's ``status.json``; empty where it is absent, unreadable or not about a stage."""
     try:
         status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers"}):
         return {}
@@ -85,10 +85,15 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
-    """Return what `mark_done` stored for a stage, or None."""
+    """Return what `mark_done` stored for a stage; None where it did not, or something else changed it."""
     status = read_status(folder)
     marker = status.get("markers", {}).get(stage)
-    return marker if status.get(stage) == "done" and isinstance(marker, dict) and "key" in marker else None
+    if status.get(stage) != "done" or not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
+        return None
+    outputs = marker.get("outputs")
+    whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
+    described = {"size", "ends", "content"}
+    return marker if whole and all(isinstance(o, dict) and described <= o.keys() for o in outputs.values()) else None
 
 
 def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False) -> State:

@@ -1,7 +1,7 @@
 """The command ``pyflow-session``.
 
-Exit codes: 0 done; 1 something failed, and is named; 2 the command or the configuration is wrong; 75
-interrupted, run again to go on.
+Exit codes: 0 done; 1 something failed, or is not as it was written, and is named; 2 the command or the configuration is
+wrong; 75 interrupted, run again to go on.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pyflow.session.artifacts import State, read_marker
+from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 from pyflow.session.manifest import write_manifest
-from pyflow.session.pipeline import run_session, session_status
+from pyflow.session.pipeline import run_session, session_status, verify_session
+from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import run_stage2
@@ -33,7 +34,7 @@ from pyflow.session.stage3_valid_mask import run_stage3
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "status", "manifest", "demo")
+COMMANDS = ("run", "status", "verify", "manifest", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
+
+    verify = commands.add_parser("verify", help="read all results and say which are not as they were written")
+    _add_config(verify)
 
     manifest = commands.add_parser(
         "manifest",
@@ -152,6 +156,8 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return USAGE
     if options.command == "status":
         return _status(config)
+    if options.command == "verify":
+        return _verify(config)
     if options.command == "manifest":
         return _manifest(config, path, options.first)
     with _progress(console) as progress:
@@ -188,11 +194,36 @@ def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Pa
 def _status(config: SessionConfig) -> int:
     recordings, session = session_status(config)
     table = Table("recording", "stage 1", "stage 2")
+    reasons: dict[tuple[str, str], list[str]] = {}
     for recording in recordings:
-        table.add_row(recording.name, _words(recording.stage1), _words(recording.stage2))
+        table.add_row(recording.name, _word(recording.stage1), _word(recording.stage2))
+        for stage, state in (("stage 1", recording.stage1), ("stage 2", recording.stage2)):
+            if state.reason:
+                reasons.setdefault((stage, state.reason), []).append(recording.name)
     console = _console()
     console.print(table)
-    console.print(f"stage 3: {_words(session)}")
+    for (stage, reason), names in reasons.items():
+        who = "all" if len(names) == len(recordings) else ", ".join(names)
+        console.print(f"{stage} of {who}: {reason}")
+    console.print(f"stage 3: {session.reason or 'done'}")
+    return DONE
+
+
+def _word(state: State) -> str:
+    """Say a state in a word; its reason has a line of its own."""
+    return "done" if state.done else "waits" if state.reason.startswith("waits") else "to do"
+
+
+def _verify(config: SessionConfig) -> int:
+    problems = verify_session(config)
+    out = _console()
+    for problem in problems:
+        out.print(problem)
+    if problems:
+        return FAILED
+    folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
+    markers = [marker for folder in folders for marker in read_status(folder).get("markers", {}).values()]
+    out.print(f"{sum(len(marker['outputs']) for marker in markers)} files checked, all are as they were written")
     return DONE
 
 
@@ -207,10 +238,6 @@ def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
     for scheduler, line in manifest.submission(path).items():
         out.print(f"{scheduler:>6}  {line}")
     return DONE
-
-
-def _words(state: State) -> str:
-    return "done" if state.done else state.reason
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:

@@ -166,6 +166,23 @@ def test_bars_show_names_as_they_are(monkeypatch):
     assert "rec [b]1[/b]" in console.file.getvalue()
 
 
+def test_status_says_each_reason_once(session, capsys):
+    assert main([str(session), "--index", "0"]) == 0
+    assert main([str(session), "--index", "1", "--of-params", "alpha=3"]) == 0
+    assert main(["status", str(session)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.strip("│ ").split("│") for line in lines if line.startswith("│")]
+    assert [[word.strip() for word in row] for row in words] == [
+        ["rec1", "done", "waits"],
+        ["rec2", "to do", "waits"],
+        ["rec10", "to do", "waits"],
+    ]
+    below = [line for line in lines if line.startswith("stage")]
+    assert below[0] == "stage 2 of all: waits for stage 1 of all recordings"
+    assert below[1].startswith("stage 1 of rec2: changed: options.alpha: 3")
+    assert below[2:] == ["stage 1 of rec10: not run yet", "stage 3: waits for stage 1 of all recordings"]
+
+
 def run_slowly(session, frames_per_s):
     """Start the command in a process of its own, which waits after each frame and says how far it is."""
     code = (
