@@ -118,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return who holds a claim; empty where nobody does, or was killed or is busy writing it."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     known = isinstance(holder, dict) and isinstance(holder.get("pid"), int) and isinstance(holder.get("host"), str)
     return holder if known else {}
