@@ -92,7 +92,8 @@ def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
         return None
     outputs = marker.get("outputs")
     whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
-    return marker if whole and all(isinstance(found, dict) for found in outputs.values()) else None
+    described = {"size", "ends", "content"}
+    return marker if whole and all(isinstance(o, dict) and described <= o.keys() for o in outputs.values()) else None
 
 
 def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False) -> State:
@@ -123,10 +124,9 @@ def find_damage(folder: Path, marker: dict[str, Any], *, deep: bool) -> Iterator
     for name, expected in marker.get("outputs", {}).items():
         try:
             found = fingerprint(folder / name, "lenient")
-            content = content_hash(folder / name) if deep else expected.get("content")
-            if found["size"] != expected.get("size"):
-                yield f"{name} has {found['size']} bytes, {expected.get('size')} were written"
-            elif (found["ends"], content) != (expected.get("ends"), expected.get("content")):
+            if found["size"] != expected["size"]:
+                yield f"{name} has {found['size']} bytes, {expected['size']} were written"
+            elif found["ends"] != expected["ends"] or (deep and content_hash(folder / name) != expected["content"]):
                 yield f"{name} is not as it was written"
         except OSError:
             yield f"{name} is missing or unreadable"

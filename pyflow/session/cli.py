@@ -25,7 +25,7 @@ from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 from pyflow.session.manifest import write_manifest
-from pyflow.session.pipeline import run_session, session_status
+from pyflow.session.pipeline import run_session, session_status, verify_session
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
@@ -215,8 +215,6 @@ def _word(state: State) -> str:
 
 
 def _verify(config: SessionConfig) -> int:
-    from pyflow.session.pipeline import verify_session
-
     problems = verify_session(config)
     out = _console()
     for problem in problems:
@@ -224,7 +222,7 @@ def _verify(config: SessionConfig) -> int:
     if problems:
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
-    markers = [marker for folder in folders for marker in read_status(folder)["markers"].values()]
+    markers = [marker for folder in folders for marker in read_status(folder).get("markers", {}).values()]
     out.print(f"{sum(len(marker['outputs']) for marker in markers)} files checked, all are as they were written")
     return DONE
 

@@ -149,7 +149,7 @@ class SessionConfig(BaseModel):
 
     @field_validator("backend_params", mode="after")
     @classmethod
-    def _known_backend(cls, value: dict, info: ValidationInfo) -> dict:
+    def _known_backend(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         get_backend(info.data["flow_backend"], **value)
         return value
 
