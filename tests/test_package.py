@@ -13,7 +13,7 @@ from pyflow._ext._status import _ERRORS, check
 from pyflow.threads import _VARIABLES, available_threads, resolve_threads
 
 # Wings whose signatures do not say their types yet.
-UNTYPED = ("flow", "io", "motion", "session")
+UNTYPED = ("flow",)
 
 
 def unannotated(source):

@@ -20,7 +20,7 @@ WINGS = {
     "_ext": set(),
     "flow": {"_ext", "threads"},
     "io": {"threads"},
-    "layout": {"", "io"},
+    "layout": {"", "io", "threads"},
     "motion": {"", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
