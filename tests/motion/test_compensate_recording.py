@@ -342,3 +342,11 @@ def test_leftovers_of_abandoned_options_are_swept(options):
     (options.output_path / ".temporary-elsewhere-1-statistics.npz").touch()
     compensate_recording(options.replace(save_w=False, output_file_name="other.hdf5"))
     assert not list(options.output_path.glob(".*"))
+
+
+def test_another_reference_starts_over(options, movie):
+    with pytest.raises(Killed):
+        compensate_recording(options, reference=movie[0], progress=stop_at(9))
+    done = []
+    compensate_recording(options, reference=movie[1], progress=lambda n, total: done.append(n))
+    assert done[0] == 1

@@ -5,7 +5,9 @@ import pytest
 import tifffile
 
 from pyflow import OFOptions, compensate_recording
-from pyflow.motion.quality import OUTSIDE, PROBLEMS, Misfit
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.quality import OUTSIDE, PROBLEMS, TOO_FAR, Misfit
+from pyflow.motion.register import FrameEstimate, FrameRegistration
 from pyflow.simulate import simulate_recording
 
 OPTIONS = OFOptions(alpha=40, quality_setting="fast", n_workers=2)
@@ -78,3 +80,17 @@ def test_frame_displaced_out_of_sight_is_marked(recording, tmp_path, monkeypatch
     monkeypatch.setattr("pyflow.motion.register.RigidShift.__call__", lambda self, image: (90.0, 0.0))
     with pytest.raises(ValueError, match=f"none of the 2 frames could be registered: 0 .{PROBLEMS[OUTSIDE]}"):
         compensated(recording.movie[:2], recording.template, tmp_path, cc_initialization=True)
+
+
+def test_one_pixel_beyond_max_displacement_is_enough():
+    """A local jump hardly shows in the mean."""
+    y, x = np.mgrid[:96, :96]
+    image = simulate_recording((96, 96), 1, rigid_px=0, nonrigid_px=0, jerks=0, seed=6).template[..., np.newaxis]
+    options = OPTIONS.replace(max_displacement=5)
+    register = FrameRegistration(
+        image.astype(np.float32), image, Preprocessor(image, options, image.dtype), options, np.dtype(np.float32)
+    )
+    w = np.zeros((96, 96, 2), np.float32)
+    w[..., 0] = 6 * np.exp(-((x - 48) ** 2 + (y - 48) ** 2) / 50)
+    assert register.finish([FrameEstimate(image, displacement=w, residual=w)]).problem == TOO_FAR
+    assert register.finish([FrameEstimate(image, displacement=w / 2, residual=w / 2)]).problem == 0
