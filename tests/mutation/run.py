@@ -1,7 +1,9 @@
-"""Change the code where a change once passed all tests, and see that one fails now: ``python tests/mutation/run.py [word]``.
+"""Change the code where a change once passed all tests, and see that one fails now: ``python tests/mutation/run.py``.
 
-Works in a scratch copy of the tree, with the extensions as they are built here; C files are built again. Only changes
-whose file or new text holds the word are made. Exits with 1 if any survives or no longer applies.
+With a word, only changes whose file or new text holds it are made.
+
+Works in a scratch copy of the tree, with the extensions as they are built here; C files are built again.
+Exits with 1 if any survives or no longer applies.
 """
 
 import shutil
