@@ -206,11 +206,20 @@ static row_offsets new_offsets(int w)
     return o;
 }
 
-static int warp_image(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
-                      float h_col, int interpolation, float *out, int n_threads)
+/* What a warp reads and writes beside the displacements: an image's first four, or a mask's last two. */
+typedef struct {
+    const float *src, *fill;
+    int interpolation;
+    float *out;
+    const uint8_t *mask; /* NULL: every pixel inside the image is True */
+    uint8_t *flags;
+} target;
+
+typedef void (*row_function)(const target *t, int y, int h, int w, row_offsets o);
+
+static int for_all_rows(row_function function, const target *t, const float *u, const float *v, int h, int w,
+                        float h_row, float h_col, int n_threads)
 {
-    if (h <= 0 || w <= 0) return PF_ESHAPE;
-    if (interpolation < PF_NEAREST || interpolation > PF_CUBIC || !(h_row > 0) || !(h_col > 0)) return PF_EVALUE;
     int failed = 0;
     (void)n_threads;
 
@@ -227,11 +236,26 @@ static int warp_image(const float *src, const float *u, const float *v, const fl
             if (!o.dx) continue;
             const size_t row = (size_t)y * w;
             split_row(u + row, v + row, w, 1.0f / h_col, 1.0f / h_row, (float)(h + w), o);
-            warp_row(src, fill ? fill + row : NULL, y, h, w, interpolation, o, out + row);
+            function(t, y, h, w, o);
         }
         free(o.dx);
     }
     return failed ? PF_ENOMEM : PF_OK;
+}
+
+static void image_row(const target *t, int y, int h, int w, row_offsets o)
+{
+    const size_t row = (size_t)y * w;
+    warp_row(t->src, t->fill ? t->fill + row : NULL, y, h, w, t->interpolation, o, t->out + row);
+}
+
+static int warp_image(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
+                      float h_col, int interpolation, float *out, int n_threads)
+{
+    if (h <= 0 || w <= 0) return PF_ESHAPE;
+    if (interpolation < PF_NEAREST || interpolation > PF_CUBIC || !(h_row > 0) || !(h_col > 0)) return PF_EVALUE;
+    const target t = {.src = src, .fill = fill, .interpolation = interpolation, .out = out};
+    return for_all_rows(image_row, &t, u, v, h, w, h_row, h_col, n_threads);
 }
 
 static void valid_row(row_offsets o, int y, int h, int w, uint8_t *PF_RESTRICT out)
@@ -242,36 +266,23 @@ static void valid_row(row_offsets o, int y, int h, int w, uint8_t *PF_RESTRICT o
     for (int x = 0; x < w; x++) out[x] = (uint8_t)(inside(x + dx[x], fx[x], w) & inside(y + dy[x], fy[x], h));
 }
 
-/* Row of in-bounds flags; with src also the nearest neighbour's value. */
-static int flags(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
+/* Row of in-bounds flags; with a mask also the nearest neighbour's value. */
+static void flags_row(const target *t, int y, int h, int w, row_offsets o)
+{
+    uint8_t *out = t->flags + (size_t)y * w;
+    valid_row(o, y, h, w, out);
+    for (int x = 0; t->mask && x < w; x++) {
+        if (!out[x]) continue;
+        const int sy = y + o.dy[x] + (o.fy[x] >= 0.5f), sx = x + o.dx[x] + (o.fx[x] >= 0.5f);
+        out[x] = t->mask[(size_t)sy * w + sx] != 0;
+    }
+}
+
+static int flags(const uint8_t *mask, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
-    int failed = 0;
-    (void)n_threads;
-
-#ifdef _OPENMP
-#pragma omp parallel num_threads(n_threads) if (n_threads > 1) reduction(| : failed)
-#endif
-    {
-        const row_offsets o = new_offsets(w);
-        failed = o.dx == NULL;
-#ifdef _OPENMP
-#pragma omp for schedule(static)
-#endif
-        for (int y = 0; y < h; y++) {
-            if (!o.dx) continue;
-            const size_t row = (size_t)y * w;
-            split_row(u + row, v + row, w, 1.0f, 1.0f, (float)(h + w), o);
-            valid_row(o, y, h, w, out + row);
-            for (int x = 0; src && x < w; x++) {
-                if (!out[row + x]) continue;
-                const int sy = y + o.dy[x] + (o.fy[x] >= 0.5f), sx = x + o.dx[x] + (o.fx[x] >= 0.5f);
-                out[row + x] = src[(size_t)sy * w + sx] != 0;
-            }
-        }
-        free(o.dx);
-    }
-    return failed ? PF_ENOMEM : PF_OK;
+    const target t = {.mask = mask, .flags = out};
+    return for_all_rows(flags_row, &t, u, v, h, w, 1.0f, 1.0f, n_threads);
 }
 
 static int warp_mask(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads)
