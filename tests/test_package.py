@@ -12,9 +12,6 @@ import pyflow
 from pyflow._ext._status import _ERRORS, check
 from pyflow.threads import _VARIABLES, available_threads, resolve_threads
 
-# Wings whose signatures do not say their types yet.
-UNTYPED = ("flow",)
-
 
 def unannotated(source):
     """Public functions and methods, constructors included, of a module that leave a type out: what and where."""
@@ -36,11 +33,10 @@ def test_all_public_functions_say_their_types():
     package = Path(pyflow.__file__).parent
     assert (package / "py.typed").is_file()
     paths = {path.relative_to(package): path for path in package.rglob("*.py")}
-    assert {path.parts[0] for path in paths} >= set(UNTYPED)
     found = {
         str(path): missing
         for path, file in paths.items()
-        if path.parts[0] not in ("_ext", *UNTYPED) and (missing := list(unannotated(file.read_text(encoding="utf-8"))))
+        if path.parts[0] != "_ext" and (missing := list(unannotated(file.read_text(encoding="utf-8"))))
     }
     assert found == {}
 

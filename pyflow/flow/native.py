@@ -145,17 +145,21 @@ class LevelGeometry:
 class Level:
     """Motion tensor and red-black SOR on one level."""
 
-    def __init__(self, geometry, reference, constancy, params):
+    def __init__(
+        self, geometry: LevelGeometry, reference: np.ndarray, constancy: int, params: _solver.LevelParams
+    ) -> None:
         self.geometry, self.reference = geometry, reference
         self._constancy, self._params = constancy, params
         self._tensor_shape = (len(reference), *_tensor.layout_shape(*geometry.shape))
         self._tensor_size = math.prod(self._tensor_shape)
 
-    def scratch_size(self, n_threads):
+    def scratch_size(self, n_threads: int) -> int:
         """float32 values of scratch that a call on that many threads needs."""
         return self._tensor_size + self._params.scratch_size(n_threads)
 
-    def solve(self, warped, flow, increment, scratch, n_threads):
+    def solve(
+        self, warped: np.ndarray, flow: np.ndarray, increment: np.ndarray, scratch: np.ndarray, n_threads: int
+    ) -> None:
         """Write the increment of the displacement `flow` into `increment`, both (2, rows, cols) in full-size pixels.
 
         `warped` (C, rows, cols) is the moving image warped by `flow`; `scratch` is shared by all levels.
