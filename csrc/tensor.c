@@ -150,7 +150,7 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, float h
                          float zeta, float *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
-    if (constancy < PF_GC || constancy > PF_CENSUS || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
+    if (constancy < 0 || constancy >= PF_N_CONSTANCIES || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
     const rows_t scales = {.first_x = 0.5f / h_col, .first_y = 0.5f / h_row,
                            .xx = 0.5f / (h_col * h_col), .yy = 0.5f / (h_row * h_row),
                            .xy = 0.125f / (h_row * h_col), .zeta = zeta};

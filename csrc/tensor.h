@@ -6,7 +6,25 @@
 
 #include "core.h"
 
-typedef enum { PF_GC = 0, PF_GRAY = 1, PF_CENSUS = 2 } pf_constancy;
+/* X(number, the name it has in Python). To add a constancy, add a line here and its rows to tensor.c. */
+#define PF_CONSTANCIES(X) \
+    X(PF_GC, "gc")        \
+    X(PF_GRAY, "gray")    \
+    X(PF_CENSUS, "census")
+
+#define PF_CONSTANCY_NUMBER(number, name) number,
+typedef enum { PF_CONSTANCIES(PF_CONSTANCY_NUMBER) PF_N_CONSTANCIES } pf_constancy;
+#undef PF_CONSTANCY_NUMBER
+
+static inline const char *pf_constancy_name(int constancy)
+{
+    switch (constancy) {
+#define PF_CONSTANCY_NAME(number, name) case number: return name;
+        PF_CONSTANCIES(PF_CONSTANCY_NAME)
+#undef PF_CONSTANCY_NAME
+    default: return "";
+    }
+}
 
 enum { PF_J11, PF_J22, PF_J33, PF_J12, PF_J13, PF_J23, PF_TENSOR_PLANES };
 

@@ -11,11 +11,13 @@ cdef extern from "tensor.h" nogil:
         int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
                              float zeta, float *out, int n_threads) noexcept nogil
     int PLANES "PF_TENSOR_PLANES"
+    int PF_N_CONSTANCIES
+    const char *pf_constancy_name(int constancy)
     const pf_tensor_kernels *pf_tensor_select(int level)
 
 cdef const pf_tensor_kernels *kernels = pf_tensor_select(LEVEL)
 
-CONSTANCIES = {"gc": 0, "gray": 1, "census": 2}
+CONSTANCIES = {pf_constancy_name(number).decode("ascii"): number for number in range(PF_N_CONSTANCIES)}
 LANES = PF_PAD
 
 
