@@ -1,6 +1,7 @@
 """The house as its imports draw it: wings stand on wings below them, and no two modules import each other."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import pyflow
 
 PACKAGE = Path(pyflow.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 
 # Every wing (a folder, or a file at the top) and what it may import beside itself, from the ground up: a wing names
 # only wings above it in this table. `session` and `units` stand side by side: what units need of a session, they
@@ -135,3 +137,13 @@ def test_arrows_and_circles_are_seen_wherever_the_import_stands(text):
     assert len(arrows_upward(found)) == 1
     assert circle(found | {"pyflow.session.config": {"pyflow.flow.warp"}})
     assert circle(found) is None
+
+
+def test_the_way_of_a_frame_names_what_is_there():
+    text = (ROOT / "docs" / "developing.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^ *(\w+) {2,}(pyflow/\S+\.py)", text, re.MULTILINE)
+    assert len(steps) > 20
+    for name, file in steps:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
+    named = set(re.findall(r"\b(?:csrc|pyflow|tests|bench|docs)/[\w/.]*\w(?:/|\.\w+)", text))
+    assert not {file for file in named if not (ROOT / file).exists()}
