@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import scipy.io
 
+from pyflow import layout
+from pyflow.layout import AVERAGE_FILE, MASK_DATASET, MASK_FILE, RESULT_FILE, VIDEO_FILE
 from pyflow.session import SessionConfig, run_session, run_stage2, run_stage3
 
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
 FUNCTIONS = Path(__file__).parents[2] / "matlab_compat"
+NAMES = ("MASK_FILE", "MASK_DATASET", "RESULT_FILE")  # of `layout`, variables of the statements that Octave runs
 
 pytestmark = pytest.mark.skipif(OCTAVE is None, reason="GNU OCTAVE IS MISSING: apt-get install octave")
 
 
 def octave(folder, script):
-    """Run statements in a folder and return the variables they save in out.mat."""
-    code = f"addpath('{FUNCTIONS}'); {script}"
+    """Run statements in a folder, with `NAMES` as variables, and return the variables they save in out.mat."""
+    names = "".join(f"{name} = '{getattr(layout, name)}'; " for name in NAMES)
+    code = f"addpath('{FUNCTIONS}'); {names}{script}"
     done = subprocess.run(
         [OCTAVE, "--no-gui", "--norc", "--quiet", "--eval", code],
         cwd=folder,
@@ -37,7 +41,7 @@ def test_session_reads_the_same_in_octave(config):
     out = octave(
         config.final_results,
         """
-        plain = load('final_valid_idx.mat');
+        plain = load([RESULT_FILE '.mat']);
         s = pyflow_load_session('.');
         assert(islogical(plain.final_valid) && islogical(s.aligned_valid_masks{3}));
         assert(iscellstr(plain.recordings) && isequal(size(plain.recordings), [3 1]));
@@ -46,7 +50,7 @@ def test_session_reads_the_same_in_octave(config):
         assert(strcmp(plain.middle_name, s.recordings{s.middle_idx}));
         assert(isequal(plain.displacement_fields{3}(:, :, 2), plain.displacement_fields_v(:, :, 3)));
         video = pyflow_read_video(s.video_files{3});
-        idx = pyflow_read_video('../compensated_outputs/rec10/idx.hdf', 'idx');
+        idx = pyflow_read_video(['../compensated_outputs/rec10/' MASK_FILE], MASK_DATASET);
         frame = video(:, :, 2);
         pixels = frame(s.final_valid);
         u = s.displacement_fields_u; average = s.temporal_averages{1};
@@ -55,11 +59,11 @@ def test_session_reads_the_same_in_octave(config):
         save('-v7', 'out.mat', 'video', 'idx', 'pixels', 'u', 'average', 'masks', 'final_valid', 'n', 'type');
         """,
     )
-    data = np.load(config.final_results / "final_valid_idx.npz")
-    with h5py.File(config.output_root / "rec10" / "compensated.hdf5") as file:
+    data = np.load(config.final_results / f"{RESULT_FILE}.npz")
+    with h5py.File(config.output_root / "rec10" / VIDEO_FILE) as file:
         video = file["ch1"][:]
-    with h5py.File(config.output_root / "rec10" / "idx.hdf") as file:
-        idx = file["idx"][:]
+    with h5py.File(config.output_root / "rec10" / MASK_FILE) as file:
+        idx = file[MASK_DATASET][:]
     assert out["type"].item() == video.dtype.name
     np.testing.assert_array_equal(out["video"].transpose(2, 0, 1), video)
     np.testing.assert_array_equal(out["idx"].transpose(2, 0, 1), idx)
@@ -80,11 +84,11 @@ def test_names_that_are_not_ascii_load_in_octave(config, caplog):
         "s = pyflow_load_session('.'); name = s.recordings{3}; save('-v7', 'out.mat', 'name');",
     )
     assert out["name"].item() == r"z\xfcrich 1"
-    assert np.load(config.final_results / "final_valid_idx.npz")["recordings"][2] == "zürich 1"
+    assert np.load(config.final_results / f"{RESULT_FILE}.npz")["recordings"][2] == "zürich 1"
 
 
 def test_a_session_of_pyflowreg_loads(tmp_path, shared):
-    shutil.copyfile(shared / "reference" / "toolbox" / "mat_io" / "peer.mat", tmp_path / "final_valid_idx.mat")
+    shutil.copyfile(shared / "reference" / "toolbox" / "mat_io" / "peer.mat", tmp_path / f"{RESULT_FILE}.mat")
     octave(
         tmp_path,
         """
@@ -107,13 +111,13 @@ def test_stages_2_and_3_go_on_from_octave(tmp_path):
     run_stage2(config)
     mask = run_stage3(config)
     np.testing.assert_array_equal(mask, masks.all(axis=0))
-    average = np.load(tmp_path / "outputs" / "rec1" / "temporal_average.npy")
+    average = np.load(tmp_path / "outputs" / "rec1" / AVERAGE_FILE)
     np.testing.assert_allclose(average, video.mean(axis=0))
 
 
 def test_errors_in_octave_name_the_file(tmp_path):
     for call, word in (
-        ("pyflow_load_session('.')", "final_valid_idx.mat is missing"),
+        ("pyflow_load_session('.')", f"{RESULT_FILE}.mat is missing"),
         ("pyflow_read_video('gone.hdf5')", "there is no file gone.hdf5"),
         (
             "pyflow_write_recording('x', ones(2, 3, 4), ones(2, 3, 5))",

@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse
 from scipy.ndimage import gaussian_filter
 
+from pyflow.layout import AVERAGE_FILE, ROI_FILE, VIDEO_FILE
+
 SHAPE = (40, 48)
 FRAME_RATE = 10.0
 CONTAINER = 511510736
@@ -262,11 +264,11 @@ def write_recording(folder, session, *, labels=True, frame_rate=True):
     movie = np.full((n_frames, *SHAPE), 7, np.float32)
     for mask, trace in zip(session.masks, session.traces["fluorescence"], strict=True):
         movie[:, mask] = trace[:, np.newaxis]
-    with h5py.File(folder / "compensated.hdf5", "w") as file:
+    with h5py.File(folder / VIDEO_FILE, "w") as file:
         file["ch1"] = movie
-    np.save(folder / "temporal_average.npy", movie.mean(axis=0, dtype=np.float64))
+    np.save(folder / AVERAGE_FILE, movie.mean(axis=0, dtype=np.float64))
     rois = {"masks": session.masks.astype(np.float32)}
     if labels:
         rois = {"labels": sum((n + 1) * 10 * mask.astype(np.int32) for n, mask in enumerate(session.masks))}
-    np.savez(folder / "rois.npz", **rois, **({"frame_rate_hz": FRAME_RATE} if frame_rate else {}))
+    np.savez(folder / ROI_FILE, **rois, **({"frame_rate_hz": FRAME_RATE} if frame_rate else {}))
     return folder

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from units import simulated
 
+from pyflow.layout import MASK_FILE, ROI_FILE, VIDEO_FILE
 from pyflow.units.sources import SourceError, find_sources, open_source
 from pyflow.units.sources.dff import dff, running_baseline
 
@@ -424,12 +425,12 @@ def test_recording_folders(tmp_path, session, labels):
 def test_recording_pixels_out_of_view_do_not_count(tmp_path, session):
     simulated.write_recording(tmp_path, session)
     y, x = np.nonzero(session.masks[0])
-    with h5py.File(tmp_path / "compensated.hdf5", "r+") as file:
+    with h5py.File(tmp_path / VIDEO_FILE, "r+") as file:
         file["ch1"][3, y[0], x[0]] = 1e6
         valid = np.full(file["ch1"].shape, 255, np.uint8)
     valid[3, y[0], x[0]] = 0
     valid[4, session.masks[0]] = 0
-    with h5py.File(tmp_path / "idx.hdf", "w") as file:
+    with h5py.File(tmp_path / MASK_FILE, "w") as file:
         file["idx"] = valid
     found = open_source(tmp_path).traces("fluorescence", [0])[0]
     wanted = session.traces["fluorescence"][0].copy()
@@ -455,7 +456,7 @@ def test_recording_without_frame_rate(tmp_path, session):
 )
 def test_bad_roi_files_are_named(tmp_path, session, content, message):
     simulated.write_recording(tmp_path, session)
-    np.savez(tmp_path / "rois.npz", **content)
+    np.savez(tmp_path / ROI_FILE, **content)
     with pytest.raises(SourceError, match=message):
         open_source(tmp_path).traces("fluorescence")
 
