@@ -36,3 +36,21 @@ def test_constant_image_has_no_shift():
 def test_refuses_other_shape():
     with pytest.raises(ValueError, match=r"\(3, 4\).*does not match"):
         RigidShift(frame())(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_light_that_stays_in_place_does_not_hide_the_shift(seed):
+    """The floor is low enough that weak frequencies count although light that does not move holds most energy."""
+    y, x = np.mgrid[:64, :72]
+    light = 20 * frame(seed=seed).std() * np.exp(-((y - 20) ** 2 + (x - 40) ** 2) / (2 * 15**2))
+    found = RigidShift(frame(seed=seed) + light, upsample=4)(frame(5, -3, seed=seed) + light)
+    np.testing.assert_allclose(found, (5, -3), atol=0.5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frequencies_of_nothing_but_noise_do_not_count(seed):
+    """The floor is high enough that noise, weak at every frequency but present at all of them, has no say."""
+    rng = np.random.default_rng(seed)
+    noise = 0.1 * frame(seed=seed).std() * rng.standard_normal((2, 64, 72))
+    found = RigidShift(frame(seed=seed) + noise[0], upsample=4)(frame(5, -3, seed=seed) + noise[1])
+    np.testing.assert_allclose(found, (5, -3), atol=0.26)

@@ -36,6 +36,25 @@ def test_noise_is_averaged_over_five_frames():
     assert after < 0.55 * before
 
 
+@pytest.mark.parametrize("missed", [0.0, 0.1, 0.3])
+def test_as_good_as_the_best_weights_for_known_errors(missed):
+    """Independent estimates, weighted with the inverses of their variances, have the inverse of these's sum."""
+    rng = np.random.default_rng(5)
+    noise = 0.2
+
+    def rest(size):  # on the coarse grid, so that nothing is lost between the grids
+        field = size * rng.standard_normal((64, 64, 2)).astype(np.float32)
+        return field - field.mean(axis=1, keepdims=True)
+
+    truth = rest(1.0)
+    away = {k: rest(missed) for k in (-2, -1, 1, 2)}
+    away[-1], away[-2] = away[1], away[2]  # what the mean of a pair misses
+    fields = [truth + rest(noise) + (away[k] if k else 0) for k in range(-2, 3)]
+    found = coherent(fields[2], [deformation(w) for w in fields], noise)
+    best = 1 / (1 / noise**2 + 2 / (noise**2 / 2 + missed**2))
+    assert np.mean((found - truth) ** 2) == pytest.approx(best, rel=0.05)
+
+
 def test_a_jump_is_not_smeared():
     rng = np.random.default_rng(2)
     one, other = smooth_field(rng, 2), smooth_field(rng, 2)

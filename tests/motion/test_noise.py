@@ -5,8 +5,11 @@ import pytest
 
 from pyflow import OFOptions, compensate_arr
 from pyflow.flow.filters import gaussian_filter
+from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.noise import _ALPHAS, START_ALPHA, Tuning, _peak, tune
+from pyflow.motion.preprocess import Preprocessor
+from pyflow.motion.register import FrameRegistration
 from pyflow.simulate import endpoint_error, jitter, simulate_recording
 
 
@@ -22,6 +25,42 @@ def test_noise_asks_for_smoothness():
     found = [chosen(recording.movie, recording.template) for recording in (dark, bright)]
     assert found[0].alpha > 2 * found[1].alpha
     assert found[0].noise_px > 0
+
+
+@pytest.mark.parametrize("alpha", [20, 60])
+def test_the_noise_told_by_halves_follows_that_between_repetitions(alpha):
+    """The same light recorded twice shows the noise itself; halves tell 0.6 of it, measured, not derived."""
+    conditions = {"rigid_px": 1, "nonrigid_px": 1, "jerks": 0, "seed": 1}
+    photons, dtype = 12, np.dtype(np.float32)
+    recording = simulate_recording((128, 128), 12, photons=photons, **conditions)
+    bright = simulate_recording((128, 128), 12, photons=3000, **conditions).movie
+    light = np.maximum((bright - 200.0) / 30, 0) * photons / 3000
+    reference = recording.template[..., np.newaxis]
+    options = OFOptions(alpha=alpha, quality_setting="balanced", min_level=2, temporal_coherence=True)
+    preprocess = Preprocessor(reference, options.in_space_only(), dtype)
+    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, dtype)
+    rng = np.random.default_rng(1)
+
+    def repetition():
+        frames = (200 + 30 * rng.poisson(light)).astype(dtype)[..., np.newaxis]
+        return np.stack([deformation(register.estimate([frame]).displacement) for frame in frames])
+
+    variances = ((repetition() - repetition()) ** 2).mean(axis=(1, 2, 3)) / 2
+    told = chosen(recording.movie, recording.template, alpha=alpha, temporal_coherence=True).noise_px
+    assert 0.5 < told / np.sqrt(np.median(variances)) < 0.7
+
+
+def test_neighbours_allow_less_smoothness():
+    """With neighbours that take noise away, the alpha that is best for frames alone leaves more jitter."""
+    before, after = [], []
+    for seed in (1, 2, 3):
+        recording = simulate_recording((128, 128), 24, photons=8, rigid_px=4, nonrigid_px=1.5, seed=seed)
+        for errors, coherence in ((before, False), (after, True)):
+            alpha = chosen(recording.movie, recording.template, temporal_coherence=coherence).alpha
+            options = OFOptions(alpha=alpha, quality_setting="balanced", temporal_coherence=True)
+            w = compensate_arr(recording.movie, recording.template, options)[1]
+            errors.append(jitter(w, recording.displacement_px, 12))
+    assert np.mean(after) < 0.99 * np.mean(before)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -34,7 +34,7 @@ MUTATIONS = [
     ("pyflow/motion/loop.py", "_FIRST_FRAMES = 22", "_FIRST_FRAMES = 2", "tests/motion/test_loop.py"),
     ("pyflow/motion/loop.py", "_TEMPLATE_FRAMES = 101", "_TEMPLATE_FRAMES = 1", "tests/motion/test_loop.py"),
     ("pyflow/flow/rigid.py", "_SPECTRAL_FLOOR = 1e-3", "_SPECTRAL_FLOOR = 0.1", "tests/flow/test_rigid.py"),
-    ("csrc/power.h", "0.00967603736f", "0.00767603736f", "tests/flow"),
+    ("csrc/power.h", "0.00967603736f", "0.00767603736f", "tests/flow/test_power.py"),
 ]
 
 
