@@ -13,8 +13,13 @@ PARTIAL_PREFIX = ".partial-"
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a hidden name in the same folder that no other process uses."""
-    return path.with_name(f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}")
+    """Return a hidden name in the same folder that no other process uses.
+
+    What has it is removed, so that nothing is written through a link.
+    """
+    temporary = path.with_name(f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}")
+    temporary.unlink(missing_ok=True)
+    return temporary
 
 
 def remove_leftovers(folder: Path) -> None:
