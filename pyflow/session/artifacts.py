@@ -9,7 +9,6 @@ parts are stored with it, so a re-run can say what changed.
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ import imagecodecs
 import numpy as np
 
 from pyflow import __version__
-from pyflow.io.atomic import replacing, temporary_beside
+from pyflow.io.atomic import replacing
 from pyflow.layout import STATUS_FILE, content_hash, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -261,15 +260,13 @@ def save_json(path: Path, data: Any) -> None:
 
 def create_json(path: Path, data: Any) -> bool:
     """Write JSON unless the file exists; of several processes at once, one succeeds and is told so."""
-    temporary = temporary_beside(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_text(json.dumps(data), encoding="utf-8")
-        os.link(temporary, path)
+        with replacing(path, keep=True) as temporary:
+            temporary.write_text(json.dumps(data), encoding="utf-8")
     except FileExistsError:
+        if not path.exists():  # what exists is a file in the place of its folder
+            raise
         return False
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
 
 

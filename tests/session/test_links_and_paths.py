@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pyflow.io import get_video_file_writer
+from pyflow.io.atomic import temporary_beside
 from pyflow.session import artifacts
 from pyflow.session.stage import Stage, execute
 
@@ -83,7 +84,7 @@ def test_an_interrupted_video_is_not_gone_on_with_through_a_link(outside):
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 def test_small_files_are_not_written_through_a_link(outside, create, link):
     path = outside.parent / "folder" / "small"
-    getattr(artifacts.temporary_beside(path), link)(outside)
+    getattr(temporary_beside(path), link)(outside)
     create(path, [1])
     assert outside.read_bytes() == b"precious"
     assert path.is_file()
