@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyflow.io.output import disk_error
@@ -30,13 +30,15 @@ def remove_partial_files(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """Give a temporary path that takes the place of `path` when the block ends well, else vanishes.
 
     Parameters
     ----------
     path
         The file; an older one is replaced. Missing folders are made.
+    keep
+        Leave an older one as it is, and raise FileExistsError.
 
     Yields
     ------
@@ -51,13 +53,15 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link there would have its target overwritten
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        (os.link if keep else os.replace)(temporary, path)
     except OSError as error:
         if str(path) in str(error):
             raise
         raise disk_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be removed nothing was written, and that is what to tell
+            temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What every reader and writer has in common."""
 
+import errno
 import math
 import operator
 import os
@@ -277,6 +278,10 @@ class VideoWriter(ABC):
         self._partial = self.path.with_name(f"{PARTIAL_PREFIX}{self.path.name}")
         self._keep = resume_at is not None
         try:
+            if not resume_at:  # a link there would have its target overwritten
+                self._partial.unlink(missing_ok=True)
+            elif self._partial.is_symlink():
+                raise OSError(errno.ELOOP, f"{self._partial} is a link, expected the file of an interrupted run")
             self._output = OutputFile(self._partial, self.path, "r+" if resume_at else "w")
         except OSError as error:
             raise disk_error(self.path, error) from error

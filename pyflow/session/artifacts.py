@@ -9,9 +9,9 @@ parts are stored with it, so a re-run can say what changed.
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import imagecodecs
 import numpy as np
 
 from pyflow import __version__
-from pyflow.io.atomic import replacing, temporary_beside
+from pyflow.io.atomic import replacing
 from pyflow.layout import STATUS_FILE, content_hash, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -40,11 +40,15 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say which parts differ, as ``name: old -> new``."""
     old, new = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**old, **new} if old.get(name, "absent") != new.get(name, "absent")]
-    return ", ".join(f"{name}: {_short(old, name)} -> {_short(new, name)}" for name in names)
+    return ", ".join(f"{name.removesuffix('_ns')}: {_short(old, name)} -> {_short(new, name)}" for name in names)
 
 
 def _short(parts: dict[str, Any], name: str) -> str:
-    value = str(parts.get(name, "absent"))
+    value = parts.get(name, "absent")
+    if name.endswith("mtime_ns") and isinstance(value, int):
+        with suppress(ValueError, OverflowError, OSError):  # a number that is no time is shown as it is
+            return f"{datetime.fromtimestamp(value // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{value % 10**9 // 1000:06}Z"
+    value = str(value)
     return value[:8] if re.fullmatch("[0-9a-f]{32}", value) else value  # of hashes the start is enough
 
 
@@ -66,10 +70,13 @@ class State:
         The results are complete and belong to today's inputs and options.
     reason
         Why not; of results that are done but made elsewhere, what they rest on; else empty.
+    stuck
+        No run can mend it: the reason says what somebody has to do.
     """
 
     done: bool
     reason: str = ""
+    stuck: bool = False
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
     if marker is None:
         return State(False, "not run yet")
     if marker["key"] != make_key(parts):
-        return State(False, f"changed: {difference(marker.get('parts', {}), parts)}")
+        return State(False, f"changed: {difference(marker['parts'], parts)}")
     damage = next(find_damage(folder, marker, deep=deep), "")
     return State(False, damage) if damage else State(True)
 
@@ -205,8 +212,14 @@ def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[s
 
 
 def files_written(folder: Path, stage: str) -> list[str]:
-    """Return the files below a folder that runs of a stage wrote, or were about to when they were interrupted."""
-    return read_status(folder).get("written", {}).get(stage, [])
+    """Return the names of files in a folder that runs of a stage wrote, or were about to when they were interrupted.
+
+    They decide what is removed, so that nothing counts but names of this very folder, whoever changed its status.
+    """
+    names = read_status(folder).get("written", {}).get(stage)
+    return (
+        [name for name in names if isinstance(name, str) and Path(name).name == name] if isinstance(names, list) else []
+    )
 
 
 def retire(folder: Path, keep: Callable[[str], bool]) -> None:
@@ -247,15 +260,13 @@ def save_json(path: Path, data: Any) -> None:
 
 def create_json(path: Path, data: Any) -> bool:
     """Write JSON unless the file exists; of several processes at once, one succeeds and is told so."""
-    temporary = temporary_beside(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_text(json.dumps(data), encoding="utf-8")
-        os.link(temporary, path)
+        with replacing(path, keep=True) as temporary:
+            temporary.write_text(json.dumps(data), encoding="utf-8")
     except FileExistsError:
+        if not path.exists():  # what exists is a file in the place of its folder
+            raise
         return False
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
 
 

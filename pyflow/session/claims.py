@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _TOKEN = uuid.uuid4().hex  # tells this process from an earlier one with its num
 
 
 @contextmanager
-def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[None]:
+def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[Callable[[], None]]:
     """Hold a folder for this process, so that no other works there meanwhile.
 
     Where another process holds it, wait until that has ended. A claim whose process is gone from this machine, or
@@ -35,6 +35,12 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[None]:
         Made if missing.
     wait_s
         How long to wait.
+
+    Yields
+    ------
+    callable
+        Raises the RuntimeError below where the folder is not held any more; to be called before what was done there is
+        made to count.
 
     Raises
     ------
@@ -64,12 +70,15 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[None]:
             with suppress(OSError):
                 os.utime(path)
 
+    def check() -> None:
+        if not _is_own(path):
+            raise RuntimeError(f"{folder}: taken over by {_who(_read(path))} while this process worked on it")
+
     heart = threading.Thread(target=beat, name="claim", daemon=True)
     heart.start()
     try:
-        yield
-        if not _is_own(path):
-            raise RuntimeError(f"{folder}: taken over by {_who(_read(path))} while this process worked on it")
+        yield check
+        check()
     finally:
         stop.set()
         heart.join()

@@ -222,8 +222,9 @@ def _verify(config: SessionConfig) -> int:
     if problems:
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
-    markers = [marker for folder in folders for marker in read_status(folder).get("markers", {}).values()]
-    out.print(f"{sum(len(marker['outputs']) for marker in markers)} files checked, all are as they were written")
+    markers = [read_marker(folder, stage) for folder in folders for stage in read_status(folder).get("markers", {})]
+    n_files = sum(len(marker["outputs"]) for marker in markers if marker)
+    out.print(f"{n_files} files checked, all are as they were written")
     return DONE
 
 

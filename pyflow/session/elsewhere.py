@@ -17,7 +17,16 @@ from pyflow.layout import (
     is_ours,
     iterate_masks,
 )
-from pyflow.session.artifacts import State, check_done, files_written, make_key, read_marker, read_status, save_npy
+from pyflow.session.artifacts import (
+    State,
+    check_done,
+    files_written,
+    find_damage,
+    make_key,
+    read_marker,
+    read_status,
+    save_npy,
+)
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import Recording
 from pyflow.session.stage import Stage
@@ -54,7 +63,8 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         return {"made_elsewhere": {file.name: fingerprint(file, "lenient") for file in theirs}}
 
     def check() -> State:
-        state = check_done(folder, "stage1", parts(), deep=config.fingerprint == "deep")
+        deep = config.fingerprint == "deep"
+        state = check_done(folder, "stage1", parts(), deep=deep)
         marker = read_marker(folder, "stage1")
         if marker is None or marker["key"] != make_key(parts()):
             return state
@@ -65,9 +75,13 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
                 False,
                 f"{recording.path} is not the file that was there when the results in {folder} were found, which were "
                 "made elsewhere; make them again there, or remove them to have them made here",
+                stuck=True,
             )
+        if not state.done:  # the average that we added can be made again, theirs cannot
+            kept = {file.name: marker["outputs"][file.name] for file in theirs if file.name in marker["outputs"]}
+            return State(False, state.reason, stuck=any(find_damage(folder, {"outputs": kept}, deep=deep)))
         names = ", ".join(file.name for file in theirs)
-        return State(True, f"made elsewhere, found {marker['finished']}: {names}") if state.done else state
+        return State(True, f"made elsewhere, found {marker['finished']}: {names}")
 
     def run() -> dict[str, Any]:
         logger.warning("%s: keeping the results in %s, which were made elsewhere", recording.name, folder)

@@ -3,7 +3,8 @@
 Which recording a task's number means must not change between submitting an array and running, or repeating, one of
 its tasks. So the list is written once, before the tasks run or by the first that finds none, and from then on only
 grows at its end. Numbers count from the manifest's `first`, on every scheduler: what the environment says about a
-particular submission (SLURM_ARRAY_TASK_MIN is 3 for ``--array=3``) has no say in it.
+particular submission (SLURM_ARRAY_TASK_MIN is 3 for ``--array=3``) has no say in it, save that a submission with a
+task 0 that finds no manifest makes one that counts from 0: in one that counts from 1 that task had no recording.
 """
 
 import json
@@ -161,7 +162,7 @@ def task_recordings(config: SessionConfig, index: int | None = None) -> tuple[li
     if index is None:
         task = _task(os.environ)
         if manifest is None:
-            manifest = write_manifest(config)
+            manifest = write_manifest(config, _first(os.environ))
             logger.info("%s now says which recording each task is about", manifest.path)
         index = get_array_task_id(first=manifest.first)
         if index >= len(manifest.recordings):
@@ -212,6 +213,11 @@ def get_array_task_id(environment: Mapping[str, str] = os.environ, *, first: int
             f"'pyflow-session manifest SESSION --first 0' before it is submitted; or give --index, from 0"
         )
     return int(number) - first
+
+
+def _first(environment: Mapping[str, str]) -> int:
+    """Return what the tasks of a first submission count from: 0 where SLURM says that one of them has that number."""
+    return 0 if _task(environment).startswith("SLURM") and environment.get("SLURM_ARRAY_TASK_MIN") == "0" else FIRST
 
 
 def _task(environment: Mapping[str, str]) -> str:

@@ -81,7 +81,7 @@ def open_session(config: SessionConfig) -> Session:
     for recording in recordings:
         state = stage1_state(config, recording)
         if made_elsewhere(recording.folder):
-            if not state.done and not state.reason.startswith("changed: "):
+            if state.stuck:
                 raise ValueError(f"{recording.name}: {state.reason}")
             key, video = make_key(adoption(config, recording).parts()), find_video(recording.folder)
         elif state.done:

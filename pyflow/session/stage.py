@@ -80,7 +80,7 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
     OSError, RuntimeError
         See `claim`; the marker cannot be written; and whatever the stage's `run` raises.
     """
-    with claim(stage.folder):
+    with claim(stage.folder) as check_claim:
         state = stage.state(deep=deep)
         if state.done and resume:
             return state
@@ -92,6 +92,7 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
         remove_leftovers(stage.folder)
         unmark(stage.folder, stage.name, writes, also=stage.voids)
         details = stage.run()
+        check_claim()  # a marker would vouch for files that another process is writing
         seconds = time.perf_counter() - started
         mark_done(stage.folder, stage.name, parts, stage.outputs, seconds, writes=writes, **details)
         logger.info("%s: %s done in %.1f s", stage.what, stage.name, seconds)

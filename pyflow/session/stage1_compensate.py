@@ -219,7 +219,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
     if config.resume and made_elsewhere(recording.folder):
         stage = adoption(config, recording)
         state = stage.state()
-        if state.reason and not state.done and not state.reason.startswith(("changed: ", "not run yet")):
+        if state.stuck:
             raise ValueError(state.reason)
     else:
         stage = _compensation(config, recording, progress)

@@ -244,3 +244,55 @@ def test_interrupted_is_75_and_goes_on(session, write_recordings, config, number
     assert time.monotonic() - started < 10
     assert not (config.output_root / "rec1" / ".claim").exists()
     assert main([str(session), "--stage", "1"]) == 0
+
+
+def test_verify_finds_one_flipped_byte(session, config, write_recordings, capsys):
+    write_recordings(config.root, n_frames=140, shifts={"rec2": (0.0, 0.0)})
+    assert main(["verify", str(session)]) == 1
+    said = capsys.readouterr().out
+    assert "rec1: stage1 is not done" in said
+    assert "final_results: stage3 is not done" in said
+    assert main([str(session)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(session)]) == 0
+    files = [p for folder in (config.output_root, config.final_results) for p in folder.rglob("*.*")]
+    n_results = sum(path.name not in ("status.json", "session.json") for path in files)
+    assert capsys.readouterr().out == f"{n_results} files checked, all are as they were written\n"
+    video = session.parent / "compensated_outputs" / "rec2" / "compensated.hdf5"
+    average = session.parent / "compensated_outputs" / "rec10" / "temporal_average.npy"
+    content = bytearray(video.read_bytes())
+    assert len(content) > 2 << 18  # more than a look at head and tail sees
+    content[len(content) // 2] ^= 1
+    video.write_bytes(content)
+    average.unlink()
+    assert main(["verify", str(session)]) == 1
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        f"{average.parent}: temporal_average.npy is missing or unreadable",
+        f"{video.parent}: compensated.hdf5 is not as it was written",
+    ]
+
+
+@pytest.mark.parametrize("other", [3, None, {}, []])
+def test_verify_of_a_status_with_a_strange_marker(session, capsys, other):
+    assert main([str(session)]) == 0
+    path = session.parent / "final_results" / "status.json"
+    status = json.loads(path.read_text())
+    status["markers"]["aligned_gone"] = other
+    path.write_text(json.dumps(status))
+    assert main(["verify", str(session)]) == 0
+
+
+def test_status_says_when_an_input_changed(session, capsys):
+    assert main([str(session), "--index", "0"]) == 0
+    was = 1_600_000_000_123_456_789
+    path = session.parent / "compensated_outputs" / "rec1" / "status.json"
+    status = json.loads(path.read_text())
+    status["markers"]["stage1"]["parts"]["input"]["mtime_ns"] = was
+    status["markers"]["stage1"]["key"] = "another"
+    path.write_text(json.dumps(status))
+    os.utime(session.parent / "rec1.tif", ns=(was, 1_600_000_010_000_000_000))
+    assert main(["status", str(session)]) == 0
+    assert "input.mtime: 2020-09-13T12:26:40.123456Z -> 2020-09-13T12:26:50.000000Z" in capsys.readouterr().out
+    status["markers"]["stage1"]["parts"]["input"]["mtime_ns"] = 10**40
+    path.write_text(json.dumps(status))
+    assert main(["status", str(session)]) == 0

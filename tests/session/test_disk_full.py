@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from pyflow.session.artifacts import create_json, save_json
+
 _FLOW = '[flow_options]\nquality_setting = "fast"\niterations = 5\nbuffer_size = 4\nreference_frames = "0:4"\n'
 
 
@@ -80,3 +82,20 @@ def test_aligned_videos_that_do_not_fit_are_named(tmp_path, write_recordings, sm
     assert "Traceback" not in said
     assert list(disk.rglob("aligned_*")) == []
     assert list(disk.rglob(".partial-*")) == []
+
+
+def test_a_disk_that_cannot_be_written_is_named_by_the_files_it_should_have(tmp_path, small_disk):
+    disk = small_disk(400, tmp_path / "disk")
+    if subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    for write in (save_json, create_json):
+        with pytest.raises(OSError, match=r"could not write .*/disk/small\.json: Read-only") as caught:
+            write(disk / "small.json", 1)
+        assert ".temporary-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("write", [save_json, create_json])
+def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path, write):
+    (tmp_path / "results").write_bytes(b"")
+    with pytest.raises(OSError, match=r"could not write .*results/small\.json: File exists"):
+        write(tmp_path / "results" / "small.json", 1)

@@ -114,3 +114,19 @@ def test_remains_of_killed_processes_are_swept(config):
     (config.final_results / ".partial-aligned_rec7.tif").write_text("half")
     run_session(config.replace(sigma_smooth=2.0))
     assert not list(config.root.rglob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["removed", "truncated"])
+@pytest.mark.parametrize("run", [run_session, run_stage1, run_stage2])
+def test_an_average_that_we_added_is_made_again(config, damage, run):
+    run_stage1(config)
+    folder = config.output_root / "rec1"
+    (folder / "temporal_average.npy").unlink()
+    as_by_the_toolbox(folder)
+    run_session(config)
+    average = folder / "temporal_average.npy"
+    before = average.read_bytes()
+    average.unlink() if damage == "removed" else average.write_bytes(before[:-8])
+    assert not session_status(config)[0][0].stage1.done
+    run(config)
+    assert average.read_bytes() == before

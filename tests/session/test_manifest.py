@@ -9,6 +9,7 @@ import pytest
 
 from pyflow.session import SessionConfig, SessionError, run_stage1_array
 from pyflow.session.cli import main
+from pyflow.session.manifest import read_manifest, write_manifest
 from pyflow.session.stage1_compensate import get_array_task_id
 
 
@@ -197,3 +198,19 @@ def test_an_unreadable_recording_of_a_task_is_named(config, task):
     task(2)
     with pytest.raises(SessionError, match="rec2: "):
         run_stage1_array(config)
+
+
+def test_an_array_that_the_scheduler_says_starts_at_0(config, task):
+    task(2, lowest=0)
+    assert run_stage1_array(config).name == "rec10"
+    task(0, lowest=0)
+    assert run_stage1_array(config).name == "rec1"
+    assert read_manifest(config).first == 0
+    task(1, lowest=1)  # repeated alone
+    assert run_stage1_array(config).name == "rec2"
+
+
+def test_a_manifest_that_is_there_has_the_say_about_0(config, task):
+    write_manifest(config)
+    task(2, lowest=0)
+    assert run_stage1_array(config).name == "rec2"
