@@ -14,7 +14,7 @@ from pyflow.flow.native import Level, LevelGeometry, aligned_zeros
 def test_level(benchmark, pair, side, a_smooth, n_threads):
     benchmark.group = f"level of {side} x {side}, a_smooth {a_smooth}"
     reference, moving = (resize_planes(image[None], (side, side)) for image in pair[:2])
-    geometry = LevelGeometry((side, side), (512 / side, 512 / side))
+    geometry = LevelGeometry((side, side), (512 / side, 512 / side), (side, side), (512 / side, 512 / side))
     exponents, weights = np.float32([0.45]), np.float32([1])
     params = LevelParams(geometry.shape, geometry.spacing, (1.5, 1.5), a_smooth, exponents, weights, None, 50, 5)
     level = Level(geometry, reference, CONSTANCIES["gc"], params)

@@ -6,6 +6,9 @@
  *     columns, STRIP values at a time;
  *  3. the result is transposed into the output rows.
  * Both sums run over contiguous memory whatever the indices are.
+ *
+ * Where rows are many times as many afterwards, the sums along columns come first: transposing is what costs most, and the
+ * source has fewer rows to transpose.
  */
 #include "separable.h"
 
@@ -39,10 +42,10 @@ PF_INLINE void combine(const float *src, size_t stride, const pf_axis *axis, int
     }
 }
 
-static void transpose_in(const float *PF_RESTRICT lines, int w, float *PF_RESTRICT strip)
+static void transpose_in(const float *PF_RESTRICT lines, int n_rows, int w, float *PF_RESTRICT strip)
 {
     for (int x = 0; x < w; x++)
-        for (int r = 0; r < STRIP; r++) strip[(size_t)x * STRIP + r] = lines[(size_t)r * w + x];
+        for (int r = 0; r < n_rows; r++) strip[(size_t)x * STRIP + r] = lines[(size_t)r * w + x];
 }
 
 static void transpose_out(const float *PF_RESTRICT strip, int n_rows, int w, float *PF_RESTRICT out)
@@ -51,10 +54,25 @@ static void transpose_out(const float *PF_RESTRICT strip, int n_rows, int w, flo
         for (int x = 0; x < w; x++) out[(size_t)r * w + x] = strip[(size_t)x * STRIP + r];
 }
 
-static int map_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads)
+static int check(int h, int w, const pf_axis *y, const pf_axis *x)
 {
     if (h <= 0 || w <= 0 || y->size <= 0 || x->size <= 0) return PF_ESHAPE;
     if (y->taps <= 0 || x->taps <= 0 || y->taps % PF_TAPS || x->taps % PF_TAPS) return PF_EVALUE;
+    return PF_OK;
+}
+
+/* Columns of up to STRIP lines of width w. strip: (w, STRIP), mapped: (x->size, STRIP). */
+static void map_columns(const float *lines, int n_rows, int w, const pf_axis *x, float *strip, float *mapped, float *out)
+{
+    transpose_in(lines, n_rows, w, strip);
+    for (int c = 0; c < x->size; c++) combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
+    transpose_out(mapped, n_rows, x->size, out);
+}
+
+static int map_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads)
+{
+    const int status = check(h, w, y, x);
+    if (status != PF_OK) return status;
     const int n_strips = (y->size + STRIP - 1) / STRIP;
     const size_t scratch = (size_t)STRIP * (2 * (size_t)w + (size_t)x->size);
     int failed = 0;
@@ -74,13 +92,48 @@ static int map_separable(const float *src, int h, int w, const pf_axis *y, const
             float *strip = lines + (size_t)STRIP * w, *mapped = strip + (size_t)STRIP * w;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, y->size - first);
             for (int r = 0; r < n_rows; r++) combine(src, (size_t)w, y, first + r, w, lines + (size_t)r * w);
-            transpose_in(lines, w, strip);
-            for (int c = 0; c < x->size; c++) combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
-            transpose_out(mapped, n_rows, x->size, out + (size_t)first * x->size);
+            map_columns(lines, n_rows, w, x, strip, mapped, out + (size_t)first * x->size);
         }
         free(lines);
     }
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-const pf_separable_kernels PF_TABLE(pf_separable) = {map_separable};
+static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
+                             int n_threads)
+{
+    const int status = check(h, w, y, x);
+    if (status != PF_OK) return status;
+    const int n_strips = (h + STRIP - 1) / STRIP;
+    float *wide = malloc((size_t)h * x->size * sizeof(float));
+    int failed = wide == NULL;
+    if (failed) return PF_ENOMEM;
+    (void)n_threads;
+
+#ifdef _OPENMP
+#pragma omp parallel num_threads(n_threads) if (n_threads > 1) reduction(| : failed)
+#endif
+    {
+        float *strip = calloc((size_t)STRIP * ((size_t)w + (size_t)x->size), sizeof(float));
+        failed = strip == NULL;
+#ifdef _OPENMP
+#pragma omp for schedule(static)
+#endif
+        for (int s = 0; s < n_strips; s++) {
+            if (!strip) continue;
+            const int first = s * STRIP, n_rows = pf_min_int(STRIP, h - first);
+            map_columns(src + (size_t)first * w, n_rows, w, x, strip, strip + (size_t)STRIP * w,
+                        wide + (size_t)first * x->size);
+        }
+#ifdef _OPENMP
+#pragma omp for schedule(static)
+#endif
+        for (int row = 0; row < y->size; row++)
+            combine(wide, (size_t)x->size, y, row, x->size, out + (size_t)row * x->size);
+        free(strip);
+    }
+    free(wide);
+    return failed ? PF_ENOMEM : PF_OK;
+}
+
+const pf_separable_kernels PF_TABLE(pf_separable) = {map_separable, enlarge_separable};

@@ -21,6 +21,9 @@ typedef struct {
 typedef struct {
     /* src (h, w) and out (y->size, x->size), float32, row-major; must not overlap. */
     int (*map_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out, int n_threads);
+    /* The same with the sums along columns first: faster where there are many more rows afterwards; rounded otherwise. */
+    int (*enlarge_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
+                             int n_threads);
 } pf_separable_kernels;
 
 PF_SELECT(pf_separable_kernels, pf_separable)

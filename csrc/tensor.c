@@ -7,7 +7,10 @@
  *     PF_CENSUS: constancy of the census signature (Hafner, Demetz and Weickert, SSVM 2013): eight channels, each the
  *     smoothed sign d / sqrt(d^2 + CELL^2 zeta) of the difference d to one neighbour, summed as PF_GRAY would treat
  *     them. A row of signatures serves three rows of the tensor, so every thread keeps its last three.
- *  3. The six components of the row are written in the solver's layout.
+ *  3. Rows are averaged over the cells of the solver's grid as they are made: the data term of a displacement that is
+ *     constant within a cell. Cell i of n covers the pixels i size / n to (i + 1) size / n, so that the grid relates to the
+ *     level as a resized image does. One cell per pixel takes the rows as they are.
+ *  4. The six components of a row of cells are written in the solver's layout.
  */
 #include "tensor.h"
 
@@ -146,16 +149,60 @@ static rows_t rows_around(int y, const float *f1, const float *f2, int h, int w,
     return scales;
 }
 
-static int motion_tensor(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
-                         float zeta, float *out, int n_threads)
+static void add_line(const float *PF_RESTRICT line, size_t n, float *PF_RESTRICT sum, const int fresh)
 {
-    if (h <= 0 || w <= 0) return PF_ESHAPE;
+    PF_SIMD
+    for (size_t i = 0; i < n; i++) sum[i] = fresh ? line[i] : sum[i] + line[i];
+}
+
+/* Where cell i of n begins. */
+static inline int cell_start(int i, int n, int size) { return (int)((int64_t)i * size / n); }
+
+/* Averages of a row's cells: sums over its `height` rows become one value per cell, in place. */
+static void average_cells(float *sum, int w, int cells, int height)
+{
+    for (int x = 0; x < cells; x++) {
+        const int first = cell_start(x, cells, w), end = cell_start(x + 1, cells, w);
+        float total = sum[first];
+        for (int i = first + 1; i < end; i++) total += sum[i];
+        sum[x] = total / (float)(height * (end - first));
+    }
+}
+
+/* Row y of the tensor into `line`. */
+static void make_row(int y, const float *f1, const float *f2, int h, int w, const rows_t *scales, int constancy,
+                     signatures_t *kept, float *line)
+{
+    if (constancy != PF_CENSUS) {
+        const rows_t around = rows_around(y, f1, f2, h, w, *scales);
+        tensor_row(&around, constancy, w, line);
+        return;
+    }
+    const signatures_t *three[3];
+    for (int k = 0; k < 3; k++) {
+        const int row = pf_max_int(0, pf_min_int(y + k - 1, h - 1));
+        signatures_t *one = &kept[row % 3];
+        if (one->row != row) {
+            const rows_t around = rows_around(row, f1, f2, h, w, *scales);
+            census_row(&around, w, one);
+            one->row = row;
+        }
+        three[k] = one;
+    }
+    census_tensor_row(three, scales, w, line);
+}
+
+static int motion_tensor(const float *f1, const float *f2, int h, int w, int rows, int cols, float h_row, float h_col,
+                         int constancy, float zeta, float *out, int n_threads)
+{
+    if (h <= 0 || w <= 0 || rows <= 0 || rows > h || cols <= 0 || cols > w) return PF_ESHAPE;
     if (constancy < 0 || constancy >= PF_N_CONSTANCIES || !(h_row > 0) || !(h_col > 0) || !(zeta > 0)) return PF_EVALUE;
     const rows_t scales = {.first_x = 0.5f / h_col, .first_y = 0.5f / h_row,
                            .xx = 0.5f / (h_col * h_col), .yy = 0.5f / (h_row * h_row),
                            .xy = 0.125f / (h_row * h_col), .zeta = zeta};
     const size_t line_size = (size_t)w * PF_TENSOR_PLANES;
     const size_t signature_size = constancy == PF_CENSUS ? NEIGHBOURS * ((size_t)w + 2) : 0;
+    const int averaged = rows != h || cols != w;
     int failed = 0;
     (void)n_threads;
 
@@ -163,37 +210,30 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, float h
 #pragma omp parallel num_threads(n_threads) if (n_threads > 1) reduction(| : failed)
 #endif
     {
-        float *line = malloc((line_size + 6 * signature_size) * sizeof(float));
+        float *line = malloc((2 * line_size + 6 * signature_size) * sizeof(float));
+        float *sum = averaged ? line + line_size : line;
         signatures_t kept[3];
         failed = line == NULL;
         for (int k = 0; k < 3 && line; k++) {
-            float *own = line + line_size + 2 * (size_t)k * signature_size;
+            float *own = line + 2 * line_size + 2 * (size_t)k * signature_size;
             kept[k] = (signatures_t){.row = -1, .sum = own, .change = own + signature_size};
         }
 #ifdef _OPENMP
 #pragma omp for schedule(static)
 #endif
-        for (int y = 0; y < h; y++) {
+        for (int row = 0; row < rows; row++) {
             if (!line) continue;
-            if (constancy == PF_CENSUS) {
-                const signatures_t *three[3];
-                for (int k = 0; k < 3; k++) {
-                    const int row = pf_max_int(0, pf_min_int(y + k - 1, h - 1));
-                    signatures_t *one = &kept[row % 3];
-                    if (one->row != row) {
-                        const rows_t around = rows_around(row, f1, f2, h, w, scales);
-                        census_row(&around, w, one);
-                        one->row = row;
-                    }
-                    three[k] = one;
-                }
-                census_tensor_row(three, &scales, w, line);
-            } else {
-                const rows_t around = rows_around(y, f1, f2, h, w, scales);
-                tensor_row(&around, constancy, w, line);
+            const int first = cell_start(row, rows, h), end = cell_start(row + 1, rows, h);
+            for (int y = first; y < end; y++) {
+                make_row(y, f1, f2, h, w, &scales, constancy, kept, line);
+                if (averaged && y == first) add_line(line, line_size, sum, 1);
+                else if (averaged) add_line(line, line_size, sum, 0);
             }
-            for (int plane = 0; plane < PF_TENSOR_PLANES; plane++)
-                pf_group_row(line + (size_t)plane * w, w, y, out, PF_TENSOR_PLANES, plane);
+            for (int plane = 0; plane < PF_TENSOR_PLANES; plane++) {
+                float *cells = sum + (size_t)plane * w;
+                if (averaged) average_cells(cells, w, cols, end - first);
+                pf_group_row(cells, cols, row, out, PF_TENSOR_PLANES, plane);
+            }
         }
         free(line);
     }

@@ -30,14 +30,15 @@ enum { PF_J11, PF_J22, PF_J33, PF_J12, PF_J13, PF_J23, PF_TENSOR_PLANES };
 
 typedef struct {
     /* f1 reference, f2 moving image already warped by the current flow, both (h, w).
+     * rows, cols: cells of the grid that the tensor is averaged over; h, w: none.
      * h_row, h_col: grid spacing in full-size pixels.
      * zeta: a squared second derivative; where the image's are smaller, it is flat and says little about the motion.
      *       PF_GC adds it to the squared gradients that it divides by. PF_CENSUS takes the sign of the difference d of
      *       two neighbours as d / sqrt(d^2 + CELL^2 zeta): a cell's edge, CELL pixels wide, turns zeta into a slope.
      *       PF_GRAY does not use it.
      * out: J11, J22, J33, J12, J13, J23 in interleaved groups (split.h). */
-    int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
-                         float zeta, float *out, int n_threads);
+    int (*motion_tensor)(const float *f1, const float *f2, int h, int w, int rows, int cols, float h_row, float h_col,
+                         int constancy, float zeta, float *out, int n_threads);
 } pf_tensor_kernels;
 
 PF_SELECT(pf_tensor_kernels, pf_tensor)

@@ -14,6 +14,8 @@ cdef extern from "separable.h" nogil:
     ctypedef struct pf_separable_kernels:
         int (*map_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
                              int n_threads) noexcept nogil
+        int (*enlarge_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
+                                 int n_threads) noexcept nogil
     const pf_separable_kernels *pf_separable_select(int level)
 
 TAPS = PF_TAPS
@@ -22,11 +24,13 @@ cdef const pf_separable_kernels *kernels = pf_separable_select(LEVEL)
 
 
 def map_separable(const float[:, ::1] src, const int32_t[:, ::1] index_y, const float[:, ::1] weight_y,
-                  const int32_t[:, ::1] index_x, const float[:, ::1] weight_x, float[:, ::1] out, int n_threads):
+                  const int32_t[:, ::1] index_x, const float[:, ::1] weight_x, float[:, ::1] out, int n_threads,
+                  bint columns_first=False):
     cdef pf_axis y, x
     cdef int h = src.shape[0], w = src.shape[1], status
     y.size, y.taps, y.index, y.weight = index_y.shape[0], index_y.shape[1], &index_y[0, 0], &weight_y[0, 0]
     x.size, x.taps, x.index, x.weight = index_x.shape[0], index_x.shape[1], &index_x[0, 0], &weight_x[0, 0]
     with nogil:
-        status = kernels.map_separable(&src[0, 0], h, w, &y, &x, &out[0, 0], n_threads)
+        status = (kernels.enlarge_separable if columns_first else kernels.map_separable)(
+            &src[0, 0], h, w, &y, &x, &out[0, 0], n_threads)
     check(status, "map_separable", shape=(h, w))

@@ -8,8 +8,8 @@ cdef extern from "split.h" nogil:
 
 cdef extern from "tensor.h" nogil:
     ctypedef struct pf_tensor_kernels:
-        int (*motion_tensor)(const float *f1, const float *f2, int h, int w, float h_row, float h_col, int constancy,
-                             float zeta, float *out, int n_threads) noexcept nogil
+        int (*motion_tensor)(const float *f1, const float *f2, int h, int w, int rows, int cols, float h_row,
+                             float h_col, int constancy, float zeta, float *out, int n_threads) noexcept nogil
     int PLANES "PF_TENSOR_PLANES"
     int PF_N_CONSTANCIES
     const char *pf_constancy_name(int constancy)
@@ -26,10 +26,11 @@ def layout_shape(int h, int w):
     return h, 2, pf_groups(w), PLANES, PF_PAD
 
 
-def motion_tensor(const float[:, ::1] f1, const float[:, ::1] f2, float h_row, float h_col, int constancy, float zeta,
-                  float[:, :, :, :, ::1] out, int n_threads):
+def motion_tensor(const float[:, ::1] f1, const float[:, ::1] f2, int rows, int cols, float h_row, float h_col,
+                  int constancy, float zeta, float[:, :, :, :, ::1] out, int n_threads):
     cdef int h = f1.shape[0], w = f1.shape[1], status
     with nogil:
-        status = kernels.motion_tensor(&f1[0, 0], &f2[0, 0], h, w, h_row, h_col, constancy, zeta, &out[0, 0, 0, 0, 0],
-                                       n_threads)
-    check(status, "motion_tensor", shape=(h, w), h_row=h_row, h_col=h_col, constancy=constancy, zeta=zeta)
+        status = kernels.motion_tensor(&f1[0, 0], &f2[0, 0], h, w, rows, cols, h_row, h_col, constancy, zeta,
+                                       &out[0, 0, 0, 0, 0], n_threads)
+    check(status, "motion_tensor", shape=(h, w), grid=(rows, cols), h_row=h_row, h_col=h_col, constancy=constancy,
+          zeta=zeta)

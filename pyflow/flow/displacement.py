@@ -34,6 +34,7 @@ def get_displacement(
     gnc_schedule: Sequence[float] | None = None,
     const_assumption: str = "gc",
     quality: str = "quality",
+    grid_spacing: int | str = 1,
     uv: ArrayLike | None = None,
     warp_start: bool = True,
     weight: ArrayLike | None = None,
@@ -72,6 +73,10 @@ def get_displacement(
         the last does not mind when brightness or contrast change, differently in different places.
     quality : {"quality", "balanced", "fast"}
         Finest level 0, 4 or 6.
+    grid_spacing : int or "auto"
+        Pixels per unknown along each side on every level: images and data term stay at the level's resolution, the
+        field is solved for on a coarser grid. 1 is the toolbox's method; ``"auto"`` decides by alpha, see
+        `pyflow.flow.parameters.auto_grid_spacing`.
     uv : array_like, shape (H, W, 2), optional
         Field to start from, in pixels.
     warp_start : bool
@@ -106,6 +111,7 @@ def get_displacement(
         a_data=a_data,
         gnc_schedule=gnc_schedule,
         const_assumption=const_assumption,
+        grid_spacing=grid_spacing,
         warp_start=warp_start,
     )
     if np.shape(moving) != np.shape(reference):

@@ -110,12 +110,22 @@ def resize_planes(
     return _apply(planes, axes, n_threads, out)
 
 
-def _apply(planes, axes, n_threads, out=None):
+def enlarge_planes(
+    planes: np.ndarray, shape: tuple[int, int], *, out: np.ndarray | None = None, n_threads: int = 1
+) -> np.ndarray:
+    """`resize_planes` to several times the size: faster, since columns come first, and rounded otherwise."""
+    if planes.shape[1:] == shape:
+        return planes
+    axes = tuple(_resize_axis(n, m, False) for n, m in zip(planes.shape[1:], shape, strict=True))
+    return _apply(planes, axes, n_threads, out, columns_first=True)
+
+
+def _apply(planes, axes, n_threads, out=None, columns_first=False):
     (index_y, weight_y), (index_x, weight_x) = axes
     if out is None:
         out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
     for source, target in zip(planes, out, strict=True):
-        _separable.map_separable(source, index_y, weight_y, index_x, weight_x, target, n_threads)
+        _separable.map_separable(source, index_y, weight_y, index_x, weight_x, target, n_threads, columns_first)
     return out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyflow._ext import _median, _solver, _tensor
-from pyflow.flow.filters import resize_planes
+from pyflow.flow.filters import enlarge_planes, resize_planes
 from pyflow.flow.parameters import FlowParameters
 from pyflow.flow.planes import flow_components
 from pyflow.flow.warp import warp_planes
@@ -16,6 +16,7 @@ from pyflow.threads import kernel_threads
 _ZETA = 1e-6  # constant of the normalised data term, as in the MATLAB toolbox
 _SMALLEST_SIDE = 10  # levels with a shorter side are not used
 _PARALLEL_PIXELS = 1 << 16  # on smaller levels waking threads costs more than they save
+_LEAST_CELLS = 16  # a side of a level's grid has no fewer, or one for each pixel: coarse levels cost little
 _MEDIAN_SIDE = 5  # levels whose shorter side is at most this are not median filtered
 
 
@@ -50,7 +51,8 @@ class NativePrepared:
             weight = np.ones(n_channels, np.float32)
         a_data = np.broadcast_to(parameters.a_data, n_channels)
 
-        geometries = pyramid(self._shape[1:], parameters.eta, parameters.levels, parameters.min_level)
+        p = parameters
+        geometries = pyramid(self._shape[1:], p.eta, p.levels, p.min_level, p.grid_spacing)
         self._shapes = [geometry.shape for _, geometry in geometries]
         schedule = (1.0,) if parameters.gnc_schedule is None else parameters.gnc_schedule
         robustness = _along(schedule, len(geometries))
@@ -59,13 +61,13 @@ class NativePrepared:
         for (number, geometry), image, robust in zip(geometries, images, robustness, strict=True):
             factor = 1.0 if geometry is geometries[-1][1] else parameters.eta ** (-0.5 * number)
             params = _solver.LevelParams(
-                geometry.shape,
-                geometry.spacing,
+                geometry.grid,
+                geometry.grid_spacing,
                 (parameters.alpha[0] * factor, parameters.alpha[1] * factor),
                 parameters.a_smooth + (1 - robust) * (1 - parameters.a_smooth),
                 np.asarray(a_data + (1 - robust) * (1 - a_data), np.float32),
                 weight,
-                _level_weights(weight_map, geometry.shape),
+                _level_weights(weight_map, geometry.grid),
                 parameters.iterations,
                 parameters.update_lag,
             )
@@ -73,8 +75,9 @@ class NativePrepared:
         self._free = defaultdict(deque)  # workspaces by number of threads
 
     def start(self, field: np.ndarray) -> np.ndarray:
-        """See `pyflow.flow.backends.Prepared`: the field (2, rows, cols) on the coarsest level."""
-        return resize_planes(np.stack(flow_components(field, self._shape[1:], "field")), self._shapes[0])
+        """See `pyflow.flow.backends.Prepared`: the field (2, rows, cols) on the coarsest level's grid."""
+        planes = np.stack(flow_components(field, self._shape[1:], "field"))
+        return resize_planes(planes, self._levels[0].geometry.grid)
 
     def estimate(self, frames: np.ndarray, start: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
         """See `pyflow.flow.backends.Prepared`.
@@ -103,21 +106,24 @@ class NativePrepared:
             threads = n_threads if math.prod(geometry.shape) >= _PARALLEL_PIXELS else 1
             increment = workspace.increments[k]
             if k > 0:
-                flow = resize_planes(flow, geometry.shape, out=workspace.flows[k], n_threads=threads)
+                flow = resize_planes(flow, geometry.grid, out=workspace.flows[k], n_threads=threads)
             warped = image
             if k > 0 or (start is not None and self._warp_start):
                 warped = workspace.warped[k]
-                warp_planes(image, *flow, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
+                field = enlarge_planes(flow, geometry.shape, out=workspace.fields[k], n_threads=threads)
+                warp_planes(image, *field, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
             level.solve(warped, flow, increment, workspace.scratch, threads)
-            if min(geometry.shape) > _MEDIAN_SIDE:
+            if min(geometry.grid) > _MEDIAN_SIDE:
                 for component, change in zip(flow, increment, strict=True):
                     _median.add_median5x5(change, component, threads)
             else:
                 flow += increment
         if flow.shape == out.shape:
             out[:] = flow
-        else:
+        elif geometry.grid == geometry.shape:
             resize_planes(flow, out.shape[1:], out=out, n_threads=n_threads)
+        else:
+            enlarge_planes(flow, out.shape[1:], out=out, n_threads=n_threads)
 
     def _borrow(self, n_threads):
         try:
@@ -136,10 +142,16 @@ class LevelGeometry:
         (rows, cols).
     spacing : tuple of float
         Rows and columns of the full-size image per row and column of this level, in pixels.
+    grid : tuple of int
+        (rows, cols) of the grid of unknowns, at most those of the level.
+    grid_spacing : tuple of float
+        Rows and columns of the full-size image per row and column of the grid, in pixels.
     """
 
     shape: tuple[int, int]
     spacing: tuple[float, float]
+    grid: tuple[int, int]
+    grid_spacing: tuple[float, float]
 
 
 class Level:
@@ -150,7 +162,7 @@ class Level:
     ) -> None:
         self.geometry, self.reference = geometry, reference
         self._constancy, self._params = constancy, params
-        self._tensor_shape = (len(reference), *_tensor.layout_shape(*geometry.shape))
+        self._tensor_shape = (len(reference), *_tensor.layout_shape(*geometry.grid))
         self._tensor_size = math.prod(self._tensor_shape)
 
     def scratch_size(self, n_threads: int) -> int:
@@ -160,13 +172,15 @@ class Level:
     def solve(
         self, warped: np.ndarray, flow: np.ndarray, increment: np.ndarray, scratch: np.ndarray, n_threads: int
     ) -> None:
-        """Write the increment of the displacement `flow` into `increment`, both (2, rows, cols) in full-size pixels.
+        """Write the increment of the displacement `flow` into `increment`, both (2, *grid) in full-size pixels.
 
         `warped` (C, rows, cols) is the moving image warped by `flow`; `scratch` is shared by all levels.
         """
         tensor = scratch[: self._tensor_size].reshape(self._tensor_shape)
         for f1, f2, out in zip(self.reference, warped, tensor, strict=True):
-            _tensor.motion_tensor(f1, f2, *self.geometry.spacing, self._constancy, _ZETA, out, n_threads)
+            _tensor.motion_tensor(
+                f1, f2, *self.geometry.grid, *self.geometry.spacing, self._constancy, _ZETA, out, n_threads
+            )
         _solver.solve(self._params, tensor, *flow, *increment, scratch[self._tensor_size :], n_threads)
 
 
@@ -175,13 +189,15 @@ class _Workspace:
 
     def __init__(self, levels, n_threads):
         shapes = [level.geometry.shape for level in levels]
+        grids = [level.geometry.grid for level in levels]
         n_channels = len(levels[0].reference)
         largest = max(math.prod(shape) for shape in shapes)
-        warped, increment = (np.empty(n * largest, np.float32) for n in (n_channels, 2))
+        warped, field, increment = (np.empty(n * largest, np.float32) for n in (n_channels, 2, 2))
         self.images = [np.empty((n_channels, *shape), np.float32) for shape in shapes]
-        self.flows = [np.empty((2, *shape), np.float32) for shape in shapes]
+        self.flows = [np.empty((2, *grid), np.float32) for grid in grids]
+        self.fields = [_first(field, (2, *shape)) for shape in shapes]
         self.warped = [_first(warped, (n_channels, *shape)) for shape in shapes]
-        self.increments = [_first(increment, (2, *shape)) for shape in shapes]
+        self.increments = [_first(increment, (2, *grid)) for grid in grids]
         self.scratch = aligned_zeros(max(level.scratch_size(n_threads) for level in levels))
 
 
@@ -197,7 +213,9 @@ def _first(memory, shape):
     return memory[: math.prod(shape)].reshape(shape)
 
 
-def pyramid(shape: tuple[int, int], eta: float, levels: int, min_level: int) -> list[tuple[int, LevelGeometry]]:
+def pyramid(
+    shape: tuple[int, int], eta: float, levels: int, min_level: int, grid_spacing: int = 1
+) -> list[tuple[int, LevelGeometry]]:
     """Levels from coarse to fine.
 
     Parameters
@@ -210,6 +228,8 @@ def pyramid(shape: tuple[int, int], eta: float, levels: int, min_level: int) -> 
         At most this many scalings.
     min_level : int
         Finest level; lowered to the coarsest where the image is too small to have it.
+    grid_spacing : int
+        Pixels of a level per unknown along each side, fewer where the level is small.
 
     Returns
     -------
@@ -225,8 +245,13 @@ def pyramid(shape: tuple[int, int], eta: float, levels: int, min_level: int) -> 
             max(1, math.floor(side * eta ** min(number, depth) + 0.5))
             for side, depth in zip(shape, depths, strict=True)
         )
-        found.append((number, LevelGeometry(size, (shape[0] / size[0], shape[1] / size[1]))))
+        grid = tuple(max(min(_LEAST_CELLS, side), round(side / grid_spacing)) for side in size)
+        found.append((number, LevelGeometry(size, _spacing(shape, size), grid, _spacing(shape, grid))))
     return found
+
+
+def _spacing(shape, size):
+    return shape[0] / size[0], shape[1] / size[1]
 
 
 def _image_pyramid(planes, shapes, n_threads=1, out=None):

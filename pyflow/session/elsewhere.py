@@ -45,9 +45,18 @@ def made_elsewhere(folder: Path) -> bool:
     marker = read_marker(folder, "stage1")
     if marker is not None:
         return "made_elsewhere" in marker["parts"]
+    if _marked_by_earlier_version(folder):
+        return False
     if read_status(folder).get("stage1") == "incomplete" and not files_written(folder, "stage1"):
         return False  # pyflowreg's own word for a run that did not end
     return not any(is_ours(file) for file in (video, *(folder / name for name in (MASK_FILE, *FLOW_FILES))))
+
+
+def _marked_by_earlier_version(folder: Path) -> bool:
+    """Tell whether a marker is ours but says less than ours do now; its files do not yet say whose they are."""
+    marker = read_status(folder).get("markers", {}).get("stage1")
+    parts = marker.get("parts") if isinstance(marker, dict) else None
+    return isinstance(parts, dict) and "schema" in parts
 
 
 def adoption(config: SessionConfig, recording: Recording) -> Stage:

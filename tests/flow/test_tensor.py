@@ -1,6 +1,7 @@
 """Motion tensor against its twin and the MATLAB toolbox."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from pyflow._ext import _tensor
 FLOAT32 = 2e-4
 
 
-def tensor(f1, f2, spacing=(1.0, 1.0), constancy="gc", zeta=1e-6, n_threads=1):
-    layout = np.zeros(_tensor.layout_shape(*f1.shape), np.float32)
+def tensor(f1, f2, spacing=(1.0, 1.0), constancy="gc", zeta=1e-6, n_threads=1, cells=None):
+    cells = cells or f1.shape
+    layout = np.zeros(_tensor.layout_shape(*cells), np.float32)
     images = (np.ascontiguousarray(image, np.float32) for image in (f1, f2))
-    _tensor.motion_tensor(*images, *spacing, _tensor.CONSTANCIES[constancy], zeta, layout, n_threads)
-    return split.merge(layout, f1.shape[1])
+    _tensor.motion_tensor(*images, *cells, *spacing, _tensor.CONSTANCIES[constancy], zeta, layout, n_threads)
+    return split.merge(layout, cells[1])
 
 
 def assert_agrees(found, expected):
@@ -41,6 +43,24 @@ def test_against_its_twin(shape, seed, constancy, spacing):
     # zeta of the size of the derivatives: with the default, rounding in flat places is all there is to compare
     expected = twin.motion_tensor(f1, f2, *spacing, constancy, zeta=1e-2)
     assert_agrees(tensor(f1, f2, spacing, constancy, zeta=1e-2), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 40)),
+    st.tuples(st.integers(1, 20), st.integers(1, 40)),
+    st.integers(0, 10**6),
+    st.sampled_from(["gc", "gray", "census"]),
+    st.integers(1, 3),
+)
+def test_cells_hold_the_mean_of_their_pixels(shape, cells, seed, constancy, n_threads):
+    cells = tuple(min(pair) for pair in zip(shape, cells, strict=True))
+    f1, f2 = np.random.default_rng(seed).random((2, *shape), dtype=np.float32)
+    pixels = twin.motion_tensor(f1, f2, 1.0, 2.0, constancy, zeta=1e-2)
+    rows, cols = ([i * size // n for i in range(n + 1)] for size, n in zip(shape, cells, strict=True))
+    expected = [[[plane[a:b, c:d].mean() for c, d in pairwise(cols)] for a, b in pairwise(rows)] for plane in pixels]
+    found = tensor(f1, f2, (1.0, 2.0), constancy, zeta=1e-2, n_threads=n_threads, cells=cells)
+    assert_agrees(found, np.array(expected))
 
 
 @pytest.mark.parametrize("case", [1, 2, 3])
