@@ -33,7 +33,7 @@ class FrameEstimate:
     deformation
         See `pyflow.motion.coherence`; where frames inform each other.
     filtered
-        float32 (H, W, C): the preprocessed frame.
+        float32 (H, W, C): the preprocessed frame; with `update_reference`.
     """
 
     frame: np.ndarray
@@ -167,7 +167,7 @@ class FrameRegistration:
             displacement=displacement,
             residual=residual,
             deformation=deformation(displacement) if self._noise_px else None,
-            filtered=filtered,
+            filtered=filtered if self._keep_filtered else None,
         )
 
     def finish(self, estimates: Sequence[FrameEstimate | None]) -> RegisteredFrame:

@@ -1,5 +1,6 @@
-"""The Kavli Institute's example of a spreadsheet of followed units, or its equal written here where it is absent."""
+"""The Kavli Institute's example of a spreadsheet of followed units; its equal written here without the data."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def rows():
 
 def workbook():
     """The sheet as an openpyxl workbook; the header is in row 5."""
-    if REAL.exists():
+    if not os.environ.get("PYFLOW_WITHOUT_SHARED"):
         return openpyxl.load_workbook(REAL)
     book = openpyxl.Workbook()
     sheet = book.active
