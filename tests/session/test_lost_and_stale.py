@@ -56,6 +56,21 @@ def test_the_toolboxs_results_are_kept_and_shown(config, caplog):
     assert "compensated.hdf5" in state.reason
 
 
+def test_results_of_an_earlier_version_are_computed_anew(config):
+    """Its markers hold no hash of all content, and its files do not say whose they are."""
+    run_stage1(config)
+    folder = config.output_root / "rec1"
+    status = json.loads((folder / "status.json").read_text())
+    as_by_the_toolbox(folder)
+    for output in status["markers"]["stage1"]["outputs"].values():
+        del output["content"]
+    (folder / "status.json").write_text(json.dumps(status))
+    before = (folder / "compensated.hdf5").stat().st_mtime_ns
+    assert not session_status(config)[0][0].stage1.done
+    run_stage1(config)
+    assert (folder / "compensated.hdf5").stat().st_mtime_ns != before
+
+
 def test_a_change_of_the_toolboxs_results_is_noticed(config):
     run_stage1(config)
     as_by_the_toolbox(config.output_root / "rec1")
