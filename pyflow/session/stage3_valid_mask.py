@@ -167,18 +167,15 @@ def align_sequence_video(
             fill = np.clip(np.rint(fill), limits.min, limits.max)
         fill = fill.astype(reader.dtype)
         output_path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with (
-                get_video_file_writer(output_path, output_format) as writer,
-                ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
-            ):
-                for first, frames in reader.batches(chunk_size):
-                    warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
-                    writer.write_frames(np.stack(list(warped)))
-                    if progress is not None:
-                        progress(first + len(frames), reader.frame_count)
-        except OSError as error:
-            raise OSError(error.errno, f"could not write {output_path}: {error.strerror or error}") from error
+        with (
+            get_video_file_writer(output_path, output_format) as writer,
+            ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
+        ):
+            for first, frames in reader.batches(chunk_size):
+                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
+                writer.write_frames(np.stack(list(warped)))
+                if progress is not None:
+                    progress(first + len(frames), reader.frame_count)
     return output_path
 
 
@@ -350,7 +347,7 @@ def _reduce(session: Session, averages: list[np.ndarray], fields: list[np.ndarra
         fractions.append(imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
     return {
         "final_valid": np.logical_and.reduce(aligned),
-        "valid_fraction": np.minimum.reduce(fractions),
+        "valid_share": np.minimum.reduce(fractions),
         "aligned_valid_masks": np.stack(aligned),
         "per_seq_valid_masks": np.stack(own),
         "displacement_fields_u": np.stack([w[..., 0] for w in fields]),
@@ -407,7 +404,7 @@ def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
     u, v = results["displacement_fields_u"], results["displacement_fields_v"]
     return {
         "final_valid": results["final_valid"],
-        "valid_fraction": results["valid_fraction"],
+        "valid_share": results["valid_share"],
         "aligned_valid_masks": _cells(results["aligned_valid_masks"]),
         "per_seq_valid_masks": _cells(results["per_seq_valid_masks"]),
         "displacement_fields": _cells([np.stack(pair, axis=-1) for pair in zip(u, v, strict=True)]),

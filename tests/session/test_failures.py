@@ -46,10 +46,11 @@ def test_an_aligned_video_that_cannot_be_written_is_named(config, monkeypatch, t
     run_stage1(config)
     video = config.output_root / "rec1" / "compensated.hdf5"
 
-    def full(self, frames):
-        raise OSError(28, "No space left on device")
+    def full(self, data):
+        self._error = OSError(28, "No space left on device")
+        return len(data)
 
-    monkeypatch.setattr("pyflow.io.tiff.TiffWriter._append", full)
-    with pytest.raises(OSError, match=r"could not write .*aligned_rec1\.tif: No space left") as caught:
+    monkeypatch.setattr("pyflow.io.output.OutputFile.write", full)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] could not write [^:]*aligned_rec1\.tif: No space left") as caught:
         align_sequence_video(video, tmp_path / "aligned_rec1.tif", np.zeros((48, 56, 2)), np.zeros((48, 56)))
     assert caught.value.errno == 28

@@ -38,7 +38,7 @@ def test_ours_without_a_marker_is_unfinished(config, contents, text):
         np.load(config.final_results / "final_valid_idx.npz"),
         np.load(other.final_results / "final_valid_idx.npz"),
     )
-    for key in ("temporal_averages", "displacement_fields_u", "valid_fraction"):
+    for key in ("temporal_averages", "displacement_fields_u", "valid_share"):
         np.testing.assert_array_equal(found[key], clean[key])
 
 
