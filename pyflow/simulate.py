@@ -453,7 +453,8 @@ def _motion(conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
     path += 0.2 * rigid_px * breathing * rng.uniform(-1, 1, (2, 1))
     for start in rng.uniform(0, n_frames, conditions.jerks):
         direction = rng.uniform(-1, 1, (2, 1)) * rigid_px
-        path += direction * np.exp(-(time - start) / 1.2) * (1 - np.exp(-(time - start) / 0.15)) * (time > start)
+        since = np.maximum(time - start, 0)  # long before, the exponentials overflow
+        path += direction * np.exp(-since / 1.2) * (1 - np.exp(-since / 0.15))
     row_time = np.arange(shape[0]) / shape[0] if conditions.scan_shear else np.zeros(shape[0])
     motion = _bending(shape, n_frames, conditions.nonrigid_px, rng)
     for t in range(n_frames):

@@ -111,3 +111,9 @@ def test_errors_are_measured_as_said():
 def test_impossible_recordings_are_refused(wrong):
     with pytest.raises(ValueError, match="expected at least"):
         simulate.simulate_recording(**{"shape": (64, 64), "n_frames": 2, **wrong})
+
+
+def test_a_jerk_late_in_a_long_recording_has_no_effect_before():
+    recording = simulate.simulate_recording((64, 64), 230, seed=9)
+    assert np.isfinite(recording.displacement_px).all()
+    assert recording.movie.any(axis=(1, 2)).all()

@@ -65,7 +65,7 @@ def small_disk(tmp_path):
 
 def run(script, *arguments):
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", script, *map(str, arguments)],
+        [sys.executable, "-P", "-X", "faulthandler", "-c", script, *map(str, arguments)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

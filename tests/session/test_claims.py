@@ -95,7 +95,7 @@ def test_many_processes_one_after_the_other(tmp_path, stale):
         holder = {"host": claims.socket.gethostname(), "pid": 2**22 + 1, "token": "dead"}
         (tmp_path / str(number) / ".claim").write_text(json.dumps(holder))
     start = time.time() + 1.5
-    arguments = [sys.executable, "-c", WORKER, str(tmp_path), str(start), str(rounds)]
+    arguments = [sys.executable, "-P", "-c", WORKER, str(tmp_path), str(start), str(rounds)]
     processes = [
         subprocess.Popen([*arguments, f"worker{i}"], stderr=subprocess.PIPE, text=True) for i in range(workers)
     ]
@@ -112,7 +112,7 @@ def test_who_is_waited_for_is_said(tmp_path, caplog):
         "import sys, time\nfrom pathlib import Path\nfrom pyflow.session.claims import claim\n"
         "with claim(Path(sys.argv[1])):\n    print('in', flush=True); time.sleep(0.5)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     with claims.claim(tmp_path):
         process.communicate(timeout=10)

@@ -34,7 +34,7 @@ def small_disk(tmp_path):
 
 
 def run(config, *arguments):
-    command = [sys.executable, "-X", "faulthandler", "-m", "pyflow.session.cli", config, *arguments]
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "pyflow.session.cli", config, *arguments]
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=os.environ | {
         "COLUMNS": "500"})  # fmt: skip
 

@@ -25,7 +25,7 @@ progress = lambda *frames: time.sleep(float(sys.argv[4]))
 def start(config, stage, at, wait_s=0.0):
     path = config.root / "session.json"
     path.with_suffix(".yaml").write_text(config.model_dump_json())
-    arguments = [sys.executable, "-c", CODE, str(path.with_suffix(".yaml")), stage, str(at), str(wait_s)]
+    arguments = [sys.executable, "-P", "-c", CODE, str(path.with_suffix(".yaml")), stage, str(at), str(wait_s)]
     return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
 
 
