@@ -220,6 +220,7 @@ def _verify(config: SessionConfig) -> int:
     for problem in problems:
         out.print(problem)
     if problems:
+        out.print("Remove what is damaged and run the session again: just that, and what rests on it, is made anew.")
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
     markers = [read_marker(folder, stage) for folder in folders for stage in read_status(folder).get("markers", {})]

@@ -244,7 +244,10 @@ class SessionConfig(BaseModel):
 
     def with_flow_options(self, changes: Mapping[str, Any] | None) -> "SessionConfig":
         """Return a copy with some of `flow_options` added or changed; without changes the configuration itself."""
-        return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
+        try:
+            return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
 
     @property
     def n_threads(self) -> int:

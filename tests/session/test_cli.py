@@ -266,10 +266,16 @@ def test_verify_finds_one_flipped_byte(session, config, write_recordings, capsys
     video.write_bytes(content)
     average.unlink()
     assert main(["verify", str(session)]) == 1
-    assert sorted(capsys.readouterr().out.splitlines()) == [
+    *problems, advice = capsys.readouterr().out.splitlines()
+    assert "Remove what is damaged and run" in advice
+    assert sorted(problems) == [
         f"{average.parent}: temporal_average.npy is missing or unreadable",
         f"{video.parent}: compensated.hdf5 is not as it was written",
     ]
+    video.unlink()
+    assert main([str(session)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(session)]) == 0
 
 
 @pytest.mark.parametrize("other", [3, None, {}, []])

@@ -175,3 +175,12 @@ def test_center_by_name(tmp_path):
         SessionConfig(root=tmp_path, center="x.tif").resolve_center_file(files)
     with pytest.raises(ValueError, match=r"'z.tif' is not among the recordings, did you mean"):
         SessionConfig(root=tmp_path, center="z.tif").resolve_center_file(files)
+
+
+@pytest.mark.parametrize(("option", "words"), [({"alpa": 40}, "did you mean 'alpha'"), ({"eta": 3}, "eta: .* found 3")])
+def test_flow_options_of_a_run_are_refused_in_one_line(tmp_path, option, words):
+    config = SessionConfig(root=tmp_path)
+    with pytest.raises(ValueError, match=words) as caught:
+        config.with_flow_options(option)
+    assert "\n" not in str(caught.value)
+    assert "pydantic" not in str(caught.value)
