@@ -51,8 +51,9 @@ class NativePrepared:
             weight = np.ones(n_channels, np.float32)
         a_data = np.broadcast_to(parameters.a_data, n_channels)
 
-        p = parameters
-        geometries = pyramid(self._shape[1:], p.eta, p.levels, p.min_level, p.grid_spacing)
+        geometries = pyramid(
+            self._shape[1:], parameters.eta, parameters.levels, parameters.min_level, parameters.grid_spacing
+        )
         self._shapes = [geometry.shape for _, geometry in geometries]
         schedule = (1.0,) if parameters.gnc_schedule is None else parameters.gnc_schedule
         robustness = _along(schedule, len(geometries))
