@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # The flow tests with kernels that watch every access to memory and every undefined operation, and the waves of the
 # solver with every access by several threads watched. Needs gcc on Linux and the packages of the tests; builds in a
-# scratch folder. Usage: tests/sanitize.sh PYTHON (with
-# setuptools and Cython)
+# scratch folder. Usage: tests/sanitize.sh PYTHON (with setuptools>=77 and Cython>=3.1, as pyproject.toml asks)
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=$1
