@@ -1,7 +1,9 @@
 """Reading and writing videos: one class per format behind two small protocols."""
 
-from pyflow.io.formats import get_video_file_reader, get_video_file_writer, open_video
-from pyflow.io.video import ArrayReader, VideoReader, VideoWriter
+from pyflow.io.readers.formats import get_video_file_reader, open_video
+from pyflow.io.readers.video import ArrayReader, VideoReader
+from pyflow.io.writers.formats import get_video_file_writer
+from pyflow.io.writers.video import VideoWriter
 
 __all__ = [
     "ArrayReader",

@@ -1,4 +1,4 @@
-"""Which class reads or writes which file."""
+"""Which class reads which file."""
 
 from importlib import import_module
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io.video import ArrayReader, ChannelReader, VideoReader, VideoWriter
+from pyflow.io.readers.video import ArrayReader, ChannelReader, VideoReader
 
-# Format: module, reader, writer, extensions. A new format is one line.
+# Format: module, class, extensions. A new format is one line.
 _FORMATS = {
-    "TIFF": ("pyflow.io.tiff", "TiffReader", "TiffWriter", (".tif", ".tiff", ".btf", ".tf8")),
-    "HDF5": ("pyflow.io.hdf5", "Hdf5Reader", "Hdf5Writer", (".h5", ".hdf5", ".hdf")),
+    "TIFF": ("pyflow.io.readers.tiff", "TiffReader", (".tif", ".tiff", ".btf", ".tf8")),
+    "HDF5": ("pyflow.io.readers.hdf5", "Hdf5Reader", (".h5", ".hdf5", ".hdf")),
 }
 _BY_EXTENSION = {extension: name for name, (*_, extensions) in _FORMATS.items() for extension in extensions}
 
@@ -69,35 +69,5 @@ def get_video_file_reader(path: str | Path, **options: Any) -> VideoReader:
     if name is None:
         known = ", ".join(sorted(_BY_EXTENSION))
         raise ValueError(f"{path}: unknown extension {path.suffix!r}, expected one of {known}")
-    module, reader, *_ = _FORMATS[name]
+    module, reader, _ = _FORMATS[name]
     return getattr(import_module(module), reader)(path, **options)
-
-
-def get_video_file_writer(path: str | Path, output_format: str | None = None, **options: Any) -> VideoWriter:
-    """Create a video file.
-
-    Parameters
-    ----------
-    path : str or Path
-        Target; its folder must exist.
-    output_format : {"TIFF", "HDF5"}, optional
-        By the extension where not given.
-    **options
-        Of the format, see `pyflow.io.hdf5.Hdf5Writer`.
-
-    Returns
-    -------
-    VideoWriter
-
-    Raises
-    ------
-    ValueError
-        The format or extension is unknown.
-    """
-    path = Path(path)
-    if output_format is None:
-        output_format = _BY_EXTENSION.get(path.suffix.lower(), path.suffix)
-    if output_format not in _FORMATS:
-        raise ValueError(f"{path}: unknown format {output_format!r}, expected one of {', '.join(_FORMATS)}")
-    module, _, writer, _ = _FORMATS[output_format]
-    return getattr(import_module(module), writer)(path, **options)

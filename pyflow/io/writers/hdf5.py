@@ -1,0 +1,98 @@
+"""Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pyflow.io.writers.video import VideoWriter
+
+
+class Hdf5Writer(VideoWriter):
+    """Writes HDF5: data sets of rank 3 in the root and nothing else.
+
+    Parameters
+    ----------
+    path : str or Path
+    dataset_names : sequence of str, optional
+        One per channel; ``ch1``, ``ch2`` ... by default.
+    compression : {"gzip"}, optional
+        With the byte shuffle; read everywhere HDF5 is.
+    resume_at : int, optional
+        Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
+    attributes : mapping of str, optional
+        Attributes of the root, for example who wrote the file.
+
+    Raises
+    ------
+    ValueError
+        The interrupted file holds fewer frames.
+    OSError
+        The file cannot be created, or the interrupted one not opened.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dataset_names: list[str] | None = None,
+        compression: str | None = None,
+        resume_at: int | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(path, resume_at)
+        self._file: h5py.File | None = None
+        self._names = dataset_names
+        self._filters = {"compression": compression, "shuffle": True} if compression else {}
+        try:
+            self._file = h5py.File(self._output, "r+" if resume_at else "w")
+            self._file.attrs.update(attributes or {})
+            if resume_at:
+                self._go_on_after(resume_at)
+            self._output.check()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _go_on_after(self, n_frames: int) -> None:
+        names = self._names or sorted(self._file, key=lambda name: int(name[2:]))
+        for name in names:
+            if name not in self._file or len(self._file[name]) < n_frames:
+                found = len(self._file[name]) if name in self._file else "no"
+                raise ValueError(f"{self._partial}: {found} frames in {name}, expected at least {n_frames}")
+            self._file[name].resize(n_frames, axis=0)
+            if (stored := self._file[name].id.get_num_chunks()) != n_frames:
+                raise ValueError(f"{self._partial}: {stored} frames stored in {name}, expected {n_frames}")
+        first = self._file[names[0]]
+        self._names, self.frames_written = names, n_frames
+        self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
+
+    def _append(self, frames: np.ndarray) -> None:
+        count, height, width, n_channels = frames.shape
+        names = self._names or [f"ch{channel + 1}" for channel in range(n_channels)]
+        if len(names) != n_channels:
+            raise ValueError(f"{self.path}: {n_channels} channels for the data sets {', '.join(names)}")
+        for channel, name in enumerate(names):
+            if name not in self._file:
+                self._file.create_dataset(
+                    name,
+                    shape=(0, height, width),
+                    maxshape=(None, height, width),
+                    chunks=(1, height, width),
+                    dtype=frames.dtype,
+                    **self._filters,
+                )
+            self._file[name].resize(self.frames_written + count, axis=0)
+            self._file[name][self.frames_written :] = frames[..., channel]
+
+    def read_back(self, first: int, stop: int) -> np.ndarray:
+        """Return frames (n, H, W, C) that were written before, also by the interrupted run."""
+        return np.stack([self._file[name][first:stop] for name in self._names], axis=-1)
+
+    def _flush_file(self) -> None:
+        self._file.flush()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
