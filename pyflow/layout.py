@@ -4,7 +4,7 @@
 a recording's folder
 ``compensated.hdf5``        registered frames, a data set (T, H, W) per channel
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
-``w.h5``                    displacement fields, where they are kept
+``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
 ``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame
 ``rois.npz``                regions of interest that people drew
@@ -32,7 +32,7 @@ from pyflow.threads import resolve_threads
 VIDEO_FILE = "compensated.hdf5"
 MASK_FILE = "idx.hdf"
 MASK_DATASET = "idx"
-FLOW_FILE = "w.h5"
+FLOW_FILE = "w.hdf"
 FLOW_DATASETS = ("u", "v")
 AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
@@ -44,7 +44,7 @@ RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
 
 # As others name the same: pyflowreg and MATLAB. Best first; MATLAB's .mat movies are not read in this release.
 VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".tif", ".tiff")
-FLOW_FILES = ("w.hdf", FLOW_FILE)
+FLOW_FILES = (FLOW_FILE, "w.h5")
 
 SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif"}
 

@@ -181,7 +181,7 @@ class OFOptions(BaseModel):
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
-        Write the displacement fields, ``w.h5``.
+        Write the displacement fields, ``w.hdf``.
     save_valid_idx
         Write which pixels of each frame are valid, ``idx.hdf``.
     save_meta_info

@@ -11,7 +11,7 @@ from traceback import walk_tb
 from typing import Any
 
 from pyflow.io import open_video
-from pyflow.layout import AVERAGE_FILE, FLOW_FILE, MASK_FILE, META_FILES, VIDEO_FILE
+from pyflow.layout import AVERAGE_FILE, FLOW_FILE, FLOW_FILES, MASK_FILE, META_FILES, VIDEO_FILE
 from pyflow.motion.compensate import compensate_recording
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
@@ -240,7 +240,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             progress=None if progress is None else lambda done, total: progress(recording.name, done, total),
             resume=config.resume,
         )
-        for name in {FLOW_FILE, *META_FILES} - set(names):  # of other options, even where their marker was lost
+        for name in {*FLOW_FILES, *META_FILES} - set(names):  # of other options, even where their marker was lost
             (recording.folder / name).unlink(missing_ok=True)
         return {
             "input_file": relative_path(recording.path, recording.folder),

@@ -59,7 +59,7 @@ def test_writes_what_compensate_arr_returns(options, movie):
     registered, displacement = compensate_arr(movie[..., 0], options=options)
     found = contents(options.output_path)
     np.testing.assert_array_equal(found["compensated.hdf5/ch1"], registered)
-    np.testing.assert_array_equal(np.stack([found["w.h5/u"], found["w.h5/v"]], axis=-1), displacement)
+    np.testing.assert_array_equal(np.stack([found["w.hdf/u"], found["w.hdf/v"]], axis=-1), displacement)
     assert set(np.unique(found["idx.hdf/idx"])) == {0, 255}
     np.testing.assert_allclose(found["temporal_average.npy"], registered.mean(axis=0, dtype=np.float64))
     np.testing.assert_array_equal(found["reference_frame.npy"], found["reference_frame.mat/c_ref_raw"])

@@ -70,9 +70,9 @@ def test_of_params(session):
     options = json.loads((folder / "status.json").read_text())["markers"]["stage1"]["parts"]["options"]
     assert options["alpha"] == [2, 3]
     assert options["quality_setting"] == "fast"
-    assert (folder / "w.h5").exists()
+    assert (folder / "w.hdf").exists()
     assert main([str(session), "--index", "0"]) == 0
-    assert not (folder / "w.h5").exists()
+    assert not (folder / "w.hdf").exists()
 
 
 @pytest.mark.parametrize(
