@@ -17,7 +17,7 @@ import scipy.io
 from numpy.typing import ArrayLike
 
 from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
-from pyflow.units.unpickle import load_npy
+from pyflow.units.unpickle import load_npy, load_npz
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
 
@@ -152,12 +152,9 @@ def read_caiman(
     if isinstance(assignments, str | Path):
         origin, path = str(assignments), Path(assignments)
         try:
-            if path.suffix == ".npz":
-                with np.load(path) as file:
-                    assignments = file["assignments"]
-            else:
-                assignments = _as_matrix(load_npy(path))
-        except (KeyError, ValueError) as error:
+            is_archive = path.suffix == ".npz"
+            assignments = load_npz(path, "assignments") if is_archive else _as_matrix(load_npy(path))
+        except ValueError as error:
             raise TableError(origin, f"no array of assignments: {error}") from error
     _check_lengths(origin, sessions, indices=indices, sources=sources)
     claim = {"name": name, "origin": origin, "algorithm": "CaImAn register_multisession"}
