@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused, failed, or `check` found something; 2 the command
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from pyflow.units.store import UnitStore
 DONE, FAILED, USAGE = 0, 1, 2
 
 _REFUSALS = (ImportError, OSError, ValueError)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ROWS = 20  # of a long table on the terminal; --json has all
 
 
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _print_error(console: Console, error: BaseException) -> None:
     console.print("[bold red]error[/] ", end="")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -286,7 +288,7 @@ def _check(options: argparse.Namespace) -> int:
     elif not findings:
         _print_line(_console(), f"{options.store}: all is well")
     for finding in () if options.json else findings:
-        _console().print(Text.assemble(("! ", "bold red"), finding), soft_wrap=True)
+        _console().print(Text.assemble(("! ", "bold red"), printable(finding)), soft_wrap=True)
     return FAILED if findings else DONE
 
 
@@ -409,7 +411,12 @@ def _console() -> Console:
 
 
 def _print_line(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which could move the cursor or hide what follows, are shown as escapes."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _print_json(value: Any) -> int:
@@ -424,10 +431,10 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
     """Print a table: blank columns left out, numbers to the right, the first rows of many."""
     frame = frame.loc[:, [not (frame[column].isna() | frame[column].eq("")).all() for column in frame]]
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=printable(title), title_justify="left", title_style="bold")
     for heading in frame:
         right = pd.api.types.is_numeric_dtype(frame[heading])
-        table.add_column(Text(heading), justify="right" if right else "left", overflow="fold")
+        table.add_column(Text(printable(heading)), justify="right" if right else "left", overflow="fold")
     for row in frame.head(_ROWS).itertuples(index=False):
         table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
@@ -438,7 +445,13 @@ def _print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
 def _cell(value: Any) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else printable(str(value))
+    )
 
 
 def _keys(session: pd.Series, group: pd.Series, unit: pd.Series) -> list[str]:

@@ -1,6 +1,6 @@
 """Cells of one session, with AllenSDK's names, and the experiment they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,12 @@ _LISTED = {
     "session_type": "session_type",
     "specimen_name": "specimen_name",
 }
+
+
+def typed_as_text(wanted: int | str, known: Container[int | str]) -> str:
+    """What to say of an id that is only unknown since a number was given as text; empty where it is not that."""
+    is_number = isinstance(wanted, str) and wanted.isascii() and wanted.isdecimal() and int(wanted) in known
+    return f": it is the number {int(wanted)}, without quotes" if is_number else ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ class DataSet:
             raise TypeError(f"cell_specimen_ids is {cell_specimen_ids!r}, expected a list of ids")
         for cell in cell_specimen_ids:
             if cell not in self._index:
-                raise ValueError(f"cell specimen {cell} is not in session {self.session!r} ({self.source.path})")
+                where = f"session {self.session!r} ({self.source.path})"
+                raise ValueError(f"cell specimen {cell!r} is not in {where}{typed_as_text(cell, self._index)}")
         return [self._index[cell] for cell in cell_specimen_ids]
 
     def _rows_of(self, cell_specimen_ids):

@@ -340,7 +340,7 @@ def _write_mat(path, claim, sessions, units):
 def _as_matlab(value):
     """Columns; numbers as double, several texts as a cell array of ASCII, which is what a v5 file holds."""
     if value.dtype.kind != "U":
-        return value.astype(np.float64).reshape(len(value), -1) if value.ndim else float(value)
+        return value.astype(np.float64).reshape(len(value), *value.shape[1:2] or (1,)) if value.ndim else float(value)
     safe = [text.encode("ascii", "backslashreplace").decode() for text in np.atleast_1d(value)]
     if not value.ndim:
         return safe[0]

@@ -84,8 +84,20 @@ def unit_id(database: Database, key: tuple[str, str, str]) -> int:
     )
     if found is None:
         where = f"group {key.group!r} of session {key.session!r}" if key.group else f"session {key.session!r}"
-        raise UnitStoreError(f"{database.path}: {where} has no unit {key.unit!r}")
+        raise UnitStoreError(f"{database.path}: {where} has no unit {key.unit!r}{_elsewhere(database, key)}")
     return found
+
+
+def _elsewhere(database, key):
+    """Where the session has a unit of that id: what to say of it in an error."""
+    sql = (
+        "SELECT group_name FROM unit JOIN session USING (session_id) WHERE name = ? AND unit_name = ? ORDER BY unit_id"
+    )
+    groups = [group for (group,) in database.rows(sql, key.session, key.unit)]
+    if not groups:
+        return ""
+    without = "" if key.group else " without a group"
+    return f"{without}; units of that id are in the groups {', '.join(repr(group) for group in groups)}"
 
 
 def unit_keys(database: Database, unit_ids: ArrayLike) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import scipy.io
 from numpy.typing import ArrayLike
 
 from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
-from pyflow.units.unpickle import load_npy
+from pyflow.units.unpickle import load_npy, load_npz
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
 
@@ -152,12 +152,9 @@ def read_caiman(
     if isinstance(assignments, str | Path):
         origin, path = str(assignments), Path(assignments)
         try:
-            if path.suffix == ".npz":
-                with np.load(path) as file:
-                    assignments = file["assignments"]
-            else:
-                assignments = _as_matrix(load_npy(path))
-        except (KeyError, ValueError) as error:
+            is_archive = path.suffix == ".npz"
+            assignments = load_npz(path, "assignments") if is_archive else _as_matrix(load_npy(path))
+        except ValueError as error:
             raise TableError(origin, f"no array of assignments: {error}") from error
     _check_lengths(origin, sessions, indices=indices, sources=sources)
     claim = {"name": name, "origin": origin, "algorithm": "CaImAn register_multisession"}
@@ -244,12 +241,14 @@ def _check_lengths(origin, sessions, **lists):
 def read_track2p(
     folder: str | Path,
     *,
-    plane: int = 0,
+    plane: int | None = None,
     sessions: Sequence[str] | None = None,
     sources: Sequence[str | Path] | None = None,
     name: str = "track2p",
 ) -> UnitTable:
     """Read what track2p followed over suite2p recordings.
+
+    Tracks that were rejected in track2p's window are not followed.
 
     Parameters
     ----------
@@ -257,12 +256,12 @@ def read_track2p(
         The folder ``track2p``. ``plane0_suite2p_indices.npy`` is read where it is there; older versions have only
         ``plane0_match_mat.npy``, whose rows count the ROIs above ``iscell_thr`` of ``track_ops.npy``: then each
         recording's ``iscell.npy`` is needed.
-    plane : int
-        The plane.
+    plane : int, optional
+        One plane; all of them by default.
     sessions : sequence of str, optional
         Session names; by default the names of the recordings' folders.
     sources : sequence of path-like, optional
-        suite2p's plane folder of each session; by default ``suite2p/plane0`` in the recordings' folders.
+        suite2p's folder of each session, or that of its only plane; by default ``suite2p`` in the recordings' folders.
     name : str
         Name of the link set.
 
@@ -278,21 +277,50 @@ def read_track2p(
         A file does not hold what it should.
     """
     folder = Path(folder)
-    plane_name = f"plane{plane}"
     options = _track2p_options(folder / "track_ops.npy")
     recordings = [Path(str(path).replace("\\", "/")) for path in options.get("all_ds_path", ())]
     sessions = [path.name for path in recordings] if sessions is None else list(sessions)
+    planes = _track2p_planes(folder) if plane is None else [plane]
     if sources is None:
-        sources = [path / "suite2p" / plane_name for path in recordings]
+        sources = [path / "suite2p" / (f"plane{planes[0]}" if len(planes) == 1 else "") for path in recordings]
     _check_lengths(str(folder), sessions, sources=sources)
-    path, indices = folder / f"{plane_name}_suite2p_indices.npy", None
+    tables = [_read_track2p_plane(folder, f"plane{number}", sessions, sources, options) for number in planes]
+    claim = {"name": name, "origin": str(folder), "source": str(folder), "algorithm": "track2p"}
+    units = pd.concat([table.units for table in tables])
+    return UnitTable(units, sessions=session_table(sessions, sources, "suite2p"), **claim)
+
+
+def _track2p_planes(folder):
+    found = (re.fullmatch(r"plane(\d+)_(match_mat|suite2p_indices)\.npy", path.name) for path in folder.iterdir())
+    planes = sorted({int(match[1]) for match in found if match})
+    if not planes:
+        raise FileNotFoundError(f"{folder / 'plane0_match_mat.npy'}: no such file")
+    return planes
+
+
+def _read_track2p_plane(folder, plane, sessions, sources, options):
+    path, indices = folder / f"{plane}_suite2p_indices.npy", None
     if not path.exists():
-        path = folder / f"{plane_name}_match_mat.npy"
-        indices = [_track2p_selection(Path(source) / "iscell.npy", options) for source in sources]
+        path = folder / f"{plane}_match_mat.npy"
+        of_plane = (Path(source) / plane if (Path(source) / plane).is_dir() else Path(source) for source in sources)
+        indices = [_track2p_selection(source / "iscell.npy", options) for source in of_plane]
     matrix = _as_matrix(load_npy(path))
-    claim = {"name": name, "origin": str(path), "source": str(folder), "algorithm": "track2p"}
-    options = {"indices": indices, "sources": sources, "kind": "suite2p", "group": plane_name}
-    return unit_table(sessions, matrix, **options, **claim)
+    table = unit_table(sessions, matrix, indices=indices, group=plane, name="track2p", origin=str(path))
+    curation = options.get(f"vector_curation_plane_{plane.removeprefix('plane')}")
+    table.units.loc[table.units.index.isin(1 + _track2p_rejected(path, matrix, curation)), "identity"] = None
+    return table
+
+
+def _track2p_rejected(path, matrix, curation):
+    """Rows that were rejected by hand: track2p's window counts only those that are in all sessions."""
+    if curation is None:
+        return np.empty(0, dtype=int)
+    everywhere = np.flatnonzero(~np.isnan(matrix).any(axis=1))
+    verdict = np.ravel(curation)
+    if len(verdict) != len(everywhere):
+        message = f"{len(everywhere)} tracks are in all sessions, but {len(verdict)} were curated in track_ops.npy"
+        raise TableError(str(path), message, values=[len(everywhere), len(verdict)])
+    return everywhere[verdict == 0]
 
 
 def _track2p_options(path):

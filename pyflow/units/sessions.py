@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pyflow.units.dataset import NO_SOURCE, DataSet, Experiment
+from pyflow.units.dataset import NO_SOURCE, DataSet, Experiment, typed_as_text
 from pyflow.units.sources import SourceError
 
 _OF_CONTAINERS = ("imaging_depth", "targeted_structure", "cre_line", "specimen_name")
@@ -132,8 +132,10 @@ class Sessions:
             There is no such experiment.
         """
         if ophys_experiment_id not in self._experiments:
-            known = ", ".join(map(repr, self._experiments))
-            raise KeyError(f"no experiment {ophys_experiment_id!r}; there are {known or 'none'}")
+            known = "; there are " + (", ".join(map(repr, self._experiments)) or "none")
+            raise KeyError(
+                f"no experiment {ophys_experiment_id!r}{typed_as_text(ophys_experiment_id, self._experiments) or known}"
+            )
         return self._experiments[ophys_experiment_id].data
 
     def find(self, cell: int | str) -> dict[str, Place]:
@@ -156,7 +158,11 @@ class Sessions:
         """
         holding = {e.session: e for e in self._experiments.values() if cell in e.cells}
         if not holding:
-            raise ValueError(f"cell specimen {cell} is in none of the sessions {', '.join(map(repr, self.names))}")
+            known = set().union(*(experiment.cells for experiment in self._experiments.values()))
+            raise ValueError(
+                f"cell specimen {cell!r} is in none of the sessions {', '.join(map(repr, self.names))}"
+                f"{typed_as_text(cell, known)}"
+            )
         groups = {experiment.group for experiment in holding.values()}
         planes = {}
         for experiment in self._experiments.values():  # where the cell would be: its plane, else the first

@@ -19,6 +19,9 @@ from pyflow.units.table import TableError
 # A sheet kept by hand has some thousand rows, under 1 MB; what is larger was not, or wants to fill the memory.
 MAX_BYTES = 100 << 20
 MAX_CELLS = 10_000_000
+MAX_DEPTH = 100  # of elements in each other; a workbook nests about ten
+
+_PIECE = 1 << 16  # bytes of XML parsed at once
 
 # What openpyxl, zipfile and ElementTree raise on a workbook that is not whole
 _DAMAGE = (
@@ -182,8 +185,21 @@ def _rows(origin, cells):
 def _read_ods(path, archive):
     if "META-INF/manifest.xml" in archive.namelist() and b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise TableError(str(path), "protected by a password; save it without one")
-    body = ElementTree.fromstring(archive.read("content.xml"))
+    body = _parse_xml(archive.read("content.xml"))
     return [_ods_sheet(path, table) for table in body.iter(f"{_TABLE}table")]
+
+
+def _parse_xml(text):
+    parser, depth, root = ElementTree.XMLPullParser(("start", "end")), 0, None
+    for start in range(0, len(text), _PIECE):
+        parser.feed(text[start : start + _PIECE])
+        for event, element in parser.read_events():
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"elements are nested more than {MAX_DEPTH} deep")
+    parser.close()
+    return root
 
 
 def _ods_sheet(path, table):

@@ -6,6 +6,8 @@ and scalars, in versions of our own that trust nothing; dict, list, tuple, str, 
 
 import math
 import pickle
+import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -58,9 +60,7 @@ def load_npy(path: str | Path, *, mmap: bool = False) -> np.ndarray:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            *_, dtype = header(file)
+            dtype = _read_header(file, path.stat().st_size)
             if dtype.hasobject:
                 return _load_objects(file, path, dtype)
         return np.load(path, allow_pickle=False, mmap_mode="r" if mmap else None)
@@ -68,6 +68,51 @@ def load_npy(path: str | Path, *, mmap: bool = False) -> np.ndarray:
         if isinstance(error, UnsafePickleError):
             raise
         raise ValueError(f"{path}: not a readable .npy file: {error}") from error
+
+
+def load_npz(path: str | Path, name: str) -> np.ndarray:
+    """Load one array of numbers or text from a ``.npz`` file.
+
+    Parameters
+    ----------
+    path : path-like
+    name : str
+        Of the array.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not such a file, damaged, or without that array.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [member.removesuffix(".npy") for member in archive.namelist()]
+            if name not in names:
+                raise ValueError(f"no array {name!r}; found {', '.join(map(repr, names)) or 'none'}")
+            member = archive.getinfo(f"{name}.npy")
+            with archive.open(member) as file:
+                _read_header(file, member.file_size)
+            with archive.open(member) as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a readable .npz file: {error}") from error
+
+
+def _read_header(file, size):
+    """Dtype of an array whose file has so many bytes; numpy itself would ask for the memory first."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and promised > size - file.tell():
+        raise ValueError(f"its header promises {promised} bytes (shape {shape}), found {size - file.tell()}")
+    return dtype
 
 
 def _load_objects(file, path, dtype):

@@ -373,3 +373,14 @@ def test_columns_of_an_exported_sheet(store, tmp_path, heading, value, says):
     assert error.rows == (6,)
     assert error.column == heading
     assert says in str(error)
+
+
+def test_a_workbook_nested_without_end(tmp_path):
+    """Where the parser gives up, the rest of the sheet must not be taken for empty."""
+    spaces = " ".join(f'xmlns:{k}="urn:oasis:names:tc:opendocument:xmlns:{k}:1.0"' for k in ("office", "table", "text"))
+    for depth in (500, 100_000):
+        body = "<table:table-row-group>" * depth + "</table:table-row-group>" * depth
+        with zipfile.ZipFile(tmp_path / "deep.ods", "w") as archive:
+            archive.writestr("content.xml", f"<office:body {spaces}><table:table>{body}</table:table></office:body>")
+        with pytest.raises(TableError, match=r"deep\.ods: .*nested"):
+            read_spreadsheet(tmp_path / "deep.ods")

@@ -10,7 +10,7 @@ import pytest
 from scipy.io import savemat
 from units import kavli, simulated
 
-from pyflow.units import UnitStore, read_any
+from pyflow.units import UnitStore, UnitTable, read_any
 from pyflow.units.cli import main
 from pyflow.units.recognise import UnrecognisedError
 
@@ -328,3 +328,14 @@ def test_tetrodes_one_after_the_other(folder, capsys):
     kavli.save(folder / "cells.xlsx")
     assert main(["import", "cells.xlsx", "--plane", "0"]) == 2
     assert "names the groups of its units itself; leave out group '0'" in capsys.readouterr().err
+
+
+def test_control_characters_of_names_are_shown_not_sent_to_the_terminal(folder, capsys):
+    units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": ["a\x1b[2J\u202eb"], "note": ["\x1b]0;x\x07"]})
+    with UnitStore.open("units.sqlite") as store:
+        store.import_table(UnitTable(units, name="red\x1b[31m", origin="test"))
+    for words in (["stats"], ["show", "Mon/1"], ["history"], ["show", "no\x1b[1m"], ["import", "no\x1b[1m.csv"]):
+        main(words)
+        printed = "".join(capsys.readouterr())
+        assert not set("\x1b\x07\u202e") & set(printed)
+        assert "\\x1b[" in printed

@@ -339,3 +339,14 @@ def test_text_that_a_spreadsheet_would_run_is_quoted_and_comes_back(tmp_path, ca
         assert cells["note"] in safe or cells["note"].startswith("'")
     table = read_spreadsheet(path)
     assert [str(note) for note in table.units["note"]] == risky + safe
+
+
+@pytest.mark.parametrize("suffix", ["xlsx", "csv", "npz", "mat"])
+def test_a_link_set_that_follows_nothing(tmp_path, suffix):
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": [None]})
+        store.import_table(UnitTable(units, name="nobody", origin="test"))
+        path = store.export(tmp_path / f"units.{suffix}")
+    if suffix == "mat":
+        content = scipy.io.loadmat(path)
+        assert (content["member"].shape, content["unit_session"].shape) == ((0, 1), (1, 1))

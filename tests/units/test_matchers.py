@@ -1,6 +1,7 @@
 """Results of other programs, in files made here as those programs make them."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -192,6 +193,30 @@ def test_track2p(tmp_path, threshold, indices):
     assert set(table.units["group"]) == {"plane0"}
     assert table.sessions["source"].tolist() == [str(tmp_path / day / "suite2p" / "plane0") for day in DAYS]
     assert table.sessions["kind"].tolist() == ["suite2p"] * 3
+
+
+def test_track2p_reads_all_planes_and_leaves_out_what_was_rejected(tmp_path):
+    """A tracks' verdict in track2p's window counts the tracks that are in all sessions."""
+    cells = np.array([[0, 1, 2], [1, -1, 0], [2, 0, 1], [3, 3, 3]])
+    folder = write_track2p(tmp_path, cells, indices=True)
+    for day in DAYS:
+        shutil.copytree(tmp_path / day / "suite2p" / "plane0", tmp_path / day / "suite2p" / "plane1")
+    second = np.array([[4, 3, 2], [0, 0, 0]], dtype=object)
+    np.save(folder / "plane1_match_mat.npy", second, allow_pickle=True)
+    options = np.load(folder / "track_ops.npy", allow_pickle=True).item()
+    options["vector_curation_plane_0"] = np.array([1, 0, 1])  # of tracks 0, 2 and 3
+    np.save(folder / "track_ops.npy", options, allow_pickle=True)
+    table = read_track2p(folder)
+    found = table.followed.groupby(["group", "identity"])["original_index"].apply(list)
+    assert found["plane0"].tolist() == [[1, 3, 5], [3, 1], [7, 7, 7]]
+    assert found["plane1"].tolist() == [[9, 7, 5], [1, 1, 1]]
+    assert len(table.units) == 11 + 6
+    assert table.sessions["source"].tolist() == [str(tmp_path / day / "suite2p") for day in DAYS]
+    assert set(read_track2p(folder, plane=1).units["group"]) == {"plane1"}
+    options["vector_curation_plane_0"] = np.array([1, 0])
+    np.save(folder / "track_ops.npy", options, allow_pickle=True)
+    with pytest.raises(TableError, match="3 tracks are in all sessions, but 2 were curated"):
+        read_track2p(folder)
 
 
 def test_track2p_with_recordings_elsewhere(tmp_path):

@@ -175,6 +175,12 @@ def test_unknown_cells_name_themselves_and_the_session(allen):
         sessions.traces(12)
     with pytest.raises(KeyError, match="no experiment 5; there are 501704220, 501704221, 501704222"):
         sessions.get_ophys_experiment_data(5)
+    with pytest.raises(KeyError, match="no experiment '501704220': it is the number 501704220, without quotes"):
+        sessions.get_ophys_experiment_data("501704220")
+    cell = int(days[0].cells[0])
+    for ask in (lambda: data.get_cell_specimen_indices([str(cell)]), lambda: sessions.traces(str(cell))):
+        with pytest.raises(ValueError, match=f"cell specimen '{cell}' .*: it is the number {cell}, without quotes"):
+            ask()
 
 
 def test_experiments_pass_all_filters(allen):

@@ -522,3 +522,40 @@ def test_padded_names_are_refused(column):
     with pytest.raises(TableError, match=f"row 0, column '{column}': ' lead' is no {column} name: .* a space") as error:
         UnitTable(rows.assign(**{column: " lead"}), name="n", origin="test")
     assert error.value.values == (" lead",)
+
+
+def test_a_unit_of_another_group_is_named(tmp_path):
+    units = pd.DataFrame({"session": "noon", "group": ["1", "2", "10"], "unit": "1", "identity": ["a", "b", "c"]})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(units, name="x", origin="test"))
+        with pytest.raises(UnitStoreError, match=r"session 'noon' has no unit '1' without a group; .* '1', '2', '10'"):
+            store.find("noon", "1")
+        with pytest.raises(UnitStoreError, match=r"group '3' of session 'noon' has no unit '1'; .* '1', '2', '10'"):
+            store.find("noon", "1", "3")
+        with pytest.raises(UnitStoreError, match=r"session 'noon' has no unit '7'$"):
+            store.find("noon", "7")
+
+
+@pytest.mark.parametrize("dropped", ["TABLE pin", "TABLE unit", "INDEX unit_session", "TRIGGER member_added"])
+def test_check_sees_what_the_file_lacks(store, dropped):
+    store.close()
+    with sqlite3.connect(store.path) as connection:
+        connection.execute(f"DROP {dropped}")
+    connection.close()
+    with UnitStore.open(store.path) as damaged:
+        kind, name = dropped.lower().split()
+        assert f"the {kind} {name} is missing" in damaged.check()
+
+
+def test_check_tells_of_damaged_pages(tmp_path):
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        units = pd.DataFrame({"session": "Mon", "unit": [str(i) for i in range(3000)], "identity": None})
+        store.import_table(UnitTable(units, name="", origin="test"))
+        page = store._database.value("PRAGMA page_size")
+        root = store._database.value("SELECT rootpage FROM sqlite_master WHERE name = 'unit'")
+    for damage in (b"\xff" * page, b"\0" * page):
+        content = bytearray(store.path.read_bytes())
+        content[(root - 1) * page : root * page] = damage
+        (tmp_path / "damaged.sqlite").write_bytes(content)
+        with UnitStore.open(tmp_path / "damaged.sqlite") as damaged:
+            assert damaged.check()

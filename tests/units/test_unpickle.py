@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
+from pyflow.units.matchers import read_caiman
+from pyflow.units.table import TableError
 from pyflow.units.unpickle import UnsafePickleError, load_npy
 
 
@@ -221,3 +224,15 @@ def test_damaged_files_are_named(tmp_path, content, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_npy(tmp_path / "none.npy")
+
+
+def test_a_header_that_promises_more_than_the_file_holds(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }".ljust(117) + b"\n"
+    path = tmp_path / "large.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(80))
+    with pytest.raises(ValueError, match=r"large\.npy: not a readable .*800000000000000 bytes.* 80"):
+        load_npy(path)
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.write(path, "assignments.npy")
+    with pytest.raises(TableError, match=r"large\.npz: no array of assignments: .*800000000000000 bytes.* 80"):
+        read_caiman(tmp_path / "large.npz", ["a", "b"])
