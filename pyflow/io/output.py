@@ -2,10 +2,15 @@
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Any
 
 # No space, no quota, larger than files may be; numpy tells of a short write without a number.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
@@ -31,13 +36,52 @@ def disk_error(path: Path, error: OSError, needed: int | None = None) -> OSError
     return OSError(error.errno, f"could not write {path}: {error.strerror or error}{free}")
 
 
+def undisturbed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function end before a signal is answered; a Ctrl-C is raised when it has.
+
+    Python answers signals between two of its own instructions, on the main thread, and those of an `OutputFile` run in
+    the middle of HDF5: a KeyboardInterrupt there is a failed write, and the process dies of it. So whatever makes HDF5
+    write to an `OutputFile` runs on another thread.
+    """
+
+    @functools.wraps(function)
+    def elsewhere(*arguments: Any, **named: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return function(*arguments, **named)
+        outcome: Future[Any] = Future()
+        call = functools.partial(function, *arguments, **named)
+        try:
+            threading.Thread(target=_settle, args=(outcome, call), name="undisturbed").start()
+            return outcome.result()
+        except BaseException:
+            while not (outcome.cancel() or outcome.done()):  # an interrupt; the thread may be about to start
+                with contextlib.suppress(KeyboardInterrupt):
+                    wait([outcome])
+            raise
+        finally:
+            del outcome  # it holds the exception, whose traceback holds this frame
+
+    return elsewhere
+
+
+def _settle(outcome: Future[Any], call: Callable[[], Any]) -> None:
+    """Let a future have what a call returns or raises, unless nobody waits for it any more."""
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+        finally:
+            del outcome, call  # as above: what holds a file of HDF5 must not wait for the garbage collector
+
+
 class OutputFile(io.RawIOBase):
     """A file for writing and reading that keeps what the disk refuses in memory and says so afterwards.
 
     HDF5 cannot go on, nor let go of what it holds, once a write has failed: the process dies of it. Here writes always
     succeed for the library that makes them. From the first one that the disk refuses, nothing reaches the disk any
     more, so that it keeps a state from before, and reads find what was written. Whoever hands data to the library
-    calls `check` after each piece.
+    does so in a function that is `undisturbed`, and calls `check` after each piece.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pyflow.io.atomic import replacing
-from pyflow.io.output import OutputFile
+from pyflow.io.output import OutputFile, undisturbed
 from pyflow.units.export import gather
 from pyflow.units.store import UnitStore
 
@@ -76,17 +76,23 @@ def write_nwb_columns(
     output = path if output is None else Path(output)
     with replacing(output) as temporary:
         shutil.copyfile(path, temporary)
-        with OutputFile(temporary, output, "r+") as target, h5py.File(target, "r+") as file:
-            group = _find_table(path, file, table)
-            row = _rows(path, group, units)
-            n = len(group["id"])
-            followed = units["identity"].notna().to_numpy()
-            global_ids, numbers = np.full(n, "", dtype=object), np.full(n, -1)
-            global_ids[row[followed]] = units["identity_id"][followed]
-            numbers[row[followed]] = units["identity_number"][followed]
-            for name, values in (("global_id", global_ids), ("multi_sess_unit", numbers)):
-                _write_column(group, name, values)
+        with OutputFile(temporary, output, "r+") as target:
+            _write(path, target, table, units)
     return output
+
+
+@undisturbed
+def _write(path, target, table, units):
+    with h5py.File(target, "r+") as file:
+        group = _find_table(path, file, table)
+        row = _rows(path, group, units)
+        n = len(group["id"])
+        followed = units["identity"].notna().to_numpy()
+        global_ids, numbers = np.full(n, "", dtype=object), np.full(n, -1)
+        global_ids[row[followed]] = units["identity_id"][followed]
+        numbers[row[followed]] = units["identity_number"][followed]
+        for name, values in (("global_id", global_ids), ("multi_sess_unit", numbers)):
+            _write_column(group, name, values)
 
 
 def _find_table(path, file, name):

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pyflow.io.output import undisturbed
 from pyflow.io.writers.video import VideoWriter
 
 
@@ -46,14 +47,18 @@ class Hdf5Writer(VideoWriter):
         self._names = dataset_names
         self._filters = {"compression": compression, "shuffle": True} if compression else {}
         try:
-            self._file = h5py.File(self._output, "r+" if resume_at else "w")
-            self._file.attrs.update(attributes or {})
-            if resume_at:
-                self._go_on_after(resume_at)
+            self._open(resume_at, attributes or {})
             self._output.check()
         except BaseException:
             self.discard()
             raise
+
+    @undisturbed
+    def _open(self, resume_at: int | None, attributes: Mapping[str, str]) -> None:
+        self._file = h5py.File(self._output, "r+" if resume_at else "w")
+        self._file.attrs.update(attributes)
+        if resume_at:
+            self._go_on_after(resume_at)
 
     def _go_on_after(self, n_frames: int) -> None:
         names = self._names or sorted(self._file, key=lambda name: int(name[2:]))
@@ -68,6 +73,7 @@ class Hdf5Writer(VideoWriter):
         self._names, self.frames_written = names, n_frames
         self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
 
+    @undisturbed
     def _append(self, frames: np.ndarray) -> None:
         count, height, width, n_channels = frames.shape
         names = self._names or [f"ch{channel + 1}" for channel in range(n_channels)]
@@ -86,13 +92,16 @@ class Hdf5Writer(VideoWriter):
             self._file[name].resize(self.frames_written + count, axis=0)
             self._file[name][self.frames_written :] = frames[..., channel]
 
+    @undisturbed
     def read_back(self, first: int, stop: int) -> np.ndarray:
         """Return frames (n, H, W, C) that were written before, also by the interrupted run."""
         return np.stack([self._file[name][first:stop] for name in self._names], axis=-1)
 
+    @undisturbed
     def _flush_file(self) -> None:
         self._file.flush()
 
+    @undisturbed
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
