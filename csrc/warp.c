@@ -6,21 +6,27 @@
  *  2. In a smooth field the whole parts of BLOCK neighbours differ by at most one pixel. Their stencils then lie in
  *     one of 5x5 contiguous runs of samples, in which a pixel's weights sit at the left or the right, above or below:
  *     the interpolation vectorises without gathers.
- *  3. Other pixels are done one by one; where the stencil crosses the border with ghost samples 3 f1 - 3 f2 + f3 (cubic), as
- *     in Keys (1981); pixels outside take the fill.
+ *  3. Where the stencil crosses the border there are ghost samples 3 f1 - 3 f2 + f3, as in Keys (1981). A block there
+ *     gets a copy of its samples with the ghosts among them.
+ *  4. Other pixels are done one by one; pixels outside take the fill.
+ *  5. A row that is to be integers is rounded and clipped when it is done.
  *
  * Cubic is Keys' convolution with a = -1/2.
  */
 #include "warp.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 #define BLOCK 16
+#define SPAN (BLOCK + 4) /* samples along a row that a block's stencils reach */
 
+/* Scratch for one row. */
 typedef struct {
     int32_t *dx, *dy; /* whole part */
     float *fx, *fy;   /* fraction */
+    float *line;      /* the row before it is rounded */
 } row_offsets;
 
 /* Displacements beyond `limit`, and NaN, become `limit`. */
@@ -163,15 +169,86 @@ static int nearly_equal(const int32_t *PF_RESTRICT d, int32_t *smallest)
     return hi - lo <= 1;
 }
 
-/* The pixels from x on as a block, where that is possible. */
-static int warp_block(const float *src, int y, int x, int h, int w, int interpolation, row_offsets o, float *out)
+/* Samples (y, x) to (y, x + SPAN - 1), ghosts one step outside, 0 beyond: no pixel inside the image needs those. */
+static void sample_row(const float *src, int y, int x, int h, int w, float *PF_RESTRICT out)
 {
+    if (y == -1 || y == h) {
+        float near[SPAN], next[SPAN], far[SPAN];
+        const int edge = y < 0 ? 0 : h - 1, step = y < 0 ? 1 : -1;
+        sample_row(src, edge, x, h, w, near);
+        sample_row(src, edge + step, x, h, w, next);
+        sample_row(src, edge + 2 * step, x, h, w, far);
+        for (int i = 0; i < SPAN; i++) out[i] = 3.0f * near[i] - 3.0f * next[i] + far[i];
+        return;
+    }
+    for (int i = 0; i < SPAN; i++) out[i] = 0.0f;
+    if (y < 0 || y > h) return;
+    const float *row = src + (size_t)y * w;
+    const int first = pf_max_int(0, -x), stop = pf_min_int(SPAN, w - x);
+    for (int i = first; i < stop; i++) out[i] = row[x + i];
+    if (x < 0 && first <= SPAN) out[first - 1] = ghost_x(row, -1, w);
+    if (stop >= 0 && stop < SPAN) out[stop] = ghost_x(row, w, w);
+}
+
+/* Smallest whole parts of a block and the place in the image where its stencils start. */
+typedef struct {
+    row_offsets o;
     int32_t left, upper;
-    o = (row_offsets){o.dx + x, o.dy + x, o.fx + x, o.fy + x};
-    if (!nearly_equal(o.dx, &left) || !nearly_equal(o.dy, &upper)) return 0;
-    const int top = y + upper - 1, first = x + left - 1;
-    if (top < 0 || top + 4 >= h || first < 0 || first + BLOCK + 3 >= w) return 0;
-    (interpolation == PF_CUBIC ? cubic_block : linear_block)(src + (size_t)top * w + first, (size_t)w, &o, left, upper, out);
+    int top, first;
+} block_place;
+
+/* Whether the whole parts of the pixels from x on are near enough to each other for a block. */
+static int find_block(int y, int x, row_offsets o, block_place *place)
+{
+    place->o = (row_offsets){o.dx + x, o.dy + x, o.fx + x, o.fy + x, NULL};
+    if (!nearly_equal(place->o.dx, &place->left) || !nearly_equal(place->o.dy, &place->upper)) return 0;
+    place->top = y + place->upper - 1;
+    place->first = x + place->left - 1;
+    return 1;
+}
+
+static void fill_block(const float *top, size_t w, const block_place *place, int interpolation, float *out)
+{
+    (interpolation == PF_CUBIC ? cubic_block : linear_block)(top, w, &place->o, place->left, place->upper, out);
+}
+
+static int within(const block_place *place, int h, int w)
+{
+    const int top = place->top, first = place->first;
+    return !(top < 0 || top + 4 >= h || first < 0 || first + BLOCK + 3 >= w);
+}
+
+/* A block of which some pixels' stencils, or all of the pixel, are outside; not where a sample is NaN or infinite, which
+ * a weight of zero does not keep out. */
+static int warp_border(const float *src, const float *fill, int y, int x, int h, int w, int interpolation,
+                       const block_place *place, float *PF_RESTRICT out)
+{
+    float samples[5 * SPAN], found[BLOCK];
+    int32_t usable[BLOCK];
+    int any = 0, spoiled = 0;
+    if (h < 3) return 0;
+    for (int i = 0; i < BLOCK; i++) {
+        usable[i] = inside(y + place->o.dy[i], place->o.fy[i], h) & inside(x + i + place->o.dx[i], place->o.fx[i], w);
+        any |= usable[i];
+    }
+    if (any) {
+        for (int p = 0; p < 5; p++) sample_row(src, place->top + p, place->first, h, w, samples + p * SPAN);
+        fill_block(samples, SPAN, place, interpolation, found);
+        for (int i = 0; i < BLOCK; i++) spoiled |= usable[i] & !(fabsf(found[i]) <= FLT_MAX);
+        if (spoiled) return 0;
+    }
+    for (int i = 0; i < BLOCK; i++) out[i] = usable[i] ? found[i] : fill ? fill[i] : 0.0f;
+    return 1;
+}
+
+/* The pixels from x on as a block, where that is possible. */
+static int warp_block(const float *src, const float *fill, int y, int x, int h, int w, int interpolation, row_offsets o,
+                      float *out)
+{
+    block_place place;
+    if (!find_block(y, x, o, &place)) return 0;
+    if (!within(&place, h, w)) return warp_border(src, fill, y, x, h, w, interpolation, &place, out);
+    fill_block(src + (size_t)place.top * w + place.first, (size_t)w, &place, interpolation, out);
     return 1;
 }
 
@@ -181,7 +258,7 @@ static void warp_row(const float *src, const float *fill, int y, int h, int w, i
     for (int x = 0; x < w; x += BLOCK) {
         const int start = pf_min_int(x, pf_max_int(w - BLOCK, 0)); /* the last block may overlap the one before */
         if (interpolation != PF_NEAREST && w >= BLOCK
-            && warp_block(src, y, start, h, w, interpolation, o, out + start)) continue;
+            && warp_block(src, fill ? fill + start : NULL, y, start, h, w, interpolation, o, out + start)) continue;
         for (int i = x; i < pf_min_int(x + BLOCK, w); i++) {
             const int sy = y + o.dy[i], sx = i + o.dx[i];
             const float fx = o.fx[i], fy = o.fy[i];
@@ -192,25 +269,43 @@ static void warp_row(const float *src, const float *fill, int y, int h, int w, i
     }
 }
 
-/* Scratch for one row's offsets, or all NULL. */
+#define STORE(name, type, least, most)                                                      \
+    static void name(const float *PF_RESTRICT row, int w, type *PF_RESTRICT out)            \
+    {                                                                                       \
+        PF_SIMD                                                                             \
+        for (int x = 0; x < w; x++) {                                                       \
+            const float rounded = rintf(row[x]);                                            \
+            const float above = rounded > (least) ? rounded : (least);                      \
+            out[x] = (type)(int32_t)(above < (most) ? above : (most));                      \
+        }                                                                                   \
+    }
+
+STORE(store_uint8, uint8_t, 0.0f, 255.0f)
+STORE(store_int16, int16_t, -32768.0f, 32767.0f)
+STORE(store_uint16, uint16_t, 0.0f, 65535.0f)
+#undef STORE
+
+/* Scratch for one row, or all NULL. */
 static row_offsets new_offsets(int w)
 {
-    row_offsets o = {NULL, NULL, NULL, NULL};
-    int32_t *block = malloc((size_t)w * 4 * sizeof(int32_t));
+    row_offsets o = {NULL, NULL, NULL, NULL, NULL};
+    int32_t *block = malloc((size_t)w * 5 * sizeof(int32_t));
     if (block) {
         o.dx = block;
         o.dy = block + w;
         o.fx = (float *)(block + 2 * (size_t)w);
         o.fy = (float *)(block + 3 * (size_t)w);
+        o.line = (float *)(block + 4 * (size_t)w);
     }
     return o;
 }
 
-/* What a warp reads and writes beside the displacements: an image's first four, or a mask's last two. */
+/* What a warp reads and writes beside the displacements: an image's first five, or a mask's last two. */
 typedef struct {
     const float *src, *fill;
     int interpolation;
-    float *out;
+    pf_pixel type;
+    void *out;
     const uint8_t *mask; /* NULL: every pixel inside the image is True */
     uint8_t *flags;
 } target;
@@ -246,15 +341,20 @@ static int for_all_rows(row_function function, const target *t, const float *u, 
 static void image_row(const target *t, int y, int h, int w, row_offsets o)
 {
     const size_t row = (size_t)y * w;
-    warp_row(t->src, t->fill ? t->fill + row : NULL, y, h, w, t->interpolation, o, t->out + row);
+    float *line = t->type == PF_FLOAT32 ? (float *)t->out + row : o.line;
+    warp_row(t->src, t->fill ? t->fill + row : NULL, y, h, w, t->interpolation, o, line);
+    if (t->type == PF_UINT8) store_uint8(line, w, (uint8_t *)t->out + row);
+    if (t->type == PF_INT16) store_int16(line, w, (int16_t *)t->out + row);
+    if (t->type == PF_UINT16) store_uint16(line, w, (uint16_t *)t->out + row);
 }
 
 static int warp_image(const float *src, const float *u, const float *v, const float *fill, int h, int w, float h_row,
-                      float h_col, int interpolation, float *out, int n_threads)
+                      float h_col, int interpolation, int type, void *out, int n_threads)
 {
     if (h <= 0 || w <= 0) return PF_ESHAPE;
     if (interpolation < PF_NEAREST || interpolation > PF_CUBIC || !(h_row > 0) || !(h_col > 0)) return PF_EVALUE;
-    const target t = {.src = src, .fill = fill, .interpolation = interpolation, .out = out};
+    if (type < PF_FLOAT32 || type > PF_UINT16) return PF_EVALUE;
+    const target t = {.src = src, .fill = fill, .interpolation = interpolation, .type = (pf_pixel)type, .out = out};
     return for_all_rows(image_row, &t, u, v, h, w, h_row, h_col, n_threads);
 }
 

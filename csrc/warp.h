@@ -11,10 +11,13 @@
 
 typedef enum { PF_NEAREST = 0, PF_LINEAR = 1, PF_CUBIC = 2 } pf_interpolation;
 
+/* Type of a warped image's pixels; integers are rounded and clipped to their range. */
+typedef enum { PF_FLOAT32 = 0, PF_UINT8 = 1, PF_INT16 = 2, PF_UINT16 = 3 } pf_pixel;
+
 typedef struct {
     /* out = warped src; outside it takes fill(y, x), or 0 where fill is NULL. src and out must not overlap. */
     int (*warp_image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
-                      float h_row, float h_col, int interpolation, float *out, int n_threads);
+                      float h_row, float h_col, int interpolation, int type, void *out, int n_threads);
     /* out = nearest neighbour of src (0 or not 0) as 0 or 1; 0 outside. */
     int (*warp_mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out, int n_threads);
     /* out = 1 where the source lies inside, else 0. */

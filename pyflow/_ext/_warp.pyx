@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t
 
 from pyflow._ext._simd import LEVEL
 from pyflow._ext._status import check
@@ -7,25 +7,42 @@ from pyflow._ext._status import check
 cdef extern from "warp.h" nogil:
     ctypedef struct pf_warp_kernels:
         int (*warp_image)(const float *src, const float *u, const float *v, const float *fill, int h, int w,
-                          float h_row, float h_col, int interpolation, float *out, int n_threads) noexcept nogil
+                          float h_row, float h_col, int interpolation, int type, void *out,
+                          int n_threads) noexcept nogil
         int (*warp_mask)(const uint8_t *src, const float *u, const float *v, int h, int w, uint8_t *out,
                          int n_threads) noexcept nogil
         int (*valid_mask)(const float *u, const float *v, int h, int w, uint8_t *out, int n_threads) noexcept nogil
         int (*length_sums)(const float *u, const float *v, int h, int w, float *out) noexcept nogil
     const pf_warp_kernels *pf_warp_select(int level)
+    int PF_FLOAT32, PF_UINT8, PF_INT16, PF_UINT16
+
+ctypedef fused pixel:
+    float
+    uint8_t
+    int16_t
+    uint16_t
 
 cdef const pf_warp_kernels *kernels = pf_warp_select(LEVEL)
 
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 2}
+INTEGERS = ("uint8", "int16", "uint16")
 
 
 def warp_image(const float[:, ::1] src, const float[:, ::1] u, const float[:, ::1] v, const float[:, ::1] fill,
-               float h_row, float h_col, int interpolation, float[:, ::1] out, int n_threads):
-    cdef int h = src.shape[0], w = src.shape[1], status
+               float h_row, float h_col, int interpolation, pixel[:, ::1] out, int n_threads):
+    cdef int h = src.shape[0], w = src.shape[1], status, type
+    if pixel is float:
+        type = PF_FLOAT32
+    elif pixel is uint8_t:
+        type = PF_UINT8
+    elif pixel is int16_t:
+        type = PF_INT16
+    else:
+        type = PF_UINT16
     cdef const float *outside = NULL if fill is None else &fill[0, 0]
     with nogil:
         status = kernels.warp_image(&src[0, 0], &u[0, 0], &v[0, 0], outside, h, w, h_row, h_col, interpolation,
-                                    &out[0, 0], n_threads)
+                                    type, &out[0, 0], n_threads)
     check(status, "warp_image", shape=(h, w), h_row=h_row, h_col=h_col, interpolation=interpolation)
 
 

@@ -51,8 +51,11 @@ def imregister(
     if fill is not None and np.shape(fill) != moving.shape:
         raise ValueError(f"fill has shape {np.shape(fill)}, expected {moving.shape} like moving")
     outside = None if fill is None else to_planes(fill, "fill")
-    out = np.empty_like(planes)
+    rounds = moving.dtype in _warp.INTEGERS and moving.dtype.isnative
+    out = np.empty(planes.shape, moving.dtype if rounds else np.float32)
     warp_planes(planes, u, v, outside, out, interpolation=interpolation, n_threads=kernel_threads(n_threads))
+    if rounds:
+        return out[0] if moving.ndim == 2 else np.moveaxis(out, 0, -1)
     return from_planes(out, moving)
 
 
@@ -154,6 +157,8 @@ def warp_planes(
     n_threads: int = 1,
 ) -> None:
     """Warp float32 planes (C, H, W) into ``out`` on a grid of the given (row, column) spacing in pixels.
+
+    ``out`` is float32, or one of the integer types that the kernel rounds to.
 
     Raises
     ------

@@ -110,6 +110,35 @@ def test_integers_are_rounded_and_clipped():
     np.testing.assert_array_equal(imregister(image, w), np.clip(np.rint(exact), 0, 255))
 
 
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+@pytest.mark.parametrize("shape", [(3, 16), (5, 37), (40, 64)])
+def test_blocks_and_single_pixels_have_the_same_bits(shape, interpolation):
+    """Also where stencils cross the border: one pixel that differs much makes its whole block single pixels."""
+    image, fill = (RNG.random((2, *shape)) * 1000 - 300).astype(np.float32)
+    w = (np.full((*shape, 2), (2.25, -0.5)) + 0.7 * RNG.random((*shape, 2))).astype(np.float32)
+    w[::5] *= -1
+    apart = w.copy()
+    apart[:, ::8] += 9
+    same = np.delete(np.arange(shape[1]), np.s_[::8])
+    found, alone = (imregister(image, field, fill=fill, interpolation=interpolation)[:, same] for field in (w, apart))
+    np.testing.assert_array_equal(found, alone)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("shape", [(30, 41), (30, 41, 2)])
+def test_integers_are_those_of_the_exact_values(dtype, shape):
+    limits = np.iinfo(dtype)
+    image = RNG.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+    fill = RNG.uniform(1.2 * limits.min - 5, 1.2 * limits.max, shape).astype(np.float32)
+    w = field(shape[:2], 5, 2.0)
+    exact = imregister(image.astype(np.float32), w, fill=fill)
+    found = imregister(image, w, fill=fill)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.clip(np.rint(exact), limits.min, limits.max).astype(dtype))
+    swapped = imregister(image.astype(image.dtype.newbyteorder()), w, fill=fill)
+    np.testing.assert_array_equal(swapped, found)
+
+
 def test_nan_displacement_is_outside():
     w = np.full((5, 5, 2), np.nan)
     assert not valid_mask(w).any()
