@@ -447,7 +447,7 @@ def test_a_truncated_file_of_appended_frames_is_refused(tmp_path, kept):
 
 def test_tifffiles_logger_is_left_alone(tmp_path, monkeypatch):
     """Whatever other threads have to say while a file is opened must reach the handlers that the user set up."""
-    path = write(tmp_path / "a.tif", "TIFF", movie())
+    path = _compressed(tmp_path / "a.tif")
     logger, open_file, seen = logging.getLogger("tifffile"), tifffile.TiffFile, []
 
     def opened(*arguments, **options):
@@ -456,7 +456,8 @@ def test_tifffiles_logger_is_left_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tifffile, "TiffFile", opened)
     before = (list(logger.handlers), logger.propagate, logger.disabled, logger.level)
-    open_video(path).close()
+    with open_video(path) as reader:
+        reader[0]
     assert seen == [before]
 
 

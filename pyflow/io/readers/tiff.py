@@ -1,208 +1,380 @@
 """Videos in TIFF files."""
 
-import os
+import json
+import math
 import struct
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 
+from pyflow.io.readers.axes import DETECTORS, check_plane, normal_axes
+from pyflow.io.readers.ome import read_ome
+from pyflow.io.readers.page_order import PageOrder, order_by_axes
+from pyflow.io.readers.scanimage import order_of, read_header
+from pyflow.io.readers.tiff_pages import DESCRIPTION, SOFTWARE, STACK, TiffPages
 from pyflow.io.readers.video import VideoReader, check_size
+
+# Of the files that a recording consists of, so many are open at a time.
+_MOST_OPEN = 16
+
+# What a library may raise over a damaged page.
+_DAMAGE = (tifffile.TiffFileError, struct.error, ValueError, OSError, RuntimeError, IndexError, TypeError)
 
 
 class TiffReader(VideoReader):
-    """Reads TIFF: classic and BigTIFF, ImageJ hyperstacks of any size, OME, compressed or not, appended to or not.
+    """Reads TIFF: classic and BigTIFF, ScanImage, ImageJ hyperstacks of any size, OME, compressed or not.
 
-    Uncompressed files whose pages lie one after the other are copied from disk; the others are decoded page by page.
+    Which page is which frame is what ScanImage, OME, ImageJ or tifffile wrote into the header, held against the pages
+    that are there. Uncompressed pages are copied from disk; the others are decoded page by page.
 
     Parameters
     ----------
     path : Path
-    n_channels : int, optional
-        The pages interleave this many channels. By default as the file's own metadata say.
+    n_channels, n_planes : int, optional
+        The pages interleave so many channels, and planes. By default as the file's own metadata say.
+    axes : str, optional
+        Order of the pages, whatever the metadata say, such as ``"TCHW"``; ``"THW"``: every page is a frame.
+    plane : int, optional
+        Of a recording of several planes the one to read, counted from 0.
+    alone : bool
+        Of a set of OME files only this one.
 
     Raises
     ------
     ValueError
-        Not a TIFF file, truncated, or the pages do not make a video.
+        Not a TIFF file, truncated, other than its header says, of several planes of which none was chosen, or the pages
+        do not make a video.
     """
 
-    def __init__(self, path: Path, n_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        n_channels: int | None = None,
+        *,
+        n_planes: int | None = None,
+        axes: str | None = None,
+        plane: int | None = None,
+        alone: bool = False,
+    ) -> None:
         self.path = Path(path)
-        try:
-            self._file = tifffile.TiffFile(self.path)
-        except (tifffile.TiffFileError, OSError, ValueError) as error:
-            raise ValueError(f"{self.path}: not a readable TIFF file: {error}") from error
-        try:
-            self._series = self._find_series()
-            self._pages, self._samples = self._page_table(n_channels)
-            self._first_pages = np.cumsum([0, *(_n_pages(series) for series in self._series)])
-            self._size = self.path.stat().st_size
-            self._check_complete()
-        except (tifffile.TiffFileError, struct.error) as error:
-            self._file.close()
-            raise ValueError(f"{self.path}: damaged or truncated: {error}") from error
-        except BaseException:
-            self._file.close()
-            raise
-        first = self._series[0]
-        height, width = (first.shape[first.axes.index(axis)] for axis in "YX")
-        self.dtype = np.dtype(first.dtype)
-        self.shape = (len(self._pages), height, width, self._pages.shape[1] * self._samples)
-        self._stored_dtype = self.dtype.newbyteorder(self._file.byteorder)
-        self._page_bytes = height * width * self._samples * self.dtype.itemsize
-        self._offsets: np.ndarray | None = None
-        if all(series.dataoffset is not None for series in self._series):
-            self._offsets = np.concatenate([
-                series.dataoffset + np.arange(_n_pages(series)) * self._page_bytes for series in self._series
-            ])  # fmt: skip
-        self._stream = open(self.path, "rb", buffering=0)  # noqa: SIM115
+        self._files = [TiffPages(self.path)]
+        self._n_images = len(self._files[0]) * self._files[0].kind.images
+        self._images: np.ndarray | None = None  # file and image in it, where there are several files
+        self._alone = alone
+        self._open: dict[int, tuple[BinaryIO, tifffile.TiffFile | None]] = {}
+        name = str(self.path)
+        if axes is None:
+            order = self._order_in_metadata(n_channels, n_planes, name)
+            order.check(name)
+        else:
+            letters = normal_axes(axes, name)
+            unsaid = ("C" in letters and not n_channels) or ("Z" in letters and not n_planes)
+            known = self._order_in_metadata(None, None, name) if unsaid else None
+            order = order_by_axes(letters, self._n_images, n_channels, n_planes, known, name)
+        for pages in self._files:
+            if pages.damage:
+                raise ValueError(pages.damage)
+        self.n_planes = len(order.planes)
+        self.plane = check_plane(plane, self.n_planes, name)
+        self._table = order.planes[self.plane or 0]
+        if not len(self._table):
+            raise ValueError(f"{name}: plane {self.plane or 0} has no frames: the recording ended before it")
+        self.origin, self.frame_rate_hz = {"format": "TIFF", **order.origin}, order.frame_rate_hz
+        kind = self._files[0].kind
+        self._stored_dtype = kind.dtype and kind.dtype.newbyteorder(self._files[0].byteorder)
+        self.dtype = kind.dtype or self._decoded_dtype()
+        samples = math.prod(kind.shape[2:])
+        self.shape = (len(self._table), kind.height, kind.width, self._table.shape[1] * samples)
+        self._image_bytes = kind.height * kind.width * samples * self.dtype.itemsize
 
-    def _find_series(self) -> list[tifffile.TiffPageSeries]:
-        """Return the series that make up the video: one, or many of one kind, as programs leave that append frames."""
-        found = list(self._file.series)
-        if not found:
-            raise ValueError(f"{self.path}: the file holds no images")
-        kinds = {_kind(series): f"{series.axes} {series.shape} {series.dtype}" for series in found}
-        if len(kinds) > 1:
+    # ---- which page is what
+
+    def _order_in_metadata(self, n_channels: int | None, n_planes: int | None, name: str) -> PageOrder:
+        """Return the order of pages by what the file says of itself."""
+        pages = self._files[0]
+        description, software = pages.text(0, DESCRIPTION), pages.text(0, SOFTWARE)
+        header = read_header(description, software)
+        if header is not None:
+            return order_of(header, self._n_images, n_channels, name).divided(None, n_planes, name)
+        order = None
+        if "<OME" in description[:2000]:
+            order = self._order_in_ome(description)
+        elif description.startswith("ImageJ="):
+            order = self._order_in_imagej(description)
+        elif shaped := _shaped(description):
+            order = self._order_in_shapes(shaped, bool(n_channels or n_planes), name)
+        elif len(pages) == 1 and (n_frames := pages.count(0, STACK)) > 1:
+            self._unfold(n_frames)
+            origin = {"frames": "MetaMorph header", "axes": "a MetaMorph stack, taken for frames"}
+            order = PageOrder.regular("T", [n_frames], origin)
+        if order is None:
+            origin = {"frames": "pages in the file", "axes": "no metadata, so by the rule: every page is a frame"}
+            order = PageOrder.regular("TC", [len(pages), pages.kind.images], origin)
+        return order.divided(n_channels, n_planes, name)
+
+    def _order_in_ome(self, xml: str) -> PageOrder | None:
+        kind, others = self._files[0].kind, {}
+
+        def count_of(path: Path) -> int:
+            others[path] = TiffPages(path)
+            if others[path].kind != kind:
+                raise ValueError(f"{self.path}: pages are {kind}, but in {path} of the same set {others[path].kind}")
+            return len(others[path]) * kind.images
+
+        found = read_ome(self.path, xml, self._n_images, math.prod(kind.shape[2:]), count_of, alone=self._alone)
+        if found is None:
+            return None
+        self._files = [self._files[0], *(others[path] for path in found.files[1:])]
+        self._images = found.images
+        return found.order
+
+    def _order_in_imagej(self, description: str) -> PageOrder | None:
+        values = dict(line.partition("=")[::2] for line in description.splitlines())
+
+        def number(key: str) -> int:
+            return int(values[key]) if values.get(key, "").strip().isdigit() else 1
+
+        n_channels, n_planes, n_frames = number("channels"), number("slices"), number("frames")
+        announced = number("images") if "images" in values else n_channels * n_planes * n_frames
+        if announced == 1:
+            return None
+        if self._n_images == 1:
+            self._unfold(announced)
+        elif announced != self._n_images:
+            what = "truncated: " if announced > self._n_images else ""
             raise ValueError(
-                f"{self.path}: {len(found)} series of images that differ, expected one size and type: "
-                f"{', '.join(list(kinds.values())[:4])}"
+                f"{self.path}: {what}the header says {announced} pages, the file has {self._n_images}; if the header "
+                'is of another file, say axes="THW"'
             )
-        series = found[0]
-        if len(found) > 1 and series.kind == "ome" and len(series.pages) > 1:
+        origin = dict.fromkeys(("axes", "frames", "channels", "planes"), "ImageJ header")
+        if n_channels * n_planes * n_frames == 1:
+            n_frames = announced
+        elif n_planes == announced and values.get("hyperstack", "").strip() != "true":
+            # What ImageJ was told no axes for it calls slices; only a hyperstack was told.
+            n_planes, n_frames = 1, announced
+            origin["axes"] = "ImageJ header of a plain stack, whose slices are taken for frames"
+        if n_channels * n_planes * n_frames != announced:
             raise ValueError(
-                f"{self.path}: {len(found)} movies ({series.axes} {series.shape}) in one OME-TIFF, expected one"
+                f"{self.path}: the ImageJ header says {announced} images, but {n_channels} channels x "
+                f"{n_planes} planes x {n_frames} frames"
             )
-        if "Y" not in series.axes or "X" not in series.axes or series.dtype is None:
-            raise ValueError(f"{self.path}: axes {series.axes} {series.shape}, expected images")
-        if np.dtype(series.dtype).kind not in "buif":
-            raise ValueError(f"{self.path}: pixels of type {series.dtype}, expected real numbers")
-        return found
+        rate = _positive(values.get("fps"))
+        if rate is None and values.get("tunit", "s").strip(' "') in ("s", "sec", "seconds"):
+            period = _positive(values.get("finterval"))
+            rate = 1 / period if period else None
+        if rate:
+            origin["frame rate"] = "ImageJ header"
+        return PageOrder.regular("TZC", [n_frames, n_planes, n_channels], origin, rate)
 
-    def _page_table(self, n_channels: int | None) -> tuple[np.ndarray, int]:
-        """Page number of every (frame, channel), counted through all series, and samples per pixel within a page."""
-        axes, shape = self._series[0].axes, self._series[0].shape
-        samples = shape[-1] if axes.endswith("YXS") else 1
-        outer = axes[: axes.index("Y")]
-        if axes not in (f"{outer}YX", f"{outer}YXS"):
-            raise ValueError(f"{self.path}: axes {axes} {shape}, expected rows and columns last")
-        n_pages = sum(_n_pages(series) for series in self._series)
-        stored = _channel_axis(self._series[0])
-        if stored is None:
-            n_channels = n_channels or 1
-            if n_channels < 1 or n_pages % n_channels:
-                raise ValueError(f"{self.path}: {n_pages} pages do not divide into {n_channels} channels")
-            return np.arange(n_pages).reshape(-1, n_channels), samples
-        if n_channels not in (None, shape[stored]):
-            raise ValueError(f"{self.path}: n_channels is {n_channels}, the file says {shape[stored]} ({axes} {shape})")
-        tables, first = [], 0
-        for series in self._series:
-            outer_shape = series.shape[: series.axes.index("Y")]
-            pages = first + np.arange(_n_pages(series)).reshape(outer_shape)
-            tables.append(np.moveaxis(pages, _channel_axis(series), -1).reshape(-1, shape[stored]))
-            first += pages.size
-        return np.concatenate(tables), samples
+    def _unfold(self, announced: int) -> None:
+        """Take the only page for the first of images that lie one after the other, as a header says."""
+        (pages,) = self._files
+        kind = pages.kind
+        if kind.images == 1 and kind.plain and pages.starts is not None:
+            n_bytes = math.prod(kind.shape) * kind.dtype.itemsize
+            if int(pages.starts[0]) + announced * n_bytes <= pages.size:
+                pages.starts = pages.starts[0] + np.arange(announced, dtype=np.int64) * n_bytes
+                self._n_images = announced
+                return
+        raise ValueError(
+            f"{self.path}: truncated: the header says {announced} pages, the file has {len(pages)} in {pages.size} "
+            "bytes"
+        )
 
-    def _check_complete(self) -> None:
-        last = self._file.pages[len(self._file.pages) - 1]
-        ends = [o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
-        ends += [series.dataoffset + series.nbytes for series in self._series if series.dataoffset is not None]
-        end = max(ends, default=0)
-        if end > self._size:
-            raise ValueError(f"{self.path}: truncated: the header says {end} bytes, the file has {self._size}")
-        expected = self._announced()
-        if expected is not None and expected > self._pages.size:
-            raise ValueError(
-                f"{self.path}: truncated: the header says {expected} pages, the file has {self._pages.size}"
-            )
-        if following := self._page_after(last):
-            raise ValueError(
-                f"{self.path}: damaged after {self._pages.size} pages: the next one should be at byte {following} of "
-                f"{self._size}"
-            )
-
-    def _announced(self) -> int | None:
-        """Number of pages that the file's metadata promise, where they do."""
-        if self._file.imagej_metadata and "images" in self._file.imagej_metadata:
-            return int(self._file.imagej_metadata["images"])
-        if self._file.shaped_metadata:
-            pixels = sum(int(np.prod(one["shape"])) for one in self._file.shaped_metadata)
-            return pixels // int(np.prod(self._file.pages[0].shape))
-        return None
-
-    def _page_after(self, page: tifffile.TiffPage) -> int:
-        """Return where the chain of pages goes on after one, in bytes; 0 where it ends."""
-        tiff, stream = self._file.tiff, self._file.filehandle
-        stream.seek(page.offset)
-        (n_tags,) = struct.unpack(tiff.tagnoformat, stream.read(tiff.tagnosize))
-        stream.seek(n_tags * tiff.tagsize, os.SEEK_CUR)
-        return struct.unpack(tiff.offsetformat, stream.read(tiff.offsetsize))[0]
-
-    def _copy(self, pages: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Pages that lie uncompressed in the file; those that follow each other are read at once.
-
-        Plain reads, not a memory map: mapped pages would stay in the process's memory.
-        """
-        out = np.empty((len(pages), *self.shape[1:3], self._samples), self._stored_dtype)
-        breaks = np.flatnonzero(np.diff(offsets) != self._page_bytes) + 1
-        for first, target in zip(np.split(offsets, breaks), np.split(out, breaks), strict=True):
-            wanted = memoryview(target.reshape(-1).view(np.uint8))
-            found = 0
-            self._stream.seek(int(first[0]))
-            while found < len(wanted) and (count := self._stream.readinto(wanted[found:])):
-                found += count
-            if found < len(wanted):
+    def _order_in_shapes(self, shaped: dict[str, Any], interleaved: bool, name: str) -> PageOrder:
+        """Return the order by the shapes that tifffile writes, one for all images that were written at once."""
+        pages = self._files[0]
+        kind, n_pixels = pages.kind, math.prod(pages.kind.shape)
+        if shaped.get("truncated") and len(pages) == 1:
+            self._unfold(math.prod(shaped["shape"]) // n_pixels)
+        parts, done = [], 0
+        while done < self._n_images:
+            if parts:
+                text = pages.text(done // kind.images, DESCRIPTION) if done % kind.images == 0 else ""
+                shaped = _shaped(text) or {"shape": list(kind.shape)}
+            count = max(1, math.prod(shaped["shape"]) // n_pixels)
+            if done + count > self._n_images:
                 raise ValueError(
-                    f"{self.path}: changed while it was read: expected {len(wanted)} bytes from byte {first[0]} on, "
-                    f"found {found}"
+                    f"{name}: truncated: the header says {done + count} pages, the file has {self._n_images}"
                 )
-        return out
+            parts.append(self._part(shaped, count, interleaved, name))
+            done += count
+        axes, sizes, where = parts[0]
+        for other_axes, other, _ in parts[1:]:
+            if (axes, sizes[1:]) != (other_axes, other[1:]):
+                raise ValueError(f"{name}: parts of other axes, {axes} {sizes} and {other_axes} {other}, in one file")
+        origin = {"axes": where, "frames": "pages in the file", "channels": where, "planes": where}
+        first, orders = 0, []
+        for _, some, _ in parts:
+            orders.append([plane + first for plane in PageOrder.regular(axes, some, {}).planes])
+            first += math.prod(some)
+        return PageOrder([np.concatenate(of_plane) for of_plane in zip(*orders, strict=True)], origin)
+
+    def _part(
+        self, shaped: dict[str, Any], count: int, interleaved: bool, name: str
+    ) -> tuple[str, tuple[int, ...], str]:
+        """Return axes and sizes over the images that were written at once, time first, and where they were found."""
+        kind, shape, axes = self._files[0].kind, tuple(shaped["shape"]), shaped.get("axes")
+        inner = len(kind.shape)
+        if axes and len(axes) == len(shape):
+            where = f"axes {axes} in the header"
+            # Samples of a pixel are within a page, and no axis over pages.
+            outer = [(axis, size) for axis, size in zip(axes, shape, strict=True) if axis not in "YX" and size > 1]
+            if inner == 3 and outer and outer[-1][1] == kind.shape[2]:
+                outer.pop()
+            letters = "".join("C" if axis == "S" else axis for axis, _ in outer)
+            unknown = [letter for letter in letters if letter not in "TZC"]
+            if len(unknown) == 1 and "T" not in letters:
+                letters = letters.replace(unknown[0], "T")
+                unknown = []
+            sizes = tuple(size for _, size in outer)
+            if unknown or len(set(letters)) < len(letters) or math.prod(sizes) != count:
+                raise ValueError(
+                    f"{name}: axes {axes} {shape} in the header say not what is what; say so with axes=..., for "
+                    'example axes="THW" where every page is a frame'
+                )
+            if "T" not in letters:
+                letters, sizes = f"T{letters}", (1, *sizes)
+            if letters[0] != "T" and self._n_images > count:
+                raise ValueError(f"{name}: axes {axes} in the header, in a file of several parts; say axes=...")
+            return letters, sizes, where
+        outer_sizes = tuple(size for size in shape[: max(len(shape) - inner, 0)] if size > 1)
+        if interleaved or len(outer_sizes) < 2 or math.prod(outer_sizes) != count:
+            return "T", (count,), "a shape and no axes in the header, so by the rule: every image is a frame"
+        if len(outer_sizes) == 2 and outer_sizes[1] <= DETECTORS:
+            return "TC", outer_sizes, f"a shape and no axes in the header, so by the rule: {DETECTORS} are channels"
+        raise ValueError(
+            f'{name}: shape {shape} in the header says not which axis is time; say so, for example axes="TCHW" and '
+            f'n_channels={outer_sizes[-1]}, or axes="TZHW", n_planes={outer_sizes[-1]} and plane=0'
+        )
+
+    # ---- reading
+
+    def _decoded_dtype(self) -> np.dtype:
+        try:
+            dtype = self._file(0)[1].pages[0].dtype
+        except _DAMAGE as error:
+            raise ValueError(f"{self.path}: not a readable TIFF file: {error}") from error
+        finally:
+            self.rest()
+        if dtype is None or dtype.kind not in "buif":
+            raise ValueError(f"{self.path}: pixels of type {dtype}, expected real numbers")
+        return np.dtype(dtype)
+
+    def _file(self, number: int) -> tuple[BinaryIO, tifffile.TiffFile | None]:
+        """Open a file, or take it from those that are."""
+        if number not in self._open:
+            pages = self._files[number]
+            while len(self._open) >= _MOST_OPEN:
+                _close(self._open.pop(next(iter(self._open))))
+            with ExitStack() as stack:
+                stream = stack.enter_context(open(pages.path, "rb", buffering=0))
+                library = None
+                if pages.starts is None:
+                    library = tifffile.TiffFile(pages.path, is_scanimage=False, is_ome=False, is_stk=False)
+                stack.pop_all()
+            self._open[number] = stream, library
+        return self._open[number]
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         if not len(indices):
             return np.empty((0, *self.shape[1:]), self.dtype)
-        pages = self._pages[indices].ravel()
-        found = self._decode(pages) if self._offsets is None else self._copy(pages, self._offsets[pages])
-        check_size(self.path, self._stream.fileno(), self._size)
-        found = found.reshape(len(indices), self._pages.shape[1], *self.shape[1:3], self._samples)
+        wanted = self._table[indices].ravel()
+        if self._images is None:
+            found = self._read_images(0, wanted)
+        else:
+            found = np.empty((len(wanted), *self._files[0].kind.shape), self.dtype)
+            files, images = self._images[wanted].T
+            breaks = np.flatnonzero(np.diff(files)) + 1
+            pieces = zip(np.split(files, breaks), np.split(images, breaks), np.split(found, breaks), strict=True)
+            for numbers, some, target in pieces:
+                target[...] = self._read_images(int(numbers[0]), some)
+        found = found.reshape(len(indices), self._table.shape[1], *self.shape[1:3], -1)
         frames = np.moveaxis(found, 1, 3).reshape(len(indices), *self.shape[1:])
         return np.ascontiguousarray(frames, dtype=self.dtype)
 
-    def _decode(self, pages: np.ndarray) -> np.ndarray:
-        number = np.searchsorted(self._first_pages, pages, side="right") - 1
-        within = pages - self._first_pages[number]
-        breaks = np.flatnonzero(np.diff(number)) + 1
-        shape = -1, *self.shape[1:3], self._samples
-        try:
-            return np.concatenate([
-                self._file.asarray(key=keys.tolist(), series=int(series[0])).reshape(shape)
-                for series, keys in zip(np.split(number, breaks), np.split(within, breaks), strict=True)
-            ])  # fmt: skip
-        except (ValueError, OSError, RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{self.path}: pages {pages[0]} to {pages[-1]} of {self._pages.size} cannot be decoded: {error}"
-            ) from error
+    def _read_images(self, number: int, images: np.ndarray) -> np.ndarray:
+        """Read images of one file, in the order given."""
+        pages = self._files[number]
+        found = self._decode(number, images) if pages.starts is None else self._copy(number, images)
+        check_size(pages.path, self._file(number)[0].fileno(), pages.size)
+        return found
+
+    def _copy(self, number: int, images: np.ndarray) -> np.ndarray:
+        """Images that lie uncompressed in a file; those that follow each other are read at once.
+
+        Plain reads, not a memory map: mapped pages would stay in the process's memory.
+        """
+        pages = self._files[number]
+        within = images % pages.kind.images * self._image_bytes
+        offsets = pages.starts[images // pages.kind.images] + within
+        out = np.empty((len(images), *pages.kind.shape), self._stored_dtype)
+        stream, _ = self._file(number)
+        breaks = np.flatnonzero(np.diff(offsets) != self._image_bytes) + 1
+        for first, target in zip(np.split(offsets, breaks), np.split(out, breaks), strict=True):
+            wanted = memoryview(target.reshape(-1).view(np.uint8))
+            found = 0
+            stream.seek(int(first[0]))
+            while found < len(wanted) and (count := stream.readinto(wanted[found:])):
+                found += count
+            if found < len(wanted):
+                raise ValueError(
+                    f"{pages.path}: changed while it was read: expected {len(wanted)} bytes from byte {first[0]} on, "
+                    f"found {found}"
+                )
+        return out
+
+    def _decode(self, number: int, images: np.ndarray) -> np.ndarray:
+        """Images that a library has to decode, page by page."""
+        pages = self._files[number]
+        kind = pages.kind
+        _, library = self._file(number)
+        out = np.empty((len(images), *kind.shape), self.dtype)
+        page, decoded = -1, out
+        for place, image in enumerate(images):
+            try:
+                if image // kind.images != page:
+                    page = int(image // kind.images)
+                    library.filehandle.seek(int(pages.directories[page]))
+                    decoded = tifffile.TiffPage(library, page).asarray().reshape(kind.images, *kind.shape)
+                out[place] = decoded[image % kind.images]
+            except _DAMAGE as error:
+                raise ValueError(f"{pages.path}: page {page} of {len(pages)} cannot be decoded: {error}") from error
+        return out
+
+    def rest(self) -> None:
+        """Let go of the files until they are read again."""
+        while self._open:
+            _close(self._open.popitem()[1])
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self._file.close()
+        """Close the files."""
+        self.rest()
 
 
-def _channel_axis(series: tifffile.TiffPageSeries) -> int | None:
-    """Return which axis of a series, of those over its pages, holds the channels."""
-    outer = series.axes[: series.axes.find("Y")]
-    return next((place for place, axis in enumerate(outer) if axis in "CS"), None)
+def _close(opened: tuple[BinaryIO, tifffile.TiffFile | None]) -> None:
+    stream, library = opened
+    stream.close()
+    if library is not None:
+        library.close()
 
 
-def _n_pages(series: tifffile.TiffPageSeries) -> int:
-    return int(np.prod(series.shape[: series.axes.index("Y")], dtype=int))
+def _positive(text: str | None) -> float | None:
+    try:
+        found = float(text or "nan")
+    except ValueError:
+        return None
+    return found if found > 0 and math.isfinite(found) else None
 
 
-def _kind(series: tifffile.TiffPageSeries) -> tuple:
-    """Return what must be the same in all series of a video: everything but the number of frames."""
-    channels = _channel_axis(series)
-    n_channels = None if channels is None else series.shape[channels]
-    rows = max(series.axes.find("Y"), 0)
-    return series.axes[rows:], series.shape[rows:], str(series.dtype), n_channels
+def _shaped(description: str) -> dict[str, Any] | None:
+    """Return what tifffile wrote into a description, where it did."""
+    try:
+        found = json.loads(description) if description.startswith("{") else None
+    except ValueError:
+        return None
+    shape = found.get("shape") if isinstance(found, dict) else None
+    return found if isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape) else None

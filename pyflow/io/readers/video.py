@@ -3,8 +3,9 @@
 import operator
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -25,11 +26,21 @@ class VideoReader(ABC):
         (T, H, W, C); C is 1 for a single channel.
     dtype : dtype
         Of the frames.
+    frame_rate_hz : float or None
+        Frames per second; None where the file does not say.
+    n_planes, plane : int, int or None
+        Planes of the recording, and which one this is.
+    origin : mapping
+        Where what was found was read from: a fact, such as ``"axes"``, and a sentence.
     """
 
     path: Path | None
     shape: tuple[int, int, int, int]
     dtype: np.dtype
+    frame_rate_hz: float | None = None
+    n_planes: int = 1
+    plane: int | None = None
+    origin: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def _read(self, indices: np.ndarray) -> np.ndarray:

@@ -1,0 +1,215 @@
+"""Which axis of an array is time, which are rows and columns: what a file says, what the user says, or a named rule."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyflow.io.readers.video import as_slice
+
+# Time, planes, channels, rows, columns; in files of microscopes rows and columns are Y and X.
+LETTERS = "TZCHW"
+_SAME = {"Y": "H", "X": "W"}
+
+# An axis this short in second place of four is taken for the detectors of a two-photon microscope; a longer one may
+# just as well count planes.
+DETECTORS = 2
+
+# A last axis this short holds channels. A last but longer one may be columns, planes or time.
+_MOST_CHANNELS = 4
+
+# Frames this much longer than wide are improbable where other axes would make a frame that is not.
+_LONG = 4
+
+# Sides shorter than this are no frame of a microscope, whatever else is odd.
+_SHORTEST_SIDE = 32
+
+# More channels than any microscope has detectors: in truth frames.
+MOST_DETECTORS = 16
+
+
+def normal_axes(axes: str, name: str) -> str:
+    """Return axes in the letters that pyflow uses.
+
+    Parameters
+    ----------
+    axes
+        Letters, slowest first: T time, Z planes, C channels, H or Y rows, W or X columns, in any case.
+    name
+        What they belong to, for messages.
+
+    Raises
+    ------
+    ValueError
+        Another letter, one twice, or no rows or columns.
+    """
+    found = "".join(_SAME.get(letter, letter) for letter in str(axes).upper())
+    wrong = [letter for letter in found if letter not in LETTERS]
+    if wrong or len(set(found)) < len(found) or not {"H", "W"} <= set(found):
+        raise ValueError(
+            f"{name}: axes={axes!r}, expected each once of T (time), Z (planes), C (channels), H (rows), W (columns), "
+            "at least H and W"
+        )
+    return found
+
+
+def axes_by_rule(shape: Sequence[int], name: str) -> tuple[str, str]:
+    """Guess the axes of an array about which nothing is said.
+
+    The rule: three axes are (T, H, W). Four are (T, H, W, C) where the last has at most 4 entries, else (T, C, H, W)
+    where the second has 1 or 2.
+
+    Parameters
+    ----------
+    shape
+        Of the array, without what is known to be something else.
+    name
+        Of the array, for messages.
+
+    Returns
+    -------
+    axes, rule : str
+        `rule` says how they were found.
+
+    Raises
+    ------
+    ValueError
+        No rule fits, or the shape is improbable under it; the message names the option that decides.
+    """
+    shape = tuple(shape)
+    n_axes = len(shape)
+    rule = "no metadata, so by the rule: "
+    if n_axes == 3:
+        _check_probable(shape, shape, "THW", name)
+        return "THW", f"{rule}three axes are (T, H, W)"
+    if n_axes == 4 and shape[3] <= _MOST_CHANNELS:
+        _check_probable(shape[:3], shape, "THWC", name)
+        return "THWC", f"{rule}a last axis of at most {_MOST_CHANNELS} holds channels"
+    if n_axes == 4 and shape[1] <= DETECTORS:
+        _check_probable((shape[0], *shape[2:]), shape, "TCHW", name)
+        return "TCHW", f"{rule}a second axis of at most {DETECTORS} holds channels"
+    known = {
+        2: 'axes="HW" if it is one image',
+        4: 'axes="TCHW" if the second axis holds channels, axes="TZHW" and plane=... if planes, axes="CTHW" if the '
+        "first holds channels",
+        5: 'axes="TZCHW" and plane=...',
+    }
+    raise ValueError(
+        f"{name}: shape {shape} says not which axis is time, rows or columns; say so, for example "
+        f"{known.get(n_axes, 'with axes=...')}"
+    )
+
+
+def _check_probable(thw: tuple[int, ...], shape: tuple[int, ...], axes: str, name: str) -> None:
+    """Refuse (T, H, W) that is more likely (H, W, T), as MATLAB and some programs write it."""
+    first, second, last = thw
+    channels = "C" if len(shape) == 4 else ""
+    square = first == second != last
+    long = max(second, last) > _LONG * min(second, last) and max(first, second) <= _LONG * min(first, second)
+    if min(first, second) >= _SHORTEST_SIDE and (square or long):
+        raise ValueError(
+            f"{name}: shape {shape} as {axes} would be {first} frames of {second} x {last} pixels, improbable; "
+            f'say axes="HWT{channels}" for {last} frames of {first} x {second}, or axes="{axes}" if it is right'
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array of some axes is a video of one plane.
+
+    Parameters
+    ----------
+    axes
+        Letters, see `normal_axes`, one per axis.
+    shape
+        Of the array.
+    plane
+        Which plane, counted from 0; None where there is but one.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    plane: int | None
+
+    @classmethod
+    def of(cls, shape: Sequence[int], axes: str, plane: int | None, name: str) -> "Layout":
+        """Check axes and plane against a shape.
+
+        Raises
+        ------
+        ValueError
+            Their number differs, the plane is missing or out of range, or there are no frames or no pixels.
+        """
+        shape = tuple(int(size) for size in shape)
+        if len(axes) != len(shape):
+            raise ValueError(f"{name}: axes={axes!r} names {len(axes)} axes, but the shape is {shape}")
+        if 0 in shape:
+            raise ValueError(f"{name} has shape {shape}: it holds no frames")
+        n_planes = shape[axes.index("Z")] if "Z" in axes else 1
+        return cls(axes, shape, check_plane(plane, n_planes, name))
+
+    def _size(self, letter: str) -> int:
+        return self.shape[self.axes.index(letter)] if letter in self.axes else 1
+
+    @property
+    def n_planes(self) -> int:
+        """Planes in the array."""
+        return self._size("Z")
+
+    @property
+    def video_shape(self) -> tuple[int, int, int, int]:
+        """Shape (T, H, W, C) of the video."""
+        return tuple(self._size(letter) for letter in "THWC")
+
+    def take(self, indices: np.ndarray, get: Callable[[tuple[Any, ...]], np.ndarray]) -> np.ndarray:
+        """Read frames of the plane.
+
+        Parameters
+        ----------
+        indices
+            Frames, not negative.
+        get
+            Indexes the array, with a slice or a list of increasing integers for time and slices and integers for the
+            other axes.
+
+        Returns
+        -------
+        ndarray
+            (n, H, W, C).
+        """
+        if not len(indices):
+            return np.empty((0, *self.video_shape[1:]))
+        where = as_slice(indices)
+        back = None
+        if not isinstance(where, slice):  # h5py wants increasing indices
+            where, back = np.unique(where, return_inverse=True)
+        if "T" not in self.axes:
+            back = indices
+        key = tuple(
+            where if letter == "T" else (self.plane or 0) if letter == "Z" else slice(None) for letter in self.axes
+        )
+        found = np.asarray(get(key))
+        letters = self.axes.replace("Z", "")
+        for missing in set("TC") - set(letters):
+            found, letters = found[..., np.newaxis], letters + missing
+        frames = found.transpose([letters.index(letter) for letter in "THWC"])
+        return frames if back is None else frames[back]
+
+
+def check_plane(plane: int | None, n_planes: int, name: str) -> int | None:
+    """Return the plane to read; None where there is but one and none was asked for.
+
+    Raises
+    ------
+    ValueError
+        There are several and none was chosen, or it is out of range.
+    """
+    if n_planes > 1 and plane is None:
+        raise ValueError(
+            f"{name}: {n_planes} planes, of which one at a time is a recording; choose with plane=0 to "
+            f"plane={n_planes - 1}"
+        )
+    if plane is not None and not 0 <= plane < n_planes:
+        raise ValueError(f"{name}: plane={plane}, but there are {n_planes} planes, counted from 0")
+    return plane
