@@ -156,8 +156,8 @@ def test_compare(imported, capsys):
 def test_check(imported, capsys):
     assert main(["check"]) == 0
     assert "all is well" in capsys.readouterr().out
-    main(["link", f"{MORNING}/1/11", f"{NOON}/1/11"])
     main(["import", "cells.xlsx", "--name", "again"])
+    main(["link", f"{MORNING}/1/11", f"{NOON}/1/11"])
     capsys.readouterr()
     assert main(["check"]) == 1
     assert f"link set 'again' separates {MORNING}/1/11 and {NOON}/1/11, pinned as link" in capsys.readouterr().out
