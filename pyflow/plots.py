@@ -15,6 +15,8 @@ _ABSENT_GREY = 0.93  # of images where there is no cell
 _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 
 _MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too small to see
+_TALL = 6.0  # inches; a gallery that is taller than this and than it is wide goes on in a second block
+_NO_DATA = "no data to draw: the sessions of these units do not say where their results are (their source)"
 _MAX_COLUMNS = 2000  # of the presence matrix; where there are more units, a column shows the share of several
 
 
@@ -126,12 +128,14 @@ def plot_unit_across_sessions(
     Raises
     ------
     ValueError
-        No session has the unit, or more than 30 sessions.
+        No session has the unit, none of them has data of it, or more than 30 sessions.
     ImportError
         matplotlib is not installed.
     """
     places = _chosen(opened.find(unit), sessions)
     drawn = {name: data for name, (data, present) in places.items() if present and data}
+    if not drawn:
+        raise ValueError(_NO_DATA)
     masks = {name: mask for name, data in drawn.items() if (mask := data.get_roi_mask_array([unit])[0]).any()}
     traces = {name: data.get_traces(kind, [unit]) for name, data in drawn.items()}
     centre = np.mean([_centre(mask) for mask in masks.values()], axis=0) if masks else None
@@ -171,8 +175,7 @@ def plot_unit_across_sessions(
         axes.set_title(title.replace(" ", "\n"), fontsize="medium", loc="left")
     units = {source.time_unit for source in shown}
     shared.set(xlabel="time (s)" if units <= {"s"} else "frame" if units == {"frames"} else "time (s or frames)")
-    if traces:
-        shared.set_xlim(min(times[0] for times, _ in traces.values()), max(times[-1] for times, _ in traces.values()))
+    shared.set_xlim(min(times[0] for times, _ in traces.values()), max(times[-1] for times, _ in traces.values()))
     there = sum(present for _, present in places.values())
     _heading(figure, f"unit {unit}, in {there} of {len(places)} sessions")
     return figure
@@ -187,7 +190,7 @@ def plot_unit_gallery(
     margin: int = 10,
     sessions: list[str] | None = None,
 ) -> "Figure":
-    """Draw thumbnails of many units in all sessions: a row per unit, a column per session.
+    """Draw thumbnails of many units in all sessions: a row per unit, a column per session, several blocks side by side.
 
     Parameters
     ----------
@@ -209,7 +212,7 @@ def plot_unit_gallery(
     Raises
     ------
     ValueError
-        There is no such page, or more than 30 sessions.
+        There is no such page, no session has images of these units, or more than 30 sessions.
     ImportError
         matplotlib is not installed.
     """
@@ -224,36 +227,52 @@ def plot_unit_gallery(
         for name, (data, present) in opened.find(unit).items():
             if present and data and name in names and (mask := data.get_roi_mask_array([unit])[0]).any():
                 masks[row, names.index(name)] = (data, mask)
-    half = max((int(np.ceil(np.ptp(np.nonzero(mask), axis=1).max() / 2)) for _, mask in masks.values()), default=0)
-    half += margin
+    if not masks:
+        raise ValueError(_NO_DATA)
+    half = max(int(np.ceil(np.ptp(np.nonzero(mask), axis=1).max() / 2)) for _, mask in masks.values()) + margin
     pitch = 2 * half + 2  # a line of grey between thumbnails
 
-    mosaic = np.full((len(shown) * pitch, len(names) * pitch), _ABSENT_GREY, np.float32)
     labels = [f"unit {unit}" for unit in shown]
     width = 0.4 + 0.09 * max(map(len, labels), default=0) + 0.8 * max(3, len(names))
-    figure = _figure(figsize=(width, 0.9 + 0.8 * max(1, len(shown))))
-    axes = figure.add_subplot()
-    images: dict[Any, np.ndarray] = {}
-    for (row, column), (data, mask) in masks.items():
-        if data not in images:
-            images[data] = data.get_max_projection()
-        corner = row * pitch, column * pitch
-        thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
-        tile = _tile(images[data], _centre(mask), half)
-        low, high = np.nanpercentile(tile, _LIMITS)
-        np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
-        _draw_outline(axes, _tile(mask, _centre(mask), half) == 1, corner)
-    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    n_blocks = _n_blocks(len(shown), width)
+    in_block = -(-len(shown) // n_blocks)
+    figure = _figure(figsize=(width * n_blocks, 0.9 + 0.8 * in_block))
     slanted = max(map(len, names), default=0) > 9  # wider than a thumbnail
-    axes.set_xticks(np.arange(len(names)) * pitch + half, names, rotation=45 if slanted else 0)
-    axes.set_yticks(np.arange(len(shown)) * pitch + half, labels)
-    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    for label in axes.get_xticklabels():
-        label.set(ha="left" if slanted else "center", rotation_mode="anchor")
-    axes.spines[:].set_visible(False)
+    images: dict[Any, np.ndarray] = {}
+    for block in range(n_blocks):
+        axes = figure.add_subplot(1, n_blocks, block + 1)
+        rows = range(block * in_block, min((block + 1) * in_block, len(shown)))
+        mosaic = np.full((in_block * pitch, len(names) * pitch), _ABSENT_GREY, np.float32)
+        mosaic[len(rows) * pitch :] = 1  # nothing below the last unit
+        for (row, column), (data, mask) in masks.items():
+            if row not in rows:
+                continue
+            if data not in images:
+                images[data] = data.get_max_projection()
+            corner = (row - rows[0]) * pitch, column * pitch
+            thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
+            tile = _tile(images[data], _centre(mask), half)
+            low, high = np.nanpercentile(tile, _LIMITS)
+            np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
+            _draw_outline(axes, _tile(mask, _centre(mask), half) == 1, corner)
+        axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_xticks(np.arange(len(names)) * pitch + half, names, rotation=45 if slanted else 0)
+        axes.set_yticks(np.arange(len(rows)) * pitch + half, labels[rows.start : rows.stop])
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        for label in axes.get_xticklabels():
+            label.set(ha="left" if slanted else "center", rotation_mode="anchor")
+        axes.spines[:].set_visible(False)
     first = (page - 1) * per_page + 1
     _heading(figure, f"units {first} to {first + len(shown) - 1} of {len(units)}")
     return figure
+
+
+def _n_blocks(n_rows: int, width: float) -> int:
+    """Blocks side by side, each of a width in inches, so that a gallery is not taller than wide."""
+    n_blocks = 1
+    while 0.8 * -(-n_rows // n_blocks) > max(_TALL, n_blocks * width):
+        n_blocks += 1
+    return n_blocks
 
 
 def plot_presence(opened: "Followed") -> "Figure":

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from pyflow.units import schema
 from pyflow.units.database import Database, UnitStoreError
-from pyflow.units.lookup import unit_key
+from pyflow.units.pins import contradictions
 
 _OBJECTS = "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
 _MISCOUNTED = (
@@ -45,23 +45,7 @@ def _find_damage(database):
 
 
 def _find_contradictions(database):
-    findings = [
+    return [
         f"link set {name!r}: unit {number} counts {n} sessions but has {found} members"
         for name, number, n, found in database.rows(_MISCOUNTED)
-    ]
-    for name, kind, *units in pin_conflicts(database):
-        a, b = (unit_key(database, unit) for unit in units)
-        verb = "links" if kind == "unlink" else "separates"
-        findings.append(f"link set {name!r} {verb} {a} and {b}, pinned as {kind}")
-    return findings
-
-
-def pin_conflicts(database: Database) -> list[tuple[str, str, int, int]]:
-    """Pins that a link set contradicts: its name, the kind of pin, both units' rows."""
-    return database.rows(
-        "SELECT l.name, kind, unit_a, unit_b FROM link_set l JOIN pin p "
-        "LEFT JOIN member_unit a ON a.link_set_id = l.link_set_id AND a.unit_id = unit_a "
-        "LEFT JOIN member_unit b ON b.link_set_id = l.link_set_id AND b.unit_id = unit_b "
-        "WHERE unit_a <> unit_b AND l.replaced_by IS NULL AND "
-        "(kind = 'unlink') = (a.multi_sess_unit_id IS NOT NULL AND a.multi_sess_unit_id IS b.multi_sess_unit_id)"
-    )
+    ] + contradictions(database)

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pyflow.units.checks import pin_conflicts
 from pyflow.units.comparison import Members, mutual_best, overlap
 from pyflow.units.database import Database, UnitStoreError, now
 from pyflow.units.lookup import current
+from pyflow.units.pins import hold
 from pyflow.units.table import SESSION_COLUMNS, UNIT_COLUMNS, UnitTable
 
 logger = logging.getLogger(__name__)
 
 _SOURCE = SESSION_COLUMNS[1:].index("source")
 _CLAIM = "SELECT source, algorithm, version, parameters FROM link_set WHERE link_set_id = ?"
+_TOLD = 10  # decisions that a log names one by one
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -35,11 +36,6 @@ def add_table(
             link_set = _add_link_set(database, table, session_ids, unit_ids, other_groups, change_id)
             if make_current or current(database) is None:
                 set_current(database, link_set, change_id)
-    broken = [row for row in pin_conflicts(database) if row[0] == table.name]
-    if broken:
-        logger.warning(
-            "%s: link set %r contradicts %d of the decisions made by hand", database.path, table.name, len(broken)
-        )
 
 
 def set_current(database: Database, link_set_id: int, change_id: int) -> None:
@@ -141,6 +137,7 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
     followed = table.units["identity"].notna().to_numpy()
     rows = table.units.loc[followed, ["identity", "global_id", "probability"]].reset_index(drop=True)
     rows["unit"], rows["session"] = unit_ids[followed], table.units["session"][followed].map(session_ids).to_numpy()
+    covered = set(zip(table.units["session"].map(session_ids).tolist(), table.units["group"].tolist(), strict=True))
     scores, said = _score_rows(table, unit_ids), (table.source, table.algorithm, table.version)
     parameters = table.parameters
     if old is not None:
@@ -153,11 +150,15 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
             )
         if len(others) and other_groups == "append":
             _refuse_second_units(table, rows, others, session_ids)
+            covered |= set(zip(others["session"].tolist(), others["group"].tolist(), strict=True))
             rows = pd.concat([others[rows.columns], rows], ignore_index=True)
             scores = sorted(scores + _scores_among(database, old, others["unit"]))
             *before, text = database.row(_CLAIM, old)
             said = tuple("; ".join(dict.fromkeys(filter(None, both))) for both in zip(before, said, strict=True))
             parameters = json.loads(text) | parameters
+    rows, overruled, broken = hold(database, rows, covered)
+    _tell(database, table.name, "overruled by a decision made by hand", overruled)
+    _tell(database, table.name, "a decision made by hand that cannot be kept beside others", broken)
     codes, labels = pd.factorize(rows["identity"])
     labels = labels.tolist()
     members = Members(
@@ -206,6 +207,13 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
         scores,
     )
     return new
+
+
+def _tell(database, name, what, pins):
+    for pin in pins[:_TOLD]:
+        logger.warning("%s, link set %r: %s: %s", database.path, name, what, pin.sentence(database))
+    if len(pins) > _TOLD:
+        logger.warning("%s, link set %r: %s: %d more", database.path, name, what, len(pins) - _TOLD)
 
 
 def _rows_of_other_groups(database, link_set, table):

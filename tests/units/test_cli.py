@@ -156,8 +156,8 @@ def test_compare(imported, capsys):
 def test_check(imported, capsys):
     assert main(["check"]) == 0
     assert "all is well" in capsys.readouterr().out
-    main(["link", f"{MORNING}/1/11", f"{NOON}/1/11"])
     main(["import", "cells.xlsx", "--name", "again"])
+    main(["link", f"{MORNING}/1/11", f"{NOON}/1/11"])
     capsys.readouterr()
     assert main(["check"]) == 1
     assert f"link set 'again' separates {MORNING}/1/11 and {NOON}/1/11, pinned as link" in capsys.readouterr().out
@@ -189,6 +189,10 @@ def test_plot(imported, folder, capsys):
     assert answer(capsys, "plot", "presence") == {"path": "presence.png"}
     assert (folder / "presence.png").read_bytes().startswith(b"\x89PNG")
     assert main(["plot", "presence", "--out", "presence.nothing"]) == 1
+    for what in ("1", "gallery"):
+        assert main(["plot", what]) == 1
+        assert "no data to draw" in capsys.readouterr().err
+    assert [path.name for path in folder.glob("*.png")] == ["presence.png"]
     assert main(["plot", "99"]) == 1
     assert "has no unit '99'" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pandas as pd
@@ -303,15 +303,74 @@ def test_links_that_cannot_be(store, a, b, message):
     assert len(store.history()) == 1
 
 
-def test_a_re_run_that_contradicts_a_pin_is_told(store, caplog):
+def test_a_re_run_that_contradicts_a_pin_is_overruled(store, caplog):
     store.unlink(("Wed", "2", "2"), ("Mon", "2", "0"))
     store.link(("Mon", "2", "2"), ("Wed", "2", "1"))
     store.import_table(table(THREE_DAYS))
-    assert "link set 'matching' contradicts 2 of the decisions made by hand" in caplog.text
+    assert store.check() == []
+    assert store.find("Wed", "2", "2") is None
+    assert store.find("Mon", "2", "2") == store.find("Wed", "1", "2")
+    told = "overruled by a decision made by hand: Mon/2/0 and Wed/2/2 are different cells (Ada, 20"
+    assert told in caplog.text
+    assert "Mon/2/2 and Wed/2/1 are one cell (Ada, 20" in caplog.text
+    again = content(store)
+    store.import_table(table(THREE_DAYS))  # what pins made of it is what it says
+    assert content(store) == again
+
+
+def test_other_link_sets_that_contradict_a_pin_are_found(store):
+    store.import_table(table(THREE_DAYS, "other"))
+    store.unlink(("Wed", "2", "2"), ("Mon", "2", "0"))
+    store.link(("Mon", "2", "2"), ("Wed", "2", "1"))
     assert sorted(store.check()) == [
-        "link set 'matching' links Mon/2/0 and Wed/2/2, pinned as unlink",
-        "link set 'matching' separates Mon/2/2 and Wed/2/1, pinned as link",
+        "link set 'other' links Mon/2/0 and Wed/2/2, pinned as unlink",
+        "link set 'other' separates Mon/2/2 and Wed/2/1, pinned as link",
     ]
+
+
+def test_a_link_brings_its_partners_where_they_fit(store):
+    store.import_table(table((("1", None, None), ("1", "2", None), ("3", "2", "4")), "a", origin="a"))
+    store.link(("Mon", "2", "0"), ("Wed", "2", "0"), link_set="a")
+    store.import_table(table((("1",), ("1", "2"), ("3", "2")), "b"))
+    assert frozenset({("Mon", "0"), ("Tue", "0"), ("Wed", "0")}) in links(store, "b")
+    # both have a partner on Tuesday here, and only one can stay
+    store.import_table(table((("1",), ("1", "2"), ("2", None)), "c"))
+    assert frozenset({("Mon", "0"), ("Wed", "0"), ("Tue", "0")}) not in links(store, "c")
+    assert store.find("Mon", "0", "2", link_set="c") == store.find("Wed", "0", "2", link_set="c")
+    assert not any("'b'" in finding or "'c'" in finding for finding in store.check())
+
+
+def test_a_lock_keeps_others_out_of_what_is_imported(store, caplog):
+    store.unlink(("Wed", "2", "2"))
+    store.lock(7)  # Monday's unit 0 and Tuesday's unit 1
+    store.import_table(table(THREE_DAYS))
+    assert "overruled by a decision made by hand: Mon/2/0 and Tue/2/1 are locked as one cell" in caplog.text
+    store.import_table(table((("1",), ("1", "2"), ("1", "2")), "split"))
+    for link_set in ("matching", "split"):
+        assert frozenset({("Mon", "0"), ("Tue", "1")}) in links(store, link_set)
+    assert frozenset({("Tue", "0"), ("Wed", "0")}) in links(store, "split")
+    assert store.check() == []
+    two = table((("1",), ("2",)), "two days")  # does not know Tuesday's unit 1, which stays Monday's cell
+    store.import_table(two)
+    assert store.multi_sess_unit(("Mon", "2", "0"), link_set="two days").n_sessions == 2
+
+
+def test_pins_hold_whatever_is_imported(tmp_path):
+    """Random claims against random decisions: those that can hold together do, and nothing else moves."""
+    rng = np.random.default_rng(0)
+    for trial in range(30):
+        with UnitStore.open(tmp_path / f"{trial}.sqlite") as store:
+            store.import_table(table([rng.permutation(6).astype(str) for _ in DAYS], "first"))
+            for _ in range(5):
+                a, b = rng.choice(len(DAYS), 2, replace=False)
+                pair = [(DAYS[day], "2", str(rng.integers(6))) for day in (a, b)]
+                with suppress(UnitStoreError):
+                    rng.choice([store.link, store.unlink, lambda a, b, store=store: store.lock(a)])(*pair)
+            assert store.check() == []
+            store.import_table(table([rng.permutation(6).astype(str) for _ in DAYS], "second"))
+            assert store.check() == []
+            store.import_table(table([rng.permutation(6).astype(str) for _ in DAYS], "first"))
+            assert store.check() == []
 
 
 def test_undo_takes_back_change_after_change(store):

@@ -176,10 +176,45 @@ def test_a_store_without_data(tmp_path):
         number = int(store.members()["number"].value_counts().idxmax())
         figure = plots.plot_presence(open_sessions(store))
         assert figure.axes[0].images[0].get_array().tolist() == [[True, True], [True, False]]
+        for draw in (lambda s: plots.plot_unit_across_sessions(s, number), plots.plot_unit_gallery):
+            with pytest.raises(ValueError, match=r"no data to draw: .* where their results are"):
+                draw(open_sessions(store))
+
+
+def test_a_session_without_data_among_others(tmp_path):
+    days = simulated.sessions()[:2]
+    cell = next(cell for cell in days[0].cells if cell in days[1].cells)
+    units = pd.DataFrame(
+        {
+            "session": [day.name for day in days],
+            "unit": ["a", "b"],
+            "original_index": [day.row(cell) for day in days],
+            "identity": "x",
+        }
+    )
+    sources = [str(simulated.write_nwb2(tmp_path, days[0])), ""]
+    sessions = pd.DataFrame({"name": [day.name for day in days], "source": sources, "kind": "nwb"})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(units, name="n", origin="test", sessions=sessions))
+        number = int(store.members()["number"].iloc[0])
         figure = plots.plot_unit_across_sessions(open_sessions(store), number)
-        assert texts(figure) == ["no data", "no data"]
-        figure = plots.plot_unit_gallery(open_sessions(store))
-        assert not figure.axes[0].collections
+        assert texts(figure) == ["no data"]
+        assert len(plots.plot_unit_gallery(open_sessions(store)).axes[0].collections) == 1
+
+
+def test_a_large_gallery_wraps(opened, days):
+    cells = sorted({int(cell) for day in days for cell in day.cells})
+    shown = (cells * 24)[:24]
+    figure = plots.plot_unit_gallery(opened, shown)
+    width, height = figure.get_size_inches()
+    assert height <= width
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
+    assert labels == [f"unit {cell}" for cell in shown]
+    present = sum(cell in day.cells for cell in shown for day in days)
+    assert sum(len(axes.collections) for axes in figure.axes) == present
+    odd = plots.plot_unit_gallery(opened, (cells * 24)[:23])
+    assert np.ptp([axes.images[0].get_array().shape[0] for axes in odd.axes]) == 0
+    assert (odd.axes[-1].images[0].get_array()[-1] == 1).all()
 
 
 def test_too_many_sessions(tmp_path):
@@ -191,4 +226,3 @@ def test_too_many_sessions(tmp_path):
         for draw in (plots.plot_unit_gallery, lambda s: plots.plot_unit_across_sessions(s, number)):
             with pytest.raises(ValueError, match="31 sessions, expected at most 30: choose some with sessions="):
                 draw(open_sessions(store))
-        assert plots.plot_unit_gallery(open_sessions(store), sessions=names[:30]).axes
