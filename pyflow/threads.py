@@ -8,7 +8,14 @@ are spawned (``multiprocessing.set_start_method("spawn")``) run as many as they 
 
 import os
 
-_VARIABLES = ("PYFLOW_NUM_THREADS", "SLURM_CPUS_PER_TASK", "NSLOTS", "PBS_NP", "LSB_DJOB_NUMPROC")
+# The last of SLURM's and of PBS's are set in jobs that asked for nothing in particular.
+_VARIABLES = (
+    "PYFLOW_NUM_THREADS",
+    *("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
+    "NSLOTS",
+    *("PBS_NP", "NCPUS"),
+    "LSB_DJOB_NUMPROC",
+)
 
 _parallel_here = False  # this process, or one it was forked from, ran kernels on several threads
 _forked_since = False

@@ -7,6 +7,7 @@ wrong; 75 interrupted, run again to go on.
 import argparse
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -31,10 +32,11 @@ from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3
+from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "status", "verify", "manifest", "demo")
+COMMANDS = ("run", "submit", "status", "verify", "manifest", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -47,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     if arguments[1:2] == ["dask"]:
         parser.error("dask is not available in this release; a job array is: scheduler = 'array'")
-    options = parser.parse_args(arguments)
+    if arguments[:1] == ["submit"]:
+        options, options.passed_on = _parse_passing_on(parser, arguments)
+    else:
+        options = parser.parse_args(arguments)
     console = _console(stderr=True)
     _log_to(console)
     _end_on_sigterm()
@@ -86,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
         help="flow options of stage 1: alpha=4 sigma=1,1,0.1",
     )
 
+    submit = commands.add_parser(
+        "submit",
+        help="hand the session to a cluster's scheduler: a job array for stage 1, and a job for the rest",
+        description="Recordings that are done are left out, so that the same command submits what failed once more. "
+        "Options that pyflow-session does not know are passed on to the scheduler, for both jobs.",
+        epilog="Example: pyflow-session submit session.toml --scheduler slurm --time=4:00:00 --cpus-per-task=8",
+        allow_abbrev=False,  # what looks like the start of an option of ours is one of the scheduler's
+    )
+    _add_config(submit)
+    submit.add_argument("--scheduler", required=True, choices=SCHEDULERS, type=str.lower)
+    submit.add_argument("--tasks", metavar="LIST", help="numbers such as 1,4-6, instead of all that are not done")
+    submit.add_argument("--dry-run", action="store_true", help="write the scripts and print the commands, no more")
+
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
 
@@ -106,6 +124,20 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
     return parser
+
+
+def _parse_passing_on(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Parse, and return apart what is not ours: unknown options with their values, and all that comes after ``--``."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    command, *ours = arguments[:cut]
+    for i, word in enumerate(ours):  # the session is named first, so that no unknown option's value is taken for it
+        name, _, path = word.partition("=")
+        if name == "--config":
+            taken = 1 if path else 2
+            ours = [path or "".join(ours[i + 1 : i + 2]), *ours[:i], *ours[i + taken :]]
+            break
+    options, unknown = parser.parse_known_args([command, *ours])
+    return options, unknown + arguments[cut + 1 :]
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +190,8 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return _status(config)
     if options.command == "verify":
         return _verify(config)
+    if options.command == "submit":
+        return _submit(options, config, path)
     if options.command == "manifest":
         return _manifest(config, path, options.first)
     with _progress(console) as progress:
@@ -242,6 +276,27 @@ def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
     return DONE
 
 
+def _submit(options: argparse.Namespace, config: SessionConfig, path: Path) -> int:
+    done = submit_session(
+        config,
+        path,
+        options.scheduler,
+        options=options.passed_on,
+        tasks=None if options.tasks is None else parse_tasks(options.tasks),
+        dry_run=options.dry_run,
+    )
+    out = _console()
+    n_recordings = len(done.manifest.recordings)
+    out.print(f"Stage 1 of {len(done.tasks)} of {n_recordings} recordings ({done.manifest.path} numbers them).")
+    for i, command in enumerate(done.commands):
+        out.print(f"{f'job {done.jobs[i]}' if done.jobs else f'JOB{i + 1}'}: {shlex.join(command)}")
+    if options.dry_run:
+        out.print("Nothing was submitted. JOB1, JOB2 ... stand for the numbers that the scheduler gives.")
+    else:
+        out.print("When they have ended, the same command submits again what failed.")
+    return DONE
+
+
 def _demo(options: argparse.Namespace, console: Console) -> int:
     with _progress(console) as progress:
         report = run_demo(options.folder, progress=progress)
@@ -291,9 +346,13 @@ def _log_to(console: Console) -> None:
 
 
 def _end_on_sigterm() -> None:
-    """Make a scheduler's SIGTERM end the run as Ctrl-C does: files closed, claims released."""
+    """Make a scheduler's SIGTERM end the run as Ctrl-C does: files closed, claims released.
+
+    Schedulers that cancel a job send it to each of its processes, and a shell that hands it on sends it again.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)

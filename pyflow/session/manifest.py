@@ -135,9 +135,11 @@ def read_manifest(config: SessionConfig) -> Manifest | None:
         raise ValueError(f"{path}: first: expected 0 or 1, found {_short(first)}")
     if not isinstance(recordings, list) or not recordings:
         raise ValueError(f"{path}: recordings: expected a list of file names, found {_short(recordings)}")
+    seen: set[str] = set()
     for name in recordings:
-        if not isinstance(name, str) or recordings.count(name) > 1:
+        if not isinstance(name, str) or name in seen:
             raise ValueError(f"{path}: recordings: expected file names, each once, found {_short(name)}")
+        seen.add(name)
     return Manifest(path, first, tuple(recordings))
 
 
