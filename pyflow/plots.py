@@ -38,6 +38,15 @@ class Followed(Protocol):
         """By session: the data set that holds the cell (None without one), and whether the cell is present."""
 
 
+class Focus(Protocol):
+    """What `plot_depth` draws."""
+
+    depth: np.ndarray
+    smoothed: np.ndarray
+    correlation: np.ndarray
+    center: float
+
+
 def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None = None, title: str = "") -> "Figure":
     """Draw what registration did to a movie: mean images, a detail of them, and each frame's correlation with the mean.
 
@@ -335,6 +344,48 @@ def plot_presence(opened: "Followed") -> "Figure":
     for axes in (per_session, per_unit):
         axes.spines[["top", "right"]].set_visible(False)
     _heading(figure, f"{n_units} units in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
+    return figure
+
+
+def plot_depth(depth: "Focus", *, step_um: float | None = None, frame_rate_hz: float | None = None) -> "Figure":
+    """Draw how deep the focus of a recording lay over time, over the correlation with each plane of the stack.
+
+    Parameters
+    ----------
+    depth
+        As `pyflow.motion.depth.estimate_depth` gives it.
+    step_um
+        Distance of the planes, in micrometres; None: depth is drawn in planes.
+    frame_rate_hz
+        None: time is drawn in frames.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    n_frames, n_planes = depth.correlation.shape
+    rate, step = frame_rate_hz or 1.0, step_um or 1.0
+    time = np.arange(n_frames) / rate
+    figure = _figure(figsize=(9, 3.6))
+    axes = figure.add_subplot()
+    extent = (-0.5 / rate, (n_frames - 0.5) / rate, (n_planes - 0.5) * step, -0.5 * step)
+    image = axes.imshow(depth.correlation.T, aspect="auto", extent=extent, cmap="gray", interpolation="nearest")
+    axes.plot(time, depth.depth * step, ".", markersize=2, color=_BEFORE, label="each frame")
+    axes.plot(time, depth.smoothed * step, color=_TRACE, linewidth=1.6, label="averaged over time")
+    axes.set(
+        xlabel="time (s)" if frame_rate_hz else "frame",
+        ylabel="depth (µm)" if step_um else "depth (plane)",
+    )
+    axes.legend(loc="upper right", fontsize="small")
+    figure.colorbar(image, ax=axes, label="correlation with the plane")
+    low, high = np.nanmin(depth.smoothed) * step, np.nanmax(depth.smoothed) * step
+    unit = "µm" if step_um else "planes"
+    _heading(figure, f"focus between {low:.1f} and {high:.1f} {unit}, average at {depth.center * step:.1f}")
     return figure
 
 

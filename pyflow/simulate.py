@@ -280,6 +280,79 @@ def simulate_session(
     return SimulatedSession(tuple(recordings), names, center, np.stack(between))
 
 
+@dataclass(frozen=True)
+class SimulatedDepth:
+    """A recording whose focus moves along z, and a stack of the same tissue.
+
+    Attributes
+    ----------
+    recording : SimulatedRecording
+        Its `template` is the scene at the mean depth.
+    stack : ndarray, shape (Z, H, W), uint16
+        Planes at depths 0, 1 ... Z - 1, each shifted a little against the others, with little noise.
+    depth : ndarray, shape (T,), float64
+        True depth of each frame, in planes.
+    """
+
+    recording: SimulatedRecording
+    stack: np.ndarray
+    depth: np.ndarray
+
+
+def simulate_depth(
+    shape: tuple[int, int] = (128, 128),
+    n_frames: int = 100,
+    n_planes: int = 5,
+    *,
+    drift_planes: float = 1.5,
+    seed: int = 0,
+    **conditions: Any,
+) -> SimulatedDepth:
+    """Simulate a recording whose focus drifts through tissue, and a stack of that tissue.
+
+    Vessels and light are the same at all depths; somata, processes and texture change from plane to plane.
+
+    Parameters
+    ----------
+    shape, n_frames, **conditions
+        Of the recording, see `Conditions`.
+    n_planes : int
+        Planes of the stack, one unit of depth apart.
+    drift_planes : float
+        Difference between the largest and the smallest depth, around the middle of the stack.
+    seed : int
+        Same seed, same recording and stack.
+
+    Returns
+    -------
+    SimulatedDepth
+
+    Raises
+    ------
+    ValueError
+        A size or amount is negative, or the frame smaller than 32 x 32.
+    TypeError
+        There is no such condition.
+    """
+    taken = Conditions(shape, n_frames, **conditions)
+    if n_planes < 1 or drift_planes < 0:
+        raise ValueError(f"n_planes {n_planes}, drift_planes {drift_planes}: expected at least 1, and not negative")
+    rng = np.random.default_rng(seed)
+    scene = _Scene(shape, _margin(taken, 3.0), rng)
+    tissue = _Tissue(scene, n_planes, rng)
+    still = np.zeros((*shape, 2), np.float32)
+    stack = np.empty((n_planes, *shape), np.uint16)
+    for z in range(n_planes):
+        light = scene.sample(tissue.at(z), still + rng.uniform(-2, 2, 2).astype(np.float32))
+        counts = rng.poisson(np.maximum(400 / light.mean() * light, 0))  # as the mean of many frames
+        stack[z] = np.clip(np.rint(counts + 200), 0, 65535)
+    walk = ndimage.gaussian_filter1d(rng.standard_normal(n_frames).cumsum(), max(1.0, n_frames / 20))
+    depth = (n_planes - 1) / 2 + _scaled(walk - (walk.max() + walk.min()) / 2, drift_planes / 2)
+    motion = _motion(taken, rng)
+    present = np.arange(len(scene.patches))
+    return SimulatedDepth(_record(scene, still, present, motion, taken, 1.0, rng, tissue, depth), stack, depth)
+
+
 def invert(sampling: np.ndarray) -> np.ndarray:
     """Backward displacement that undoes a sampling.
 
@@ -390,6 +463,41 @@ class _Scene:
         return ndimage.map_coordinates(canvas, at, order=order, prefilter=False, mode="nearest")
 
 
+class _Tissue:
+    """What a scene looks like at other depths: its somata lie at depths of their own, the rest changes with depth."""
+
+    _SOMA_PLANES, _REST_PLANES = 1.0, 0.8  # standard deviations of how far a soma, and anything else, is seen
+
+    def __init__(self, scene: _Scene, n_planes: int, rng: np.random.Generator) -> None:
+        self._scene = scene
+        self._knots = np.arange(-1, n_planes + 1)
+        shape = scene.still.shape
+        shade = (1 + 0.35 * _noise(shape, min(shape) / 3, rng)) * _vessels(shape, rng)
+        self._rest = [
+            _coefficients(
+                shade
+                * (
+                    np.exp(
+                        0.22 * _noise(shape, 1.6, rng) + 0.22 * _noise(shape, 4, rng) + 0.25 * _noise(shape, 12, rng)
+                    )
+                    + 1.3 * _processes(shape, rng)
+                )
+            )
+            for _ in self._knots
+        ]
+        self._soma_depth = rng.uniform(-1, n_planes, len(scene.patches))
+
+    def at(self, z: float, gains: np.ndarray | None = None) -> np.ndarray:
+        """Canvas coefficients at a depth, each soma times its gain."""
+        weights = np.exp(-0.5 * ((z - self._knots) / self._REST_PLANES) ** 2)
+        canvas = sum(weight * rest for weight, rest in zip(weights / weights.sum(), self._rest, strict=True))
+        seen = np.exp(-0.5 * ((z - self._soma_depth) / self._SOMA_PLANES) ** 2)
+        gains = np.ones(len(seen)) if gains is None else gains
+        for (place, coefficients, _), gain in zip(self._scene.patches, seen * gains, strict=True):
+            canvas[place] += gain * coefficients
+        return canvas
+
+
 def _coefficients(image: np.ndarray) -> np.ndarray:
     return ndimage.spline_filter(image.astype(np.float32), order=3, output=np.float32, mode="mirror")
 
@@ -402,27 +510,33 @@ def _record(
     conditions: Conditions,
     brightness: float,
     rng: np.random.Generator,
+    tissue: "_Tissue | None" = None,
+    depth: np.ndarray | None = None,
 ) -> SimulatedRecording:
-    """Record a scene that a day's `shift` has moved, through the `motion` (T, H, W, 2) of the frames."""
+    """Record a scene that a day's `shift` has moved, through the frames' `motion` (T, H, W, 2) and `depth` (T,)."""
     gain, offset = 30.0, 200.0  # detector counts per photon, and without light
     resting = np.full(len(present), 1.0)
-    rest = scene.sample(scene.at_rest(present, resting), shift)
+
+    def canvas(gains: np.ndarray, z: float | None) -> np.ndarray:
+        return scene.at_rest(present, gains) if z is None else tissue.at(z, gains)
+
+    rest = scene.sample(canvas(resting, None if depth is None else float(depth.mean())), shift)
     scale = brightness * conditions.photons / rest.mean()
     traces = _transients(len(present), len(motion), conditions.frame_rate_hz, rng)
     movie = np.empty((len(motion), *scene.shape), np.uint16)
     truth = np.empty((*movie.shape, 2), np.float32)
     for t, moved in enumerate(motion):
         total = moved + _at(shift, moved)
-        light = scale * scene.sample(scene.at_rest(present, resting + traces[:, t]), total)
+        light = scale * scene.sample(canvas(resting + traces[:, t], None if depth is None else depth[t]), total)
         counts = rng.poisson(np.maximum(light, 0)) + rng.normal(0, conditions.read_noise, light.shape)
         movie[t] = np.clip(np.rint(gain * counts + offset), 0, 65535)
         truth[t] = invert(moved)
     masks = []
     for number in present:
-        canvas = np.zeros(scene.still.shape, np.float32)
+        soma = np.zeros(scene.still.shape, np.float32)
         place, _, inside = scene.patches[number]
-        canvas[place] = inside
-        masks.append(scene.sample(canvas, shift, order=1) > 0.5)
+        soma[place] = inside
+        masks.append(scene.sample(soma, shift, order=1) > 0.5)
     masks = np.stack(masks) if masks else np.zeros((0, *scene.shape), bool)
     seen = masks.any(axis=(1, 2))
     template = (gain * scale * rest + offset).astype(np.float32)

@@ -1,0 +1,96 @@
+"""The depth of frames is found in a stack, against known truth."""
+
+import numpy as np
+import pytest
+
+from pyflow.motion.compensate import compensate_arr
+from pyflow.motion.depth import estimate_depth
+from pyflow.plots import plot_depth
+from pyflow.simulate import simulate_depth
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    found = simulate_depth(n_frames=60, photons=6, seed=1)
+    return found, compensate_arr(found.recording.movie)[0]
+
+
+def test_depth_of_frames_within_a_third_of_a_plane(simulated):
+    truth, registered = simulated
+    assert np.ptp(truth.depth) == pytest.approx(1.5)
+    found = estimate_depth(registered, truth.stack, smoothing_frames=1)
+    assert np.abs(found.depth - truth.depth).max() < 0.3
+    assert np.abs(found.smoothed - truth.depth).mean() < 0.1
+    assert abs(found.center - truth.depth.mean()) < 0.2
+    assert not found.at_border.any()
+
+
+def test_a_stack_upside_down_gives_the_depth_upside_down(simulated):
+    truth, registered = simulated
+    found = estimate_depth(registered[:20], truth.stack, smoothing_frames=0)
+    other = estimate_depth(registered[:20], truth.stack[::-1], smoothing_frames=0)
+    np.testing.assert_allclose(other.depth, 4 - found.depth, atol=0.02)
+
+
+def test_focus_beyond_the_stack_is_said(simulated):
+    truth, registered = simulated
+    beyond = estimate_depth(registered[:20], truth.stack[3:][[0, 1, 1]], smoothing_frames=0)
+    assert beyond.at_border.all()
+
+
+def test_smoothing_leaves_out_frames_without_structure(simulated):
+    truth, registered = simulated
+    damaged = registered[:20].copy()
+    damaged[7] = 500
+    found = estimate_depth(damaged, truth.stack, smoothing_frames=1)
+    whole = estimate_depth(registered[:20], truth.stack, smoothing_frames=1)
+    assert np.flatnonzero(np.isnan(found.depth)).tolist() == [7]
+    assert np.abs(found.smoothed - whole.smoothed).max() < 0.1
+
+
+def test_invalid_pixels_are_not_compared(simulated):
+    truth, registered = simulated
+    valid = np.zeros(registered.shape[1:], bool)
+    valid[20:-20, 20:-20] = True
+    damaged = registered[:20].copy()
+    damaged[:, :16] = registered[:20, -16:]
+    found = estimate_depth(damaged, truth.stack, valid=valid, smoothing_frames=0)
+    assert not found.valid[~valid].any()
+    assert np.abs(found.depth - truth.depth[:20]).max() < 0.4
+
+
+def test_channels_and_progress(simulated):
+    truth, registered = simulated
+    calls = []
+    both = np.stack([registered[:40]] * 2, axis=-1)
+    found = estimate_depth(both, truth.stack, smoothing_frames=0, progress=lambda *at: calls.append(at))
+    np.testing.assert_allclose(found.depth, estimate_depth(registered[:40], truth.stack, smoothing_frames=0).depth)
+    assert calls == [(32, 40), (40, 40)]
+
+
+@pytest.mark.parametrize(
+    ("stack", "options", "message"),
+    [
+        (np.ones((2, 128, 128)), {}, r"stack has shape \(2, 128, 128\), expected .* at least 3 planes"),
+        (np.ones((5, 64, 128)), {}, r"planes of \(64, 128\) pixels, expected the recording's \(128, 128\)"),
+        (np.ones((5, 128, 128)), {"smoothing_frames": -1}, "smoothing_frames is -1, expected 0 or more"),
+        (np.ones((5, 128, 128)), {"valid": np.ones((3, 3))}, r"valid has shape \(3, 3\), expected \(128, 128\)"),
+        (np.ones((5, 128, 128)), {"valid": np.zeros((128, 128))}, "0 pixels are valid"),
+    ],
+)
+def test_what_does_not_fit_is_named(simulated, stack, options, message):
+    with pytest.raises(ValueError, match=message):
+        estimate_depth(simulated[1][:5], stack, **options)
+
+
+def test_result_is_saved_and_drawn(simulated, tmp_path):
+    truth, registered = simulated
+    found = estimate_depth(registered, truth.stack)
+    found.save(tmp_path / "depth.npz")
+    with np.load(tmp_path / "depth.npz") as saved:
+        np.testing.assert_array_equal(saved["depth"], found.depth)
+        np.testing.assert_array_equal(saved["smoothed"], found.smoothed)
+    figure = plot_depth(found, step_um=5, frame_rate_hz=15)
+    assert figure.axes[0].get_ylabel() == "depth (µm)"
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), 5 * found.smoothed)
+    figure.savefig(tmp_path / "depth.png")
