@@ -5,14 +5,31 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyflow._ext import _tensor
 
 MIN_LEVEL = {"quality": 0, "balanced": 4, "fast": 6}
-"""Finest level solved, by quality preset."""
+"""Finest level solved, by quality preset, as in the MATLAB toolbox."""
+
+
+class Schedule(NamedTuple):
+    """How a flow goes from coarse to fine, see `FlowParameters`."""
+
+    eta: float
+    iterations: int
+    min_level: int
+
+
+SCHEDULES = {
+    "quality": Schedule(eta=0.6, iterations=20, min_level=0),
+    "balanced": Schedule(eta=0.7, iterations=20, min_level=1),
+    "fast": Schedule(eta=0.6, iterations=20, min_level=1),
+}
+"""By quality preset, for recordings whose alpha is found from their noise: such a flow is smooth, so that its unknowns
+lie on a coarse grid (`auto_grid_spacing`), on which few sweeps reach as far as many do over pixels."""
 
 CONSTANCIES = tuple(_tensor.CONSTANCIES)
 """What may be assumed constant along the motion: the gradient, the grey value, which neighbours are brighter."""

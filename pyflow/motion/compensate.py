@@ -242,7 +242,7 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and alpha; return the state before the first frame."""
     raw, tuning = _settle(source, options, reference)
-    limit = _misfit_limit(source, raw, options.replace(alpha=tuning.alpha))
+    limit = _misfit_limit(source, raw, options.with_alpha(tuning.alpha))
     template = Preprocessor(raw, options, source.dtype).image(raw)
     return LoopState.begin(raw, template, tuning, limit)
 
@@ -255,7 +255,7 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
     """
 
     def find(alpha: float | tuple[float, float]) -> np.ndarray:
-        known = options.replace(alpha=alpha)
+        known = options.with_alpha(alpha)
         return find_reference(source, known) if reference is None else as_reference(reference, source.frame_shape)
 
     raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)

@@ -58,7 +58,7 @@ class FrameLoop:
         ahead: int,
     ) -> None:
         self._state = state
-        self._options = options.replace(alpha=tuple(state.alpha))
+        self._options = options.with_alpha(tuple(state.alpha))
         self._dtype = dtype
         self._workers = workers
         self._ahead = ahead

@@ -39,7 +39,7 @@ START_ALPHA = 60.0
 _ALPHAS = np.geomspace(1.5, 400, 7)
 _FRAMES = 12
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
-_MIN_LEVEL = 2  # the best alpha is nearly the same on all levels; this one tells well at little cost
+_MIN_LEVEL = 2  # the best alpha is nearly the same on all levels of the toolbox; this one tells well at little cost
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
 _WHITE = 0.85  # power along columns at the highest frequencies by that at lower ones; after linear interpolation 0.05
 
@@ -110,7 +110,8 @@ def _scores(
     source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions, alphas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,) or empty."""
-    options = options.replace(min_level=_MIN_LEVEL, update_reference=False)
+    level = {} if options.scheduled else {"min_level": _MIN_LEVEL}
+    options = options.replace(update_reference=False, **level)
     template = preprocess.image(reference)
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
     pairs, are_halves = _pairs(source)
@@ -119,7 +120,7 @@ def _scores(
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         for alpha in alphas:
             register = FrameRegistration(
-                template, reference, preprocess, options.replace(alpha=alpha), np.dtype(np.float32)
+                template, reference, preprocess, options.with_alpha(alpha), np.dtype(np.float32)
             )
 
             def covariance(

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from pyflow.flow.backends import get_backend
-from pyflow.flow.parameters import CONSTANCIES, LIMITS, FlowParameters, check_gnc_schedule, level_of
+from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
@@ -122,18 +122,19 @@ class OFOptions(BaseModel):
         Finest pyramid level that is solved; 0 is full resolution. Wins over `quality_setting`. None, or
         the toolbox's -1: as `quality_setting` says.
     quality_setting
-        Preset for `min_level`: ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6; ``"custom"`` says that
-        `min_level` is given.
+        Preset. Where `alpha` is ``"auto"`` and neither `eta`, `iterations` nor `min_level` is given, it stands for all
+        three (`pyflow.flow.parameters.SCHEDULES`). Otherwise it stands for `min_level`, as in the toolbox:
+        ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6. ``"custom"`` says that `min_level` is given.
     eta
-        Ratio of the sizes of two successive pyramid levels.
+        Ratio of the sizes of two successive pyramid levels. None: as `quality_setting` says, or the toolbox's 0.8.
     update_lag
         Iterations between two updates of the nonlinear weights.
     iterations
-        Iterations of the solver on each level.
+        Iterations of the solver on each level. None: as `quality_setting` says, or the toolbox's 50.
     grid_spacing
         Pixels per unknown of the flow along each side: images keep their resolution, the field is solved for on a
-        coarser grid. 1 is the toolbox's method. ``"auto"``: as coarse as `alpha` allows, up to 4; with ``eta=0.6,
-        iterations=10`` a recording is then registered several times faster and as accurately.
+        coarser grid. 1 is the toolbox's method. ``"auto"``: as coarse as `alpha` allows, up to 4, see
+        `pyflow.flow.parameters.auto_grid_spacing`.
     a_smooth, a_data
         Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
     gnc_schedule
@@ -225,13 +226,13 @@ class OFOptions(BaseModel):
     levels: Annotated[int, _within("levels")] = 100
     min_level: Annotated[int, _within("min_level")] | None = None
     quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
-    eta: Annotated[float, _within("eta")] = 0.8
+    eta: Annotated[float, _within("eta")] | None = None
     update_lag: Annotated[int, _within("update_lag")] = 5
-    iterations: Annotated[int, _within("iterations")] = 50
+    iterations: Annotated[int, _within("iterations")] | None = None
     grid_spacing: Annotated[
         Annotated[int, _within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
         _one_of("a whole number or 'auto'"),
-    ] = 1
+    ] = "auto"
     a_smooth: Annotated[float, _within("a_smooth")] = 1.0
     a_data: Annotated[float, _within("a_data")] = 0.45
     gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
@@ -328,19 +329,29 @@ class OFOptions(BaseModel):
         return self._flow(self.alpha)
 
     def _flow(self, alpha: Any) -> FlowParameters:
+        given = {name: getattr(self, name) for name in ("eta", "iterations") if getattr(self, name) is not None}
         return FlowParameters(
             alpha=alpha,
             update_lag=self.update_lag,
-            iterations=self.iterations,
             min_level=level_of(self.quality_setting, self.min_level),
             levels=self.levels,
-            eta=self.eta,
+            **given,
             grid_spacing=self.grid_spacing,
             a_smooth=self.a_smooth,
             a_data=self.a_data,
             gnc_schedule=self.gnc_schedule,
             const_assumption=self.const_assumption,
         )
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether `quality_setting` stands for one of `pyflow.flow.parameters.SCHEDULES`."""
+        return self.alpha == "auto" and self.eta is None and self.iterations is None and self.min_level is None
+
+    def with_alpha(self, alpha: float | tuple[float, float]) -> "OFOptions":
+        """Return these options with the smoothness that a recording asks for, and the schedule of ``"auto"``."""
+        schedule = SCHEDULES[self.quality_setting]._asdict() if self.scheduled else {}
+        return self.replace(alpha=alpha, **schedule)
 
     @property
     def coherent(self) -> bool:

@@ -57,7 +57,7 @@ def test_a_map_of_weights_of_another_shape_is_refused(tmp_path, scene, shifts):
 
 def test_gnc_schedule_finds_what_robust_smoothness_alone_does_not(scene):
     shifts = np.array([[6.0, -5.0], [-5.0, 6.0]])
-    robust = OPTIONS.replace(a_smooth=0.5, a_data=0.2, alpha=5)
+    robust = OPTIONS.replace(a_smooth=0.5, a_data=0.2, alpha=5, grid_spacing=1)
     alone, graduated = (
         error(compensate_arr(scene.movie(shifts), scene.frame(), options)[1], shifts)
         for options in (robust, robust.replace(gnc_schedule=(0, 1)))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from pyflow.flow.parameters import SCHEDULES, FlowParameters
 from pyflow.motion.options import OFOptions
 
 
@@ -16,9 +17,7 @@ def test_defaults_are_the_toolbox_s():
         "levels": 100,
         "min_level": None,
         "quality_setting": "quality",
-        "eta": 0.8,
         "update_lag": 5,
-        "iterations": 50,
         "a_smooth": 1.0,
         "a_data": 0.45,
         "sigma": ((1, 1, 0.1), (1, 1, 0.1)),
@@ -35,6 +34,26 @@ def test_defaults_are_the_toolbox_s():
         "const_assumption": "gc",
     }
     assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("quality", ["quality", "balanced", "fast"])
+def test_presets_mean_the_toolbox_s_levels_with_a_number_for_alpha(quality):
+    options = OFOptions(alpha=1.5, quality_setting=quality)
+    assert options.flow() == FlowParameters(alpha=1.5, min_level={"quality": 0, "balanced": 4, "fast": 6}[quality])
+    assert options.with_alpha(20).flow() == options.replace(alpha=20).flow()
+
+
+@pytest.mark.parametrize("quality", ["quality", "balanced", "fast"])
+def test_presets_mean_schedules_where_alpha_is_found(quality):
+    flow = OFOptions(quality_setting=quality).with_alpha(60).flow()
+    assert (flow.eta, flow.iterations, flow.min_level) == SCHEDULES[quality]
+    assert flow.grid_spacing == 4
+
+
+@pytest.mark.parametrize("given", [{"eta": 0.8}, {"iterations": 50}, {"min_level": 0}, {"min_level": 3}])
+def test_what_is_given_leaves_nothing_to_a_schedule(given):
+    flow = OFOptions(grid_spacing=1, **given).with_alpha(60).flow()
+    assert flow == FlowParameters(alpha=60, **given)
 
 
 @pytest.mark.parametrize(
