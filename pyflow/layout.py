@@ -146,11 +146,18 @@ def read_field(folder: Path) -> np.ndarray:
         return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
 
 
-def iterate_masks(path: Path) -> Iterator[np.ndarray]:
+def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
     """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
 
     The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
     value but zero is valid.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n_bytes
+        How much of it is read at a time.
 
     Yields
     ------
@@ -174,11 +181,11 @@ def iterate_masks(path: Path) -> Iterator[np.ndarray]:
             raise ValueError(
                 f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
             )
-        step = frames_per_chunk(masks.shape[1:], masks.dtype)
+        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
         for first in range(0, len(masks), step):
             yield masks[first : first + step] != 0
 
 
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return how many frames make a chunk that is small against memory and large against overheads."""
-    return max(1, _CHUNK_BYTES // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))
+def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype, n_bytes: int = _CHUNK_BYTES) -> int:
+    """Return how many frames make a chunk of a size: by default small against memory and large against overheads."""
+    return max(1, n_bytes // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

@@ -286,3 +286,14 @@ def save_mask(path: Path, mask: np.ndarray) -> None:
     """Write a bool image as an 8-bit PNG of 0 and 255, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(imagecodecs.png_encode(mask.astype(np.uint8) * 255))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read what `save_mask` wrote.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    return imagecodecs.png_decode(path.read_bytes()) != 0

@@ -53,6 +53,9 @@ class SessionConfig(BaseModel):
         array's index names.
     n_workers
         Threads; 0 (or pyflowreg's -1) for all this process may use.
+    memory_limit_gb
+        Stage 3 takes no more than so many GiB; None for what suits it, which does not depend on the number of frames or
+        of recordings.
     flow_backend, backend_params
         Which implementation computes the flow, and its parameters.
     flow_options
@@ -89,6 +92,7 @@ class SessionConfig(BaseModel):
     fingerprint: Fingerprint = "quick"
     scheduler: str = "local"
     n_workers: int = Field(0, ge=-1)
+    memory_limit_gb: float | None = Field(None, gt=0, allow_inf_nan=False)
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
     flow_options: dict[str, JsonValue] = Field(default_factory=dict)

@@ -105,17 +105,36 @@ def read_averages(session: Session) -> list[np.ndarray]:
     ValueError
         One differs from the centre's in shape.
     """
-    averages = []
+    average_shape(session)
+    return [read_average(result) for result in session.results]
+
+
+def read_average(result: Stage1Result) -> np.ndarray:
+    """Read a recording's temporal average, float64, (H, W) or (H, W, C), which has to be there."""
+    return np.array(_load_average(result), np.float64)
+
+
+def average_shape(session: Session) -> tuple[int, ...]:
+    """Return the shape that all temporal averages have; those that MATLAB did not make are computed and saved.
+
+    Raises
+    ------
+    ValueError
+        One differs from the centre's in shape.
+    """
     for result in session.results:
         if made_elsewhere(result.recording.folder):
             execute(adoption(session.config, result.recording))
-        average = np.load(result.recording.folder / AVERAGE_FILE, allow_pickle=False)
-        averages.append(average.astype(np.float64, copy=False))
-    expected = averages[session.middle_idx].shape
-    for result, average in zip(session.results, averages, strict=True):
-        if average.shape != expected:
+    expected = _load_average(session.center).shape
+    for result in session.results:
+        shape = _load_average(result).shape
+        if shape != expected:
             raise ValueError(
-                f"{result.video}: the average has shape {average.shape}, "
-                f"the centre's ({session.center.video}) has {expected}"
+                f"{result.video}: the average has shape {shape}, the centre's ({session.center.video}) has {expected}"
             )
-    return averages
+    return expected
+
+
+def _load_average(result: Stage1Result) -> np.ndarray:
+    """Open an average without reading it."""
+    return np.load(result.recording.folder / AVERAGE_FILE, mmap_mode="r", allow_pickle=False)

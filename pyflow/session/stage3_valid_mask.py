@@ -5,22 +5,24 @@
 2. Warp that mask into the centre's frame, nearest neighbour, and drop what comes from outside the recording.
 3. The final mask is where all recordings are valid.
 4. Warp the videos as well, where `align_output_format` asks for it.
+
+One recording is in memory at a time. Its masks go into their own files as they are made, and from there, like fields
+and averages from theirs, into ``final_valid_idx``.
 """
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import scipy.io
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
-from pyflow.io.atomic import replacing
 from pyflow.layout import (
     MASK_FILE,
     RESULT_FILE,
@@ -30,18 +32,21 @@ from pyflow.layout import (
     iterate_masks,
     read_field,
 )
-from pyflow.session.artifacts import State, check_done, make_key, retire, save_mask, save_npz
+from pyflow.session.artifacts import State, check_done, make_key, read_mask, retire, save_mask
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
 from pyflow.session.keys import aligned_parts, session_parts
 from pyflow.session.recordings import hold_results, relative_path
-from pyflow.session.results import Progress, Session, Stage1Result, open_session, read_averages
+from pyflow.session.results import Progress, Session, Stage1Result, average_shape, open_session, read_average
+from pyflow.session.stacks import Stack, save_mat_stacks, save_npz_stacks
 from pyflow.session.stage import Stage, execute
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = "1"
+
+_MASK_BYTES = 8 << 20  # of a recording's masks read at a time; more is not faster
 
 
 def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np.ndarray:
@@ -86,7 +91,7 @@ def count_valid(idx_path: Path) -> tuple[np.ndarray, int]:
     ValueError
         The file cannot be read, or no frame has a valid pixel.
     """
-    return _count(idx_path, iterate_masks(idx_path))
+    return _count(idx_path, iterate_masks(idx_path, _MASK_BYTES))
 
 
 def _count(idx_path: Path, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -182,7 +187,7 @@ def align_sequence_video(
 def run_stage3(
     config: SessionConfig,
     middle_idx: int | None = None,
-    displacement_fields: list[np.ndarray] | None = None,
+    displacement_fields: Sequence[np.ndarray] | None = None,
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
@@ -210,18 +215,17 @@ def run_stage3(
     """
     session = open_session(config)
     hold_results(config)
-    averages = read_averages(session)
+    shape = average_shape(session)
     folder = config.final_results
-    fields = [_checked_field(session, result) for result in session.results]
-    _check_arguments(session, fields, middle_idx, displacement_fields)
+    for result in session.results:
+        _check_field(session, result)
+    _check_arguments(session, middle_idx, displacement_fields)
     deep = config.fingerprint == "deep"
 
     aligned = [
-        _alignment(session, result, w, averages[session.middle_idx], progress)
-        for result, w in zip(session.results, fields, strict=True)
-        if config.align_output_format in SUFFIXES
+        _alignment(session, result, progress) for result in session.results if config.align_output_format in SUFFIXES
     ]
-    final = _final(session, averages, fields, [path.name for stage in aligned for path in stage.outputs])
+    final = _final(session, shape, [path.name for stage in aligned for path in stage.outputs])
     for stage in (*aligned, final):
         execute(stage, resume=config.resume, deep=deep)
     with claim(folder):
@@ -260,41 +264,43 @@ def _final_parts(session: Session) -> dict[str, Any]:
     return session_parts(session.config, session.center.recording.name, keys)
 
 
-def _checked_field(session: Session, result: Stage1Result) -> np.ndarray:
+def _check_field(session: Session, result: Stage1Result) -> None:
     state = session.field_state(result)
     if not state.done:
         raise ValueError(f"{result.recording.name}: stage 2 has to run first ({state.reason})")
+
+
+def _field(session: Session, result: Stage1Result) -> np.ndarray:
+    """Read a recording's field, which stays on disk between its uses and must not have become another there."""
+    _check_field(session, result)
     return read_field(result.recording.folder)
 
 
-def _check_arguments(
-    session: Session, fields: list[np.ndarray], middle_idx: int | None, given: list[np.ndarray] | None
-) -> None:
+def _check_arguments(session: Session, middle_idx: int | None, given: Sequence[np.ndarray] | None) -> None:
     if middle_idx is not None and middle_idx != session.middle_idx:
         raise ValueError(f"middle_idx {middle_idx}, but stage 2 aligned the recordings to number {session.middle_idx}")
     if given is None:
         return
-    if len(given) != len(fields):
-        raise ValueError(f"{len(given)} displacement_fields for {len(fields)} recordings")
-    for result, ours, theirs in zip(session.results, fields, given, strict=True):
-        if not np.array_equal(ours, theirs):
+    if len(given) != len(session.results):
+        raise ValueError(f"{len(given)} displacement_fields for {len(session.results)} recordings")
+    for result, theirs in zip(session.results, given, strict=True):
+        if not np.array_equal(_field(session, result), theirs):
             raise ValueError(f"{result.recording.name}: displacement_fields is not what stage 2 saved")
 
 
-def _alignment(
-    session: Session, result: Stage1Result, w: np.ndarray, reference_average: np.ndarray, progress: Progress | None
-) -> Stage:
+def _alignment(session: Session, result: Stage1Result, progress: Progress | None) -> Stage:
     """Return the stage that warps a recording's video into the centre's frame."""
     config, name = session.config, _aligned_name(result)
     output = config.final_results / f"{name}{SUFFIXES[config.align_output_format]}"
 
     def run() -> dict[str, Any]:
+        average = read_average(session.center)
         align_sequence_video(
             result.video,
             output,
-            w,
-            reference_average,
-            chunk_size=config.align_chunk_size,
+            _field(session, result),
+            average,
+            chunk_size=_frames_at_once(session, average.shape, result),
             output_format=config.align_output_format,
             n_threads=config.n_threads,
             progress=None if progress is None else lambda done, total: progress(result.recording.name, done, total),
@@ -312,13 +318,13 @@ def _alignment(
     )
 
 
-def _final(session: Session, averages: list[np.ndarray], fields: list[np.ndarray], videos: list[str]) -> Stage:
+def _final(session: Session, shape: tuple[int, ...], videos: list[str]) -> Stage:
     """Return the stage that makes ``final_valid_idx``; `videos` are the names of the aligned ones."""
     config = session.config
     folder = config.final_results
 
     def run() -> dict[str, Any]:
-        results = _reduce(session, averages, fields)
+        results = _collect(session, shape, *_reduce(session, shape[:2]))
         results["aligned_video_paths"] = videos
         results["compensated_h5_paths"] = [relative_path(result.video, folder) for result in session.results]
         _save(folder, results)
@@ -334,42 +340,60 @@ def _mask_files(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}_valid_idx.png", folder / f"{name}_valid_idx_aligned.png"
 
 
-def _reduce(session: Session, averages: list[np.ndarray], fields: list[np.ndarray]) -> dict[str, Any]:
-    """Compute everything in ``final_valid_idx``."""
+def _reduce(session: Session, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Save the recordings' masks; return what is valid in all, and in which share of the worst one's frames."""
     config = session.config
-    shape = averages[0].shape[:2]
-    own, aligned, fractions = [], [], []
-    for result, w in zip(session.results, fields, strict=True):
-        counts, n_frames = _valid_counts(result, shape)
-        own.append(_enough(counts, n_frames, config.valid_fraction))
-        aligned.append(imregister_binary(own[-1], w[..., 0], w[..., 1]))
+    n_bytes = _bytes_at_once(session, shape)
+    valid, share = np.ones(shape, bool), np.ones(shape, np.float32)
+    for result in session.results:
+        counts, n_frames = _valid_counts(result, shape, n_bytes)
+        own = _enough(counts, n_frames, config.valid_fraction)
+        w = _field(session, result)
+        aligned = imregister_binary(own, w[..., 0], w[..., 1])
         fraction = (counts / n_frames).astype(np.float32)
-        fractions.append(imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
+        valid &= aligned
+        share = np.minimum(share, imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
+        for path, mask in zip(_mask_files(config.final_results, result.recording.name), (own, aligned), strict=True):
+            save_mask(path, mask)
+    return valid, share
+
+
+def _collect(session: Session, shape: tuple[int, ...], valid: np.ndarray, share: np.ndarray) -> dict[str, Any]:
+    """Return everything in ``final_valid_idx``, of which the recordings' images are read when they are written."""
+    folder, results = session.config.final_results, session.results
+
+    def masks(which: int) -> Callable[[], Iterator[np.ndarray]]:
+        return lambda: (read_mask(_mask_files(folder, result.recording.name)[which]) for result in results)
+
+    def fields(component: int) -> Callable[[], Iterator[np.ndarray]]:
+        return lambda: (_field(session, result)[..., component] for result in results)
+
+    image = shape[:2]
     return {
-        "final_valid": np.logical_and.reduce(aligned),
-        "valid_share": np.minimum.reduce(fractions),
-        "aligned_valid_masks": np.stack(aligned),
-        "per_seq_valid_masks": np.stack(own),
-        "displacement_fields_u": np.stack([w[..., 0] for w in fields]),
-        "displacement_fields_v": np.stack([w[..., 1] for w in fields]),
-        "temporal_averages": np.stack(averages),
-        "reference_average": averages[session.middle_idx],
+        "final_valid": valid,
+        "valid_share": share,
+        "aligned_valid_masks": Stack(image, np.dtype(bool), len(results), masks(1)),
+        "per_seq_valid_masks": Stack(image, np.dtype(bool), len(results), masks(0)),
+        "displacement_fields_u": Stack(image, np.dtype(np.float32), len(results), fields(0), cells=False),
+        "displacement_fields_v": Stack(image, np.dtype(np.float32), len(results), fields(1), cells=False),
+        "temporal_averages": Stack(shape, np.dtype(np.float64), len(results), lambda: map(read_average, results)),
+        "reference_average": read_average(session.center),
         "middle_idx": session.middle_idx,
         "middle_name": session.center.recording.name,
-        "recordings": [result.recording.name for result in session.results],
+        "recordings": [result.recording.name for result in results],
     }
 
 
-def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+def _valid_counts(result: Stage1Result, shape: tuple[int, int], n_bytes: int = _MASK_BYTES) -> tuple[np.ndarray, int]:
     """Count valid frames from ``idx.hdf``, else from displacement fields (MATLAB), else all pixels."""
     folder = result.recording.folder
     fields = find_flow(folder)
     if (folder / MASK_FILE).is_file():
         source = folder / MASK_FILE
-        counts, n_frames = count_valid(source)
+        counts, n_frames = _count(source, iterate_masks(source, n_bytes))
     elif fields is not None:
         source = fields
-        counts, n_frames = _count(source, _inside(source))
+        counts, n_frames = _count(source, _inside(source, n_bytes))
     else:
         logger.warning("%s: neither %s nor displacement fields; taking every pixel for valid", folder, MASK_FILE)
         return np.ones(shape, np.int64), 1
@@ -378,40 +402,84 @@ def _valid_counts(result: Stage1Result, shape: tuple[int, int]) -> tuple[np.ndar
     return counts, n_frames
 
 
-def _inside(path: Path) -> Iterator[np.ndarray]:
+def _bytes_at_once(session: Session, shape: tuple[int, ...]) -> int:
+    """Return how many bytes of masks may be read at a time, of which there are three copies while they are counted."""
+    limit = session.config.memory_limit_gb
+    return _MASK_BYTES if limit is None else min(_MASK_BYTES, _left(session.config, shape) // 3)
+
+
+def _frames_at_once(session: Session, shape: tuple[int, ...], result: Stage1Result) -> int:
+    """Return how many frames of a video may be in memory: as read, warped, and put together for the file."""
+    asked = session.config.align_chunk_size
+    if session.config.memory_limit_gb is None:
+        return asked
+    with open_video(result.video) as reader:
+        frame_bytes = math.prod(reader.shape[1:]) * reader.dtype.itemsize
+    return max(1, min(asked, _left(session.config, shape) // (3 * frame_bytes)))
+
+
+def _left(config: SessionConfig, shape: tuple[int, ...]) -> int:
+    """Return the bytes that frames may take of `memory_limit_gb`, beside what the process and its images take.
+
+    Raises
+    ------
+    ValueError
+        Nothing is left; the message says what is needed.
+    """
+    # The images of one recording and of the centre: averages in float64, the field and its parts, counts, shares and
+    # masks; and for each thread a frame in float32, before and after.
+    pixels = math.prod(shape)
+    images = 2 * 8 * pixels + 64 * math.prod(shape[:2]) + resolve_threads(config.n_threads) * 16 * pixels
+    taken = _resident_bytes() + images
+    needed = taken + 8 * 8 * pixels
+    limit = int(config.memory_limit_gb * 2**30)
+    if limit < needed:
+        raise ValueError(
+            f"memory_limit_gb: expected at least {needed / 2**30:.3f} for averages of shape {shape}, "
+            f"found {config.memory_limit_gb}"
+        )
+    return limit - taken
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process has now, or, where that is not told, about what Python and libraries take."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 150 << 20
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _inside(path: Path, n_bytes: int) -> Iterator[np.ndarray]:
     """Yield masks (n, H, W) of the pixels that come from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
         u, v = file["u"], file["v"]
-        step = frames_per_chunk(u.shape[1:], np.float64)
+        step = frames_per_chunk((*u.shape[1:], 2), np.float64, n_bytes)
         for first in range(0, len(u), step):
             chunk = np.stack([u[first : first + step], v[first : first + step]], axis=-1).astype(np.float32)
             yield np.stack([valid_mask(w) for w in chunk])
 
 
 def _save(folder: Path, results: dict[str, Any]) -> None:
-    save_npz(folder / f"{RESULT_FILE}.npz", **{key: np.asarray(value) for key, value in results.items()})
-    with replacing(folder / f"{RESULT_FILE}.mat") as temporary:
-        scipy.io.savemat(temporary, _for_matlab(results), appendmat=False, do_compression=True, oned_as="column")
+    save_npz_stacks(folder / f"{RESULT_FILE}.npz", results)
+    left_out = save_mat_stacks(folder / f"{RESULT_FILE}.mat", _for_matlab(results))
+    if left_out:
+        logger.warning(
+            "%s.mat: %s would be larger than the 2 GiB that a variable may have there; what it says is in %s.npz",
+            *(RESULT_FILE, ", ".join(left_out), RESULT_FILE),
+        )
     save_mask(folder / f"{RESULT_FILE}.png", results["final_valid"])
-    for i, name in enumerate(results["recordings"]):
-        masks = results["per_seq_valid_masks"][i], results["aligned_valid_masks"][i]
-        for path, mask in zip(_mask_files(folder, name), masks, strict=True):
-            save_mask(path, mask)
 
 
 def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
     """Rearrange the results as MATLAB's own stage 3 has them: a cell per recording, indices from 1."""
     u, v = results["displacement_fields_u"], results["displacement_fields_v"]
+    fields = Stack(
+        (*u.shape, 2), u.dtype, u.count, lambda: (np.stack(pair, axis=-1) for pair in zip(u, v, strict=True))
+    )
     return {
-        "final_valid": results["final_valid"],
-        "valid_share": results["valid_share"],
-        "aligned_valid_masks": _cells(results["aligned_valid_masks"]),
-        "per_seq_valid_masks": _cells(results["per_seq_valid_masks"]),
-        "displacement_fields": _cells([np.stack(pair, axis=-1) for pair in zip(u, v, strict=True)]),
-        "displacement_fields_u": np.moveaxis(u, 0, -1),
-        "displacement_fields_v": np.moveaxis(v, 0, -1),
-        "temporal_averages": _cells(results["temporal_averages"]),
-        "reference_average": results["reference_average"],
+        **{name: value for name, value in results.items() if isinstance(value, np.ndarray | Stack)},
+        "displacement_fields": fields,
         "middle_idx": float(results["middle_idx"] + 1),
         "middle_name": _ascii(results["middle_name"]),
         **{
@@ -422,13 +490,9 @@ def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cells(items: Iterable[Any]) -> np.ndarray:
-    """Make an N x 1 cell array; numpy would merge equal shapes into one array if left to itself."""
-    items = list(items)
-    cells = np.empty((len(items), 1), object)
-    for i, item in enumerate(items):
-        cells[i, 0] = item
-    return cells
+def _cells(items: Iterable[str]) -> np.ndarray:
+    """Make an N x 1 cell array."""
+    return np.array([*items], object).reshape(-1, 1)
 
 
 def _ascii(text: str) -> str:

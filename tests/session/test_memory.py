@@ -1,0 +1,89 @@
+"""Stage 3 takes the same memory for long recordings and short ones, for many and few."""
+
+import logging
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from pyflow.layout import AVERAGE_FILE, FIELD_FILE, MASK_FILE, SIGNATURE, VIDEO_FILE
+from pyflow.session import SessionConfig, run_stage3
+from pyflow.session.artifacts import mark_done, save_npz
+from pyflow.session.keys import stage1_parts
+from pyflow.session.recordings import find_recordings
+from pyflow.session.results import open_session
+
+
+def session_after_stage2(root, n_recordings, n_frames, shape, **options):
+    """Make up what stages 1 and 2 leave."""
+    root.mkdir()
+    for number in range(n_recordings):
+        (root / f"rec{number}.tif").touch()
+    options = {"align_output_format": "none", "n_workers": 1, **options}
+    config = SessionConfig(root=root, **options)
+    rng = np.random.default_rng(0)
+    for recording in find_recordings(config):
+        folder = recording.folder
+        folder.mkdir(parents=True)
+        for file, name in ((VIDEO_FILE, "ch1"), (MASK_FILE, "idx")):
+            with h5py.File(folder / file, "w") as content:
+                content.attrs.update(SIGNATURE)
+                content.create_dataset(name, (n_frames, *shape), np.uint8, fillvalue=255, chunks=(1, *shape))
+        np.save(folder / AVERAGE_FILE, rng.random(shape))
+        files = [folder / name for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE)]
+        mark_done(folder, "stage1", stage1_parts(config, recording), files, 0.0, input_file="")
+    session = open_session(config)
+    for result in session.results:
+        path = result.recording.folder / FIELD_FILE
+        save_npz(path, u=rng.normal(size=shape).astype(np.float32), v=np.zeros(shape, np.float32))
+        mark_done(path.parent, "stage2", session.field_parts(result), [path], 0.0)
+    return config
+
+
+def peak_of(config):
+    tracemalloc.start()
+    run_stage3(config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path):
+    """Masks beyond those that are held at a time, 8 MiB twice or thrice, add nothing."""
+    short, long = (peak_of(session_after_stage2(tmp_path / str(n), 1, n, (64, 64))) for n in (6000, 12000))
+    assert long < 1.1 * short
+
+
+def test_memory_does_not_grow_with_the_recordings(tmp_path):
+    few, many = (peak_of(session_after_stage2(tmp_path / str(n), n, 2, (128, 128))) for n in (4, 24))
+    assert many < few + 20 * 128 * 128  # less than a byte for each pixel of the others
+
+
+def test_a_limit_is_kept_or_refused(tmp_path):
+    config = session_after_stage2(tmp_path / "data", 1, 12000, (64, 64))
+    free = peak_of(config)
+    limit = config.replace(resume=False, memory_limit_gb=_resident_gb() + 0.008)
+    assert peak_of(limit) < 0.008 * 2**30 < free
+    with pytest.raises(ValueError, match=r"memory_limit_gb: expected at least 0\.\d+ for averages of shape \(64, 64\)"):
+        run_stage3(config.replace(resume=False, memory_limit_gb=0.01))
+
+
+def _resident_gb():
+    from pyflow.session.stage3_valid_mask import _resident_bytes
+
+    return _resident_bytes() / 2**30
+
+
+def test_what_does_not_fit_a_mat_file_is_said(tmp_path, monkeypatch, caplog):
+    config = session_after_stage2(tmp_path / "data", 3, 2, (16, 16))
+    monkeypatch.setattr("pyflow.session.stacks.MAT_VARIABLE_BYTES", 3 * 16 * 16 * 4 + 200)
+    with caplog.at_level(logging.WARNING):
+        run_stage3(config)
+    assert "final_valid_idx.mat: temporal_averages, displacement_fields would be larger than the 2 GiB" in caplog.text
+    names = {name for name, _, _ in scipy.io.whosmat(config.final_results / "final_valid_idx.mat")}
+    assert {"displacement_fields_u", "aligned_valid_masks", "final_valid"} <= names
+    assert not {"temporal_averages", "displacement_fields"} & names
+    with np.load(config.final_results / "final_valid_idx.npz") as data:
+        assert data["temporal_averages"].shape == (3, 16, 16)
