@@ -29,6 +29,15 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("stage1", "stage2", "stage3")
 
+# What of a key's parts is a hash, in words.
+_MADE_FROM = {
+    "stage1": "stage 1 of the recording",
+    "center_stage1": "stage 1 of the centre",
+    "stage2": "stage 2 of the recording",
+}
+_HASHED = (".ends", ".content", ".blake2b")
+_FILES = {"input": "the input file"}
+
 
 def make_key(parts: dict[str, Any]) -> str:
     """Hash a JSON-able mapping; the order of its keys does not matter."""
@@ -37,19 +46,37 @@ def make_key(parts: dict[str, Any]) -> str:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say which parts differ, as ``name: old -> new``."""
+    """Say which parts differ: options with their two values, files and earlier stages by name."""
     old, new = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**old, **new} if old.get(name, "absent") != new.get(name, "absent")]
-    return ", ".join(f"{name.removesuffix('_ns')}: {_short(old, name)} -> {_short(new, name)}" for name in names)
+    return ", ".join(dict.fromkeys(_change(name, _shown(old, name), _shown(new, name)) for name in names))
 
 
-def _short(parts: dict[str, Any], name: str) -> str:
+def _change(name: str, old: str, new: str) -> str:
+    """Say how one part changed; hashes tell a reader nothing, so that what they are of stands for them."""
+    if name in _MADE_FROM:
+        return f"{_MADE_FROM[name]} was made anew"
+    group, _, rest = name.partition(".")
+    if group == "recordings":
+        return f"{rest} {'is new' if old == 'absent' else 'is gone' if new == 'absent' else 'was aligned anew'}"
+    if name == "schema":
+        return f"pyflow's way to compute it: version {old} -> {new}"
+    if _is_hash(old) or _is_hash(new):
+        where = name.rpartition(".")[0] if name.endswith(_HASHED) else name
+        return f"content of {_FILES.get(where, where.removeprefix('made_elsewhere.'))}"
+    return f"{name.removesuffix('_ns')}: {old} -> {new}"
+
+
+def _shown(parts: dict[str, Any], name: str) -> str:
     value = parts.get(name, "absent")
     if name.endswith("mtime_ns") and isinstance(value, int):
         with suppress(ValueError, OverflowError, OSError):  # a number that is no time is shown as it is
             return f"{datetime.fromtimestamp(value // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{value % 10**9 // 1000:06}Z"
-    value = str(value)
-    return value[:8] if re.fullmatch("[0-9a-f]{32}", value) else value  # of hashes the start is enough
+    return str(value)
+
+
+def _is_hash(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{32,}", text) is not None
 
 
 def _flat(parts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -58,6 +85,14 @@ def _flat(parts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+# Why a stage without a marker is not done, by what its status says instead.
+_UNFINISHED = {
+    "incomplete": "begun, but not finished",
+    "outdated": "what it is made from was made anew",
+    "done": "nothing says what it was made from",
+}
 
 
 @dataclass(frozen=True)
@@ -119,7 +154,7 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
     """
     marker = read_marker(folder, stage)
     if marker is None:
-        return State(False, "not run yet")
+        return State(False, _UNFINISHED.get(str(read_status(folder).get(stage)), "not run yet"))
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker['parts'], parts)}")
     damage = next(find_damage(folder, marker, deep=deep), "")
@@ -205,8 +240,9 @@ def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[s
     status = read_status(folder)
     names = {*files_written(folder, stage), *(path.relative_to(folder).as_posix() for path in writes)}
     status.setdefault("written", {})[stage] = sorted(names)
+    status[stage] = "incomplete"
+    status |= dict.fromkeys(status.keys() & set(also), "outdated")
     for name in (stage, *also):
-        status[name] = "incomplete"
         status.setdefault("markers", {}).pop(name, None)
     save_json(folder / STATUS_FILE, status)
 

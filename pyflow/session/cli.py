@@ -12,11 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,8 +26,8 @@ from rich.table import Table
 from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
-from pyflow.session.manifest import write_manifest
-from pyflow.session.pipeline import run_session, session_status, verify_session
+from pyflow.session.manifest import task_recordings, write_manifest
+from pyflow.session.pipeline import NOT_DONE, run_session, session_status, verify_session
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
@@ -183,6 +184,7 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
             if options.stage in (2, 3) and (options.array or options.index is not None):
                 raise ValueError(f"--array and --index are about stage 1, found --stage {options.stage}")
             config = config.with_flow_options(parse_of_params(options.of_params))
+        _check(options, config)
     except (OSError, ValueError) as error:
         _print_error(console, error)
         return USAGE
@@ -193,36 +195,44 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
     if options.command == "submit":
         return _submit(options, config, path)
     if options.command == "manifest":
-        return _manifest(config, path, options.first)
+        return _manifest(options, config, path)
     with _progress(console) as progress:
-        _run(options, config, progress)
-    _tell_what_next(options, config, path)
+        _run(options, config, path, progress)
     return DONE
 
 
-def _run(options: argparse.Namespace, config: SessionConfig, progress: ProgressCallback) -> None:
-    array = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
-    if array:
-        run_stage1_array(config, options.index, progress=progress)
+def _is_task(options: argparse.Namespace, config: SessionConfig) -> bool:
+    """Tell whether a run is about one recording."""
+    alone = options.array or options.index is not None
+    return alone or (config.scheduler == "array" and options.stage in (None, 1))
+
+
+def _check(options: argparse.Namespace, config: SessionConfig) -> None:
+    """Raise what is wrong with a command and a configuration beside the files that they are about."""
+    recordings = find_compensated(config)
+    config.resolve_center_file([recording.path or recording.folder for recording in recordings])
+    if options.command == "manifest":
+        write_manifest(config, options.first)
+    elif options.command == "run" and _is_task(options, config):
+        with suppress(FileNotFoundError):  # a recording that is gone is no mistake in the command
+            task_recordings(config, options.index)
+
+
+def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progress: ProgressCallback) -> None:
+    """Run what was asked for, and say where it is and what comes next."""
+    out = _console()
+    if _is_task(options, config):
+        out.print(f"Stage 1 is done: {run_stage1_array(config, options.index, progress=progress)}")
+        out.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
     elif options.stage == 1:
-        run_stage1(config, progress=progress)
+        out.print(f"Stage 1 is done: {len(run_stage1(config, progress=progress))} recordings in {config.output_root}")
     elif options.stage == 2:
-        run_stage2(config)
-    elif options.stage == 3:
-        run_stage3(config, progress=progress)
+        _, center, fields = run_stage2(config)
+        out.print(f"Stage 2 is done: {len(fields)} recordings are aligned to {center}")
     else:
-        run_session(config, progress=progress)
-
-
-def _tell_what_next(options: argparse.Namespace, config: SessionConfig, path: Path) -> None:
-    console = _console()
-    marker = read_marker(config.final_results, "stage3")
-    alone = options.array or options.index is not None or (config.scheduler == "array" and options.stage in (None, 1))
-    if alone:
-        console.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
-    elif options.stage in (None, 3) and marker:
-        console.print(f"{marker['valid_pixels']} pixels are valid in every recording")
-        console.print(f"Results: {config.final_results}")
+        valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
+        out.print(f"{np.count_nonzero(valid)} of {valid.size} pixels are valid in every recording")
+        out.print(f"Results: {config.final_results}")
 
 
 def _status(config: SessionConfig) -> int:
@@ -253,8 +263,11 @@ def _verify(config: SessionConfig) -> int:
     out = _console()
     for problem in problems:
         out.print(problem)
-    if problems:
+    if not all(problem.endswith(NOT_DONE) for problem in problems):
         out.print("Remove what is damaged and run the session again: just that, and what rests on it, is made anew.")
+    elif problems:
+        out.print("Nothing is damaged; run the session to have the rest done.")
+    if problems:
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
     markers = [read_marker(folder, stage) for folder in folders for stage in read_status(folder).get("markers", {})]
@@ -263,15 +276,15 @@ def _verify(config: SessionConfig) -> int:
     return DONE
 
 
-def _manifest(config: SessionConfig, path: Path, first: int | None) -> int:
-    manifest = write_manifest(config, first)
+def _manifest(options: argparse.Namespace, config: SessionConfig, path: Path) -> int:
+    manifest = write_manifest(config, options.first)
     out = _console()
     out.print(f"{manifest.path}: {len(manifest.recordings)} tasks, {manifest.first} to {manifest.last}")
     for number, recording in enumerate(manifest.recordings, manifest.first):
         missing = "" if (config.root / recording).exists() else " (gone)"
         out.print(f"{number:6d}  {recording}{missing}")
     out.print("Submit with one of")
-    for scheduler, line in manifest.submission(path).items():
+    for scheduler, line in manifest.submission(path, config.root).items():
         out.print(f"{scheduler:>6}  {line}")
     return DONE
 

@@ -199,11 +199,13 @@ class SessionConfig(BaseModel):
 
         Raises
         ------
-        FileNotFoundError
-            There is no such file.
+        FileNotFoundError, IsADirectoryError
+            There is no such file, or it is a folder.
         ValueError
             The file cannot be parsed, or a key or value is wrong; the message names the file and the key.
         """
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"{path}: is a folder, expected a session's configuration, such as session.toml")
         suffix = Path(path).suffix.lower()
         if suffix == ".toml":
             return cls.from_toml(path)
@@ -215,7 +217,7 @@ class SessionConfig(BaseModel):
     def from_toml(cls, path: str | Path) -> "SessionConfig":
         """Read a TOML configuration; see `from_file`."""
         try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            data = tomllib.loads(_read(path))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid TOML: {error}") from error
         return cls._from_mapping(path, data)
@@ -224,7 +226,7 @@ class SessionConfig(BaseModel):
     def from_yaml(cls, path: str | Path) -> "SessionConfig":
         """Read a YAML configuration; see `from_file`."""
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            data = yaml.safe_load(_read(path))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not valid YAML: {error}") from error
         return cls._from_mapping(path, data)
@@ -303,6 +305,13 @@ OPTIONS_OF_THE_SESSION = (
     "save_valid_idx",
     "n_workers",
 )
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
 
 
 def _one_line(error: ValidationError) -> str:

@@ -128,6 +128,7 @@ def run_demo(
     OSError
         Something could not be written.
     """
+    folder = folder.absolute()
     config_file = folder / "session.toml"
     if folder.exists() and any(folder.iterdir()) and not config_file.exists():
         raise FileExistsError(f"{folder} holds other files; name a new folder for the demo")

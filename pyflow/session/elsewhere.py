@@ -71,11 +71,11 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
     def parts() -> dict[str, Any]:
         return {"made_elsewhere": {file.name: fingerprint(file, "lenient") for file in theirs}}
 
-    def check() -> State:
+    def check(parts: dict[str, Any]) -> State:
         deep = config.fingerprint == "deep"
-        state = check_done(folder, "stage1", parts(), deep=deep)
+        state = check_done(folder, "stage1", parts, deep=deep)
         marker = read_marker(folder, "stage1")
-        if marker is None or marker["key"] != make_key(parts()):
+        if marker is None or marker["key"] != make_key(parts):
             return state
         if recording.path is not None and _changed(
             marker.get("input"), fingerprint(recording.path, config.fingerprint)
@@ -104,7 +104,8 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         return {"input": known}
 
     writes = (average,) if add_average else ()
-    return Stage("stage1", folder, recording.name, parts, run, (*theirs, *writes), writes, check=check)
+    outputs = (*theirs, *writes)
+    return Stage("stage1", "stage 1", folder, recording.name, parts, run, outputs, writes, check=check)
 
 
 def _changed(known: dict[str, Any] | None, found: dict[str, Any]) -> bool:

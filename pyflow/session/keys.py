@@ -24,10 +24,14 @@ def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
 
 def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
     """Return what a recording's stage 1 key is made from."""
+    options = stage1_options(config, recording).result_fields()
+    while len(options["sigma"]) != 2 and options["sigma"][-1] == options["sigma"][0]:
+        # The first row is that of all channels without one: so many as the default has, told or left out, are the same.
+        options["sigma"] = options["sigma"][:-1] if len(options["sigma"]) > 2 else options["sigma"] * 2
     return {
         "schema": SCHEMA_VERSION["stage1"],
         "input": fingerprint(recording.path, config.fingerprint),
-        "options": stage1_options(config, recording).result_fields(),
+        "options": options,
     }
 
 

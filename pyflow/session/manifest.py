@@ -52,15 +52,22 @@ class Manifest:
         """Number of the last task."""
         return self.first + len(self.recordings) - 1
 
-    def submission(self, session: str | Path) -> dict[str, str]:
-        """Return, by scheduler, the options that make an array of all tasks, and the command each task runs.
+    def submission(self, session: str | Path, root: Path) -> dict[str, str]:
+        """Return, by scheduler, the options that make an array of the tasks, and the command each task runs.
+
+        Where a recording is gone, its task is left out, and so are schedulers whose arrays have no gaps.
 
         Parameters
         ----------
         session
             The configuration file.
+        root
+            Folder with the recordings.
         """
-        tasks = f"{self.first}-{self.last}"
+        there = [k for k, name in enumerate(self.recordings, self.first) if (root / name).exists()]
+        starts = [k for k in there if k - 1 not in there]
+        ends = [k for k in there if k + 1 not in there]
+        tasks = ",".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
         command = shlex.quote(f"pyflow-session {shlex.quote(os.path.abspath(session))} --array")
         lines = {
             "SLURM": f"sbatch --array={tasks} --wrap {command}",
@@ -68,7 +75,9 @@ class Manifest:
             "PBS": f"echo {command} | qsub -J {tasks}",
             "LSF": f"bsub -J 'pyflow[{tasks}]' {command}",
         }
-        return lines if self.first > 0 else {name: lines[name] for name in ("SLURM", "PBS")}
+        gaps = ("SLURM", "LSF") if len(starts) != 1 else tuple(lines)
+        zero = ("SLURM", "PBS") if self.first == 0 else tuple(lines)
+        return {name: line for name, line in lines.items() if name in gaps and name in zero}
 
 
 def write_manifest(config: SessionConfig, first: int | None = None) -> Manifest:

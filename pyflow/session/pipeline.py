@@ -44,6 +44,9 @@ def run_session(config: SessionConfig, *, progress: Progress | None = None) -> n
     return run_stage3(config, progress=progress)
 
 
+NOT_DONE = "not done"
+
+
 @dataclass(frozen=True)
 class RecordingState:
     """How far a recording is."""
@@ -99,7 +102,8 @@ def verify_session(config: SessionConfig) -> list[str]:
     expected.append((config.final_results, STAGES[2:]))
     problems = []
     for folder, stages in expected:
-        problems += [f"{folder}: {stage} is not done" for stage in stages if read_marker(folder, stage) is None]
+        missing = [f"stage {stage[-1]}" for stage in stages if read_marker(folder, stage) is None]
+        problems += [f"{folder}: {' and '.join(missing)} {NOT_DONE}"] if missing else []
         for stage in read_status(folder).get("markers", {}):
             marker = read_marker(folder, stage) or {}
             problems += [f"{folder}: {damage}" for damage in find_damage(folder, marker, deep=True)]

@@ -128,7 +128,7 @@ def hold_results(config: SessionConfig) -> None:
 
 def identity(config: SessionConfig) -> dict[str, str]:
     """Return what tells a session from others: its root, relative to its results, and its pattern."""
-    return {"root": relative_path(config.root, config.final_results), "pattern": config.pattern}
+    return {"root": stored_path(config.root, config.final_results), "pattern": config.pattern}
 
 
 def _read_identity(path: Path) -> dict[str, str] | None:
@@ -197,6 +197,14 @@ def relative_path(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # two drives of Windows
         return path.as_posix()
+
+
+def stored_path(path: Path, folder: Path) -> str:
+    """Return a path as `relative_path` does, for a file in a folder, either of which may be below a link.
+
+    A link's own ``..`` is the folder that it points into, not the one that it is in.
+    """
+    return relative_path(Path(os.path.realpath(path.parent)) / path.name, Path(os.path.realpath(folder)))
 
 
 def _is_broken_link(path: Path) -> bool:

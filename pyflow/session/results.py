@@ -54,8 +54,10 @@ def stage1_state(config: SessionConfig, recording: Recording) -> State:
     """Say whether a recording's stage 1 results are there and belong to today's input and options."""
     folder, deep = recording.folder, config.fingerprint == "deep"
     if made_elsewhere(folder):
-        state = adoption(config, recording).state()
-        return State(True, "made elsewhere") if state.reason == "not run yet" else state
+        if read_marker(folder, "stage1") is None:
+            return State(True, "made elsewhere")
+        stage = adoption(config, recording)
+        return stage.state(stage.parts())
     marker = read_marker(folder, "stage1")
     if recording.path is None and marker is not None:
         damage = next(find_damage(folder, marker, deep=deep), "")

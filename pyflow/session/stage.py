@@ -25,6 +25,8 @@ class Stage:
     ----------
     name
         Its name in the folder's ``status.json``.
+    title
+        Its name for people.
     folder
         Where the results go.
     what
@@ -40,10 +42,11 @@ class Stage:
     voids
         Stages of the same folder that are made from this one's outputs.
     check
-        Says whether it is done; None to compare with the marker.
+        Says of the parts whether it is done; None to compare them with the marker.
     """
 
     name: str
+    title: str
     folder: Path
     what: str
     parts: Callable[[], dict[str, Any]]
@@ -51,11 +54,11 @@ class Stage:
     outputs: tuple[Path, ...]
     writes: tuple[Path, ...] | None = None
     voids: tuple[str, ...] = ()
-    check: Callable[[], State] | None = None
+    check: Callable[[dict[str, Any]], State] | None = None
 
-    def state(self, *, deep: bool = False) -> State:
-        """Say whether the results are there and belong to today's inputs and options."""
-        return check_done(self.folder, self.name, self.parts(), deep=deep) if self.check is None else self.check()
+    def state(self, parts: dict[str, Any], *, deep: bool = False) -> State:
+        """Say whether the results are there and were made from `parts`."""
+        return check_done(self.folder, self.name, parts, deep=deep) if self.check is None else self.check(parts)
 
 
 def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
@@ -81,13 +84,13 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
         See `claim`; the marker cannot be written; and whatever the stage's `run` raises.
     """
     with claim(stage.folder) as check_claim:
-        state = stage.state(deep=deep)
+        parts = stage.parts()
+        state = stage.state(parts, deep=deep)
         if state.done and resume:
             return state
-        why = state.reason or "resume is off"
-        logger.info("%s: %s runs (%s)", stage.what, stage.name, why)
+        why = "resume is off" if state.done else state.reason
+        logger.info("%s: %s runs (%s)", stage.what, stage.title, why)
         started = time.perf_counter()
-        parts = stage.parts()
         writes = stage.outputs if stage.writes is None else stage.writes
         remove_leftovers(stage.folder)
         unmark(stage.folder, stage.name, writes, also=stage.voids)
@@ -95,5 +98,5 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
         check_claim()  # a marker would vouch for files that another process is writing
         seconds = time.perf_counter() - started
         mark_done(stage.folder, stage.name, parts, stage.outputs, seconds, writes=writes, **details)
-        logger.info("%s: %s done in %.1f s", stage.what, stage.name, seconds)
+        logger.info("%s: %s done in %.1f s", stage.what, stage.title, seconds)
     return state

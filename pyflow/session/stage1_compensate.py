@@ -19,8 +19,8 @@ from pyflow.session.elsewhere import compute_and_save_temporal_average as comput
 from pyflow.session.keys import stage1_options, stage1_parts
 from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
-from pyflow.session.recordings import Recording, find_recordings, hold_results, relative_path
-from pyflow.session.results import Progress, stage1_state
+from pyflow.session.recordings import Recording, find_recordings, hold_results, stored_path
+from pyflow.session.results import Progress
 from pyflow.session.stage import Stage, execute
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def run_stage1(
     config = config.with_flow_options(of_options_override)
     recordings = find_recordings(config)
     _find_center(config, recordings)
-    hold_results(config)
     failures = check_recordings(recordings)
+    hold_results(config)
     for recording in recordings:
         if recording.name not in failures:
             failure = _try(config, recording, progress)
@@ -121,8 +121,8 @@ def run_stage1_array(
     """
     config = config.with_flow_options(of_options_override)
     recordings, recording = task_recordings(config, index)
-    hold_results(config)
     failures = check_recordings([_find_center(config, recordings), recording])
+    hold_results(config)
     failure = failures.get(recording.name) or _try(config, recording, progress)
     if failure is not None:
         raise SessionError({recording.name: failure}, 1) from failure
@@ -174,10 +174,10 @@ def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
     Raises
     ------
     ValueError
-        Two recordings differ in size; the message names both files and sizes.
+        Recordings differ in size; the message names all files and sizes.
     """
     failures: dict[str, BaseException] = {}
-    first: tuple[Path, tuple[int, ...]] | None = None
+    files_of: dict[tuple[int, ...], list[Path]] = {}
     for recording in recordings:
         try:
             with open_video(recording.path) as reader:
@@ -186,11 +186,10 @@ def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
             logger.error("%s cannot be read: %s", recording.path, error)
             failures[recording.name] = error
             continue
-        first = first or (recording.path, shape)
-        if shape != first[1]:
-            raise ValueError(
-                f"recordings differ in size: frames (H, W, C) of {first[0]} are {first[1]}, of {recording.path} {shape}"
-            )
+        files_of.setdefault(shape, []).append(recording.path)
+    if len(files_of) > 1:
+        sizes = "; ".join(f"{shape} of {', '.join(map(str, files))}" for shape, files in files_of.items())
+        raise ValueError(f"recordings differ in size: frames (H, W, C) are {sizes}")
     return failures
 
 
@@ -218,12 +217,12 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
     """
     if config.resume and made_elsewhere(recording.folder):
         stage = adoption(config, recording)
-        state = stage.state()
+        state = stage.state(stage.parts())
         if state.stuck:
             raise ValueError(state.reason)
     else:
         stage = _compensation(config, recording, progress)
-    execute(stage, resume=config.resume)
+    execute(stage, resume=config.resume, deep=config.fingerprint == "deep")
     return recording.folder
 
 
@@ -243,7 +242,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
         for name in {*FLOW_FILES, *META_FILES} - set(names):  # of other options, even where their marker was lost
             (recording.folder / name).unlink(missing_ok=True)
         return {
-            "input_file": relative_path(recording.path, recording.folder),
+            "input_file": stored_path(recording.path, recording.folder),
             "frames": len(result.statistics["mean_disp"]),
             "alpha": result.alpha,
             "noise_px": result.noise_px,
@@ -252,10 +251,10 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
 
     return Stage(
         "stage1",
+        "stage 1",
         recording.folder,
         recording.name,
         lambda: stage1_parts(config, recording),
         run,
         tuple(recording.folder / name for name in names),
-        check=lambda: stage1_state(config, recording),
     )

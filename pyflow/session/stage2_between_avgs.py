@@ -7,6 +7,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,4 +149,5 @@ def _field(config: SessionConfig, session: Session, result: Stage1Result, averag
         return {"center": center.recording.name, "mean_shift_px": [u, v]}
 
     outputs = (recording.folder / FIELD_FILE,)
-    return Stage("stage2", recording.folder, recording.name, lambda: session.field_parts(result), run, outputs)
+    parts = partial(session.field_parts, result)
+    return Stage("stage2", "stage 2", recording.folder, recording.name, parts, run, outputs)

@@ -23,6 +23,7 @@ import numpy as np
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
 from pyflow.io import get_video_file_writer, open_video
+from pyflow.io.atomic import remove_partial_files
 from pyflow.layout import (
     MASK_FILE,
     RESULT_FILE,
@@ -32,11 +33,11 @@ from pyflow.layout import (
     iterate_masks,
     read_field,
 )
-from pyflow.session.artifacts import State, check_done, make_key, read_mask, retire, save_mask
+from pyflow.session.artifacts import State, check_done, make_key, read_mask, read_status, retire, save_mask
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
 from pyflow.session.keys import aligned_parts, session_parts
-from pyflow.session.recordings import hold_results, relative_path
+from pyflow.session.recordings import hold_results, stored_path
 from pyflow.session.results import Progress, Session, Stage1Result, average_shape, open_session, read_average
 from pyflow.session.stacks import Stack, save_mat_stacks, save_npz_stacks
 from pyflow.session.stage import Stage, execute
@@ -47,6 +48,9 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = "1"
 
 _MASK_BYTES = 8 << 20  # of a recording's masks read at a time; more is not faster
+
+# Below the session's results: where videos go that may be results of today as well as of any run before.
+EARLIER = "earlier"
 
 
 def load_idx_and_compute_mask(idx_path: Path, valid_fraction: float = 1.0) -> np.ndarray:
@@ -214,12 +218,13 @@ def run_stage3(
         what stage 2 left; the message names the recording.
     """
     session = open_session(config)
-    hold_results(config)
     shape = average_shape(session)
     folder = config.final_results
     for result in session.results:
         _check_field(session, result)
     _check_arguments(session, middle_idx, displacement_fields)
+    hold_results(config)
+    unknown = _videos_of_unknown_runs(folder)
     deep = config.fingerprint == "deep"
 
     aligned = [
@@ -230,12 +235,20 @@ def run_stage3(
         execute(stage, resume=config.resume, deep=deep)
     with claim(folder):
         retire(folder, keep={stage.name for stage in (*aligned, final)}.__contains__)
-        for partial in folder.glob(".partial-*"):  # of processes that were killed: nobody else works here now
-            partial.unlink()
+        remove_partial_files(folder)  # of processes that were killed: nobody else works here now
+        for path in unknown - {path for stage in aligned for path in stage.outputs}:
+            (folder / EARLIER).mkdir(exist_ok=True)
+            path.replace(folder / EARLIER / path.name)
+            logger.warning("%s: moved into %s, as it is not known what it was made from", path, EARLIER)
     with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
-        valid = data["final_valid"]
-    logger.info("%d of %d pixels are valid in every recording", valid.sum(), valid.size)
-    return valid
+        return data["final_valid"]
+
+
+def _videos_of_unknown_runs(folder: Path) -> set[Path]:
+    """Return the aligned videos in a folder that lost its status: nothing tells any more whether they are of today."""
+    if read_status(folder):
+        return set()
+    return {path for suffix in SUFFIXES.values() for path in folder.glob(f"aligned_*{suffix}")}
 
 
 def session_state(session: Session) -> State:
@@ -247,7 +260,7 @@ def session_state(session: Session) -> State:
             name = _aligned_name(result)
             video = check_done(folder, name, _aligned_parts(session, result), deep=deep)
             if not video.done:
-                return State(False, f"{name}: {video.reason}")
+                return State(False, f"the aligned video of {result.recording.name}: {video.reason}")
     return state
 
 
@@ -309,6 +322,7 @@ def _alignment(session: Session, result: Stage1Result, progress: Progress | None
 
     return Stage(
         name,
+        "aligned video",
         config.final_results,
         result.recording.name,
         lambda: _aligned_parts(session, result),
@@ -326,13 +340,13 @@ def _final(session: Session, shape: tuple[int, ...], videos: list[str]) -> Stage
     def run() -> dict[str, Any]:
         results = _collect(session, shape, *_reduce(session, shape[:2]))
         results["aligned_video_paths"] = videos
-        results["compensated_h5_paths"] = [relative_path(result.video, folder) for result in session.results]
+        results["compensated_h5_paths"] = [stored_path(result.video, folder) for result in session.results]
         _save(folder, results)
         return {"center": session.center.recording.name, "valid_pixels": int(results["final_valid"].sum())}
 
     outputs = [folder / f"{RESULT_FILE}{suffix}" for suffix in (".npz", ".mat", ".png")]
     outputs += [path for result in session.results for path in _mask_files(folder, result.recording.name)]
-    return Stage("stage3", folder, "session", lambda: _final_parts(session), run, tuple(outputs))
+    return Stage("stage3", "stage 3", folder, "session", lambda: _final_parts(session), run, tuple(outputs))
 
 
 def _mask_files(folder: Path, name: str) -> tuple[Path, Path]:

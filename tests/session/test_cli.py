@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pyflow.session import cli
+from pyflow.session import SessionConfig, cli, run_session, run_stage1
 from pyflow.session.cli import main, parse_of_params
 
 
@@ -60,7 +60,7 @@ def test_array_task(session, monkeypatch, capsys):
     assert main([str(session), "--array"]) == 0
     assert [folder.name for folder in (session.parent / "compensated_outputs").iterdir()] == ["rec2"]
     assert "--stage 2" in capsys.readouterr().out
-    assert main([str(session), "--index", "7"]) == 1
+    assert main([str(session), "--index", "7"]) == 2
     assert "index 7 is out of range" in capsys.readouterr().err
 
 
@@ -111,7 +111,10 @@ def test_of_params_need_key_and_value(item):
         (["dask", "--config", "{}"], "dask is not available in this release"),
         (["{}", "--stage", "4"], "invalid choice"),
         (["{}", "--nonsense"], "unrecognized"),
-        (["gone.toml"], "gone.toml"),
+        (["gone.toml"], "error gone.toml: there is no such file"),
+        (["."], "error .: is a folder, expected a session's configuration"),
+        (["{}", "--array"], "not a task of a job array"),
+        (["{}", "--index", "3"], "index 3 is out of range"),
         (["{}", "--of-params", "alpha"], "KEY=VALUE"),
         (["{}", "--of-params", "alhpa=3"], "did you mean 'alpha'"),
         (["{}", "--stage", "2", "--index", "1"], "--index"),
@@ -130,6 +133,94 @@ def test_a_wrong_key_is_2(session, capsys):
     session.write_text(session.read_text().replace("sigma_smooth", "sigma_smoth"))
     assert main([str(session)]) == 2
     assert "did you mean 'sigma_smooth'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", [[], ["status"], ["verify"], ["manifest"], ["--stage", "2"], ["--index", "0"]])
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('root = "nowhere"', "there is no folder"),
+        ('root = "."\npattern = "*.h5"', "matches pattern '*.h5'"),
+        ('root = "."\ncenter = "rec7.tif"', "center 'rec7.tif' is not among the recordings"),
+    ],
+)
+def test_what_names_nothing_is_2_and_begins_nothing(session, capsys, command, line, word):
+    session.write_text(session.read_text().replace('root = "."', line))
+    words = (
+        [*command, str(session)] if command[:1] in (["status"], ["verify"], ["manifest"]) else [str(session), *command]
+    )
+    assert main(words) == 2
+    assert word in capsys.readouterr().err
+    assert not (session.parent / "final_results").exists()
+
+
+def test_results_of_another_session_are_2(session, capsys):
+    assert main([str(session), "--stage", "1"]) == 0
+    session.write_text(session.read_text().replace('root = "."', 'root = "."\npattern = "rec1*.tif"'))
+    assert main([str(session)]) == 2
+    assert "is of the session with pattern '*.tif'" in capsys.readouterr().err
+
+
+def test_each_run_says_what_is_done_and_no_result_twice(session, capsys):
+    for _ in range(2):
+        for words, said in (
+            (["--stage", "1"], f"Stage 1 is done: 3 recordings in {session.parent}/compensated_outputs"),
+            (["--index", "1"], f"Stage 1 is done: {session.parent}/compensated_outputs/rec2"),
+            (["--stage", "2"], f"Stage 2 is done: 3 recordings are aligned to {session.parent}/rec2.tif"),
+            (["--stage", "3"], "pixels are valid in every recording"),
+        ):
+            assert main([str(session), *words]) == 0
+            out, err = capsys.readouterr()
+            assert said in out
+            assert "aligned_" not in err
+            assert "valid in every" not in err
+
+
+def test_status_says_what_changed(session, capsys):
+    """Options with their values, files and stages by name, and nothing as changed that means the same."""
+
+    def reasons():
+        capsys.readouterr()
+        assert main(["status", str(session)]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("stage")]
+
+    text = session.read_text()
+    assert main([str(session)]) == 0
+    for same in ("sigma = [1, 1, 0.1]", "sigma = [[1, 1, 0.1], [1, 1, 0.1]]"):
+        session.write_text(f"{text}{same}\n")
+        assert reasons() == ["stage 3: done"]
+    session.write_text(text.replace("iterations_between = 20", "iterations_between = 21"))
+    assert reasons()[0] == "stage 2 of all: changed: options.iterations_between: 20 -> 21"
+    assert main([str(session), "--stage", "2"]) == 0
+    assert reasons() == [f"stage 3: changed: {', '.join(f'{n} was aligned anew' for n in ('rec1', 'rec2', 'rec10'))}"]
+    assert main([str(session)]) == 0
+    (session.parent / "rec10.tif").write_bytes((session.parent / "rec1.tif").read_bytes())
+    assert "stage 1 of rec10: changed: content of the input file, input.mtime: 20" in reasons()[1]
+    assert main([str(session), "--stage", "1"]) == 0
+    assert reasons()[0] == "stage 2 of rec10: changed: stage 1 of the recording was made anew"
+
+
+def test_status_says_what_was_interrupted(session, config, capsys):
+    class Stop(Exception):
+        pass
+
+    def stop(name, done, total):
+        if name == "rec2" and done >= 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_stage1(SessionConfig.from_file(session), progress=stop)
+    assert main(["status", str(session)]) == 0
+    said = capsys.readouterr().out
+    assert "stage 1 of rec2: begun, but not finished" in said
+    assert "stage 1 of rec10: not run yet" in said
+    assert main([str(session)]) == 0
+    (config.final_results / "aligned_rec2.tif").unlink()
+    with pytest.raises(Stop):
+        run_session(SessionConfig.from_file(session), progress=stop)
+    capsys.readouterr()
+    assert main(["status", str(session)]) == 0
+    assert "stage 3: what it is made from was made anew" in capsys.readouterr().out
 
 
 def test_failed_recordings_are_1_and_named(session, capsys):
@@ -250,8 +341,11 @@ def test_verify_finds_one_flipped_byte(session, config, write_recordings, capsys
     write_recordings(config.root, n_frames=140, shifts={"rec2": (0.0, 0.0)})
     assert main(["verify", str(session)]) == 1
     said = capsys.readouterr().out
-    assert "rec1: stage1 is not done" in said
-    assert "final_results: stage3 is not done" in said
+    assert [line.rpartition("/")[2] for line in said.splitlines()[:-1]] == [
+        *(f"{name}: stage 1 and stage 2 not done" for name in ("rec1", "rec2", "rec10")),
+        "final_results: stage 3 not done",
+    ]
+    assert "Nothing is damaged" in said
     assert main([str(session)]) == 0
     capsys.readouterr()
     assert main(["verify", str(session)]) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from pyflow.io import get_video_file_writer
 from pyflow.io.atomic import temporary_beside
-from pyflow.session import artifacts
+from pyflow.session import artifacts, run_session
 from pyflow.session.stage import Stage, execute
 
 
@@ -97,7 +97,42 @@ def test_a_stage_whose_folder_was_taken_over_is_not_marked(tmp_path):
         (tmp_path / ".claim").write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "another"}))
         return {}
 
-    stage = Stage("stage1", tmp_path, "rec1", dict, run, (tmp_path / "x.npy",))
+    stage = Stage("stage1", "stage 1", tmp_path, "rec1", dict, run, (tmp_path / "x.npy",))
     with pytest.raises(RuntimeError, match="taken over by process 1 on elsewhere"):
         execute(stage)
     assert artifacts.read_marker(tmp_path, "stage1") is None
+
+
+def test_a_file_is_hashed_once_for_a_step(tmp_path):
+    """What is compared with the marker is what the marker will say: an input may change in between."""
+    asked = []
+
+    def parts():
+        asked.append(len(asked))
+        return {"input": len(asked)}
+
+    def run():
+        (tmp_path / "x.npy").write_bytes(b"x")
+        return {}
+
+    stage = Stage("stage1", "stage 1", tmp_path, "rec1", parts, run, (tmp_path / "x.npy",))
+    execute(stage)
+    assert asked == [0]
+    assert artifacts.read_marker(tmp_path, "stage1")["parts"] == {"input": 1}
+
+
+def test_results_below_a_link_know_their_recording(config, tmp_path):
+    """The way from a folder to a recording is that from where the folder really is."""
+    (tmp_path / "far" / "away" / "outputs").mkdir(parents=True)
+    (tmp_path / "far" / "away" / "results").mkdir()
+    config.output_root.symlink_to(tmp_path / "far" / "away" / "outputs")
+    config.final_results.symlink_to(tmp_path / "far" / "away" / "results")
+    run_session(config)
+    marker = artifacts.read_marker(config.output_root / "rec1", "stage1")
+    made_from = (config.output_root / "rec1").resolve() / marker["input_file"]
+    assert made_from.samefile(config.root / "rec1.tif")
+    with pytest.raises(ValueError, match="is of the session with pattern"):
+        run_session(config.replace(pattern="rec1*.tif"))
+    with np.load(config.final_results / "final_valid_idx.npz") as data:
+        for path in data["compensated_h5_paths"]:
+            assert (config.final_results.resolve() / str(path)).is_file()

@@ -145,3 +145,18 @@ def test_an_average_that_we_added_is_made_again(config, damage, run):
     assert not session_status(config)[0][0].stage1.done
     run(config)
     assert average.read_bytes() == before
+
+
+def test_videos_of_unknown_runs_are_moved_away(config, caplog):
+    """Without the status nothing tells a video of a recording that is gone, or of another centre, from one of today."""
+    run_session(config)
+    (config.final_results / "status.json").unlink()
+    (config.final_results / "aligned_of_mine.png").write_bytes(b"mine")
+    gone = (config.final_results / "aligned_rec10.tif").read_bytes()
+    (config.root / "rec10.tif").unlink()
+    run_session(config)
+    assert sorted(path.name for path in config.final_results.glob("aligned_*")) == [
+        *("aligned_of_mine.png", "aligned_rec1.tif", "aligned_rec2.tif")
+    ]
+    assert (config.final_results / "earlier" / "aligned_rec10.tif").read_bytes() == gone
+    assert "aligned_rec10.tif: moved into earlier" in caplog.text

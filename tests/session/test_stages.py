@@ -219,9 +219,15 @@ def test_results_without_inputs(config):
 
 def test_different_sizes_stop_before_any_work(config):
     tifffile.imwrite(config.root / "rec3.tif", np.ones((5, 48, 60), np.uint16), photometric="minisblack")
-    with pytest.raises(ValueError, match=r"rec1\.tif are \(48, 56, 1\), of .*rec3\.tif \(48, 60, 1\)"):
+    tifffile.imwrite(config.root / "rec4.tif", np.ones((5, 40, 60), np.uint16), photometric="minisblack")
+    with pytest.raises(
+        ValueError,
+        match=r"\(48, 56, 1\) of .*rec1\.tif, .*rec2\.tif, .*rec10\.tif; "
+        r"\(48, 60, 1\) of .*rec3\.tif; \(40, 60, 1\) of .*rec4\.tif$",
+    ):
         run_stage1(config)
     assert not config.output_root.exists()
+    assert not config.final_results.exists()
 
 
 def test_a_wrong_center_stops_before_any_work(config):

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import openpyxl
+import pytest
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "moser_multisess_unit.xlsx"
 TITLE = "Clustering"
@@ -44,6 +45,8 @@ def rows():
 def workbook():
     """The sheet as an openpyxl workbook; the header is in row 5."""
     if not os.environ.get("PYFLOW_WITHOUT_SHARED"):
+        if not REAL.is_file():
+            pytest.fail(f"no {REAL}; set PYFLOW_WITHOUT_SHARED=1 for an equal sheet that is made here", pytrace=False)
         return openpyxl.load_workbook(REAL)
     book = openpyxl.Workbook()
     sheet = book.active
