@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from pyflow.units.unpickle import UnsafePickleError, load_npy
+from pyflow.io.unpickle import UnsafePickleError, load_npy
 
 
 def save(path, content):
