@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pyflow.io.unpickle import load_npy
 from pyflow.units.sheets import read_sheets
 from pyflow.units.table import TableError, UnitTable, in_group, session_table
-from pyflow.units.unpickle import load_npy
 
 logger = logging.getLogger(__name__)
 

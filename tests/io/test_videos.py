@@ -276,7 +276,9 @@ def test_an_imagej_stack_that_lost_its_tail_names_both_counts(tmp_path):
         ("a.tif", b"", "the file is empty"),
         ("a.tif", b"just some text", "not a readable TIFF file"),
         ("a.h5", b"just some text", "not a readable HDF5 file"),
-        ("a.avi", b"RIFF", "unknown extension '.avi', expected one of .*\\.tif"),
+        ("a.avi", b"RIFF", "a film: ffmpeg or Fiji turns it into TIFF"),
+        ("a.sbx", b"1234", "of Scanbox: the package sbxreader"),
+        ("a.xyz", b"1234", "unknown extension '.xyz', expected one of .*\\.tif.*; Fiji's Bio-Formats"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path, name, content, message):

@@ -13,9 +13,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from pyflow.io.unpickle import UnsafePickleError, load_npy
 from pyflow.units.matchers import read_caiman
 from pyflow.units.table import TableError
-from pyflow.units.unpickle import UnsafePickleError, load_npy
 
 
 def save(path, content):

@@ -12,6 +12,19 @@ from pyflow.io.readers.video import as_slice
 LETTERS = "TZCHW"
 _SAME = {"Y": "H", "X": "W"}
 
+# What files call their axes.
+_NAMES = {
+    name: letter
+    for letter, names in {
+        "T": "t time frame frames",
+        "Z": "z plane planes depth slice slices",
+        "C": "c ch channel channels",
+        "H": "h y height row rows",
+        "W": "w x width col cols column columns",
+    }.items()
+    for name in names.split()
+}
+
 # An axis this short in second place of four is taken for the detectors of a two-photon microscope; a longer one may
 # just as well count planes.
 DETECTORS = 2
@@ -54,18 +67,27 @@ def normal_axes(axes: str, name: str) -> str:
     return found
 
 
-def axes_by_rule(shape: Sequence[int], name: str) -> tuple[str, str]:
+def axes_by_name(names: Sequence[str]) -> str | None:
+    """Return axes from what a file calls them, such as ``t``, ``time`` or ``frames``; None where one is not known."""
+    axes = "".join(_NAMES.get(str(name).strip().lower(), "?") for name in names)
+    return None if "?" in axes or len(set(axes)) < len(axes) or not {"H", "W"} <= set(axes) else axes
+
+
+def axes_by_rule(shape: Sequence[int], name: str, *, matlab: bool = False) -> tuple[str, str]:
     """Guess the axes of an array about which nothing is said.
 
     The rule: three axes are (T, H, W). Four are (T, H, W, C) where the last has at most 4 entries, else (T, C, H, W)
-    where the second has 1 or 2.
+    where the second has 1 or 2. In a file of MATLAB three are (H, W, T), and four (H, W, C, T) or (H, W, T, C) where
+    the axis C has at most 4 entries and the other more.
 
     Parameters
     ----------
     shape
-        Of the array, without what is known to be something else.
+        Of the array; as MATLAB shows it, for one of MATLAB.
     name
         Of the array, for messages.
+    matlab
+        It is in a file of MATLAB.
 
     Returns
     -------
@@ -79,21 +101,23 @@ def axes_by_rule(shape: Sequence[int], name: str) -> tuple[str, str]:
     """
     shape = tuple(shape)
     n_axes = len(shape)
-    rule = "no metadata, so by the rule: "
-    if n_axes == 3:
-        _check_probable(shape, shape, "THW", name)
-        return "THW", f"{rule}three axes are (T, H, W)"
-    if n_axes == 4 and shape[3] <= _MOST_CHANNELS:
-        _check_probable(shape[:3], shape, "THWC", name)
-        return "THWC", f"{rule}a last axis of at most {_MOST_CHANNELS} holds channels"
-    if n_axes == 4 and shape[1] <= DETECTORS:
-        _check_probable((shape[0], *shape[2:]), shape, "TCHW", name)
-        return "TCHW", f"{rule}a second axis of at most {DETECTORS} holds channels"
+    if matlab:
+        few = [place for place in (2, 3) if n_axes == 4 and shape[place] <= _MOST_CHANNELS]
+        axes = "HWT" if n_axes == 3 else "HWTC" if few == [3] else "HWCT" if few == [2] else ""
+    elif n_axes == 4:
+        axes = "THWC" if shape[3] <= _MOST_CHANNELS else "TCHW" if shape[1] <= DETECTORS else ""
+    else:
+        axes = "THW" if n_axes == 3 else ""
+    if axes:
+        _check_probable(shape, axes, name)
+        return axes, f"no axes in the file, so by the rule for {n_axes} axes{' of MATLAB' * matlab}: {axes}"
     known = {
         2: 'axes="HW" if it is one image',
-        4: 'axes="TCHW" if the second axis holds channels, axes="TZHW" and plane=... if planes, axes="CTHW" if the '
+        4: 'axes="HWCT" or axes="HWZT" and plane=0'
+        if matlab
+        else 'axes="TCHW" if the second axis holds channels, axes="TZHW" and plane=0 if planes, axes="CTHW" if the '
         "first holds channels",
-        5: 'axes="TZCHW" and plane=...',
+        5: 'axes="TZCHW" and plane=0',
     }
     raise ValueError(
         f"{name}: shape {shape} says not which axis is time, rows or columns; say so, for example "
@@ -101,16 +125,23 @@ def axes_by_rule(shape: Sequence[int], name: str) -> tuple[str, str]:
     )
 
 
-def _check_probable(thw: tuple[int, ...], shape: tuple[int, ...], axes: str, name: str) -> None:
-    """Refuse (T, H, W) that is more likely (H, W, T), as MATLAB and some programs write it."""
-    first, second, last = thw
-    channels = "C" if len(shape) == 4 else ""
-    square = first == second != last
-    long = max(second, last) > _LONG * min(second, last) and max(first, second) <= _LONG * min(first, second)
-    if min(first, second) >= _SHORTEST_SIDE and (square or long):
+def _check_probable(shape: tuple[int, ...], axes: str, name: str) -> None:
+    """Refuse time, rows and columns that are more likely in the other of the two orders that programs write."""
+    sizes = {letter: size for letter, size in zip(axes, shape, strict=True) if letter != "C"}
+    other = {"THW": "HWT", "HWT": "THW"}["".join(sizes)]
+    others = dict(zip(other, sizes.values(), strict=True))
+
+    def long(frame: dict[str, int]) -> bool:
+        return max(frame["H"], frame["W"]) > _LONG * min(frame["H"], frame["W"])
+
+    square = others["H"] == others["W"] and sizes["H"] != sizes["W"]
+    if min(others["H"], others["W"]) >= _SHORTEST_SIDE and (square or (long(sizes) and not long(others))):
+        letters = iter(other)
+        suggested = "".join("C" if letter == "C" else next(letters) for letter in axes)
         raise ValueError(
-            f"{name}: shape {shape} as {axes} would be {first} frames of {second} x {last} pixels, improbable; "
-            f'say axes="HWT{channels}" for {last} frames of {first} x {second}, or axes="{axes}" if it is right'
+            f"{name}: shape {shape} as {axes} would be {sizes['T']} frames of {sizes['H']} x {sizes['W']} pixels, "
+            f'improbable; say axes="{suggested}" for {others["T"]} frames of {others["H"]} x {others["W"]}, or '
+            f'axes="{axes}" if it is right'
         )
 
 

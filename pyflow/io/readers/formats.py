@@ -1,31 +1,88 @@
 """Which class reads which file."""
 
+import re
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.video import ArrayReader, ChannelReader, VideoReader
+from pyflow.io.readers.axes import Layout, normal_axes
+from pyflow.io.readers.options import ReaderOptions, reader_options
+from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, VideoReader
 
-# Format: module, class, extensions. A new format is one line.
+# Format: module, class, extensions, options. A new format is one line.
+_ARRAYS = ("dataset", "axes", "plane")
 _FORMATS = {
-    "TIFF": ("pyflow.io.readers.tiff", "TiffReader", (".tif", ".tiff", ".btf", ".tf8")),
-    "HDF5": ("pyflow.io.readers.hdf5", "Hdf5Reader", (".h5", ".hdf5", ".hdf")),
+    "TIFF": ("tiff", "TiffReader", (".tif", ".tiff", ".btf", ".tf8"), ("n_channels", "n_planes", "axes", "plane")),
+    "HDF5": ("hdf5", "Hdf5Reader", (".h5", ".hdf5", ".hdf", ".he5", ".nwb"), _ARRAYS),
+    "MAT": ("mat", "MatReader", (".mat",), _ARRAYS),
+    "npy": ("flat", "NpyReader", (".npy",), ("axes", "plane")),
+    "Zarr": ("zarr", "ZarrReader", (".zarr",), _ARRAYS),
+    "suite2p": ("flat", "Suite2pReader", (".bin",), ()),
+    "raw": ("flat", "RawReader", (".raw", ".dat"), ("shape", "dtype", "offset", "axes", "plane")),
 }
-_BY_EXTENSION = {extension: name for name, (*_, extensions) in _FORMATS.items() for extension in extensions}
+_BY_EXTENSION = {extension: name for name, (_, _, extensions, _) in _FORMATS.items() for extension in extensions}
 
-Source = str | Path | np.ndarray
+# Bytes that a file of a format starts with, whatever it is called.
+_STARTS = {
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"MATLAB 7.3 MAT-file": "HDF5",
+    b"MATLAB 5.0 MAT-file": "MAT",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\x93NUMPY": "npy",
+}
+
+# What other files are, and what turns them into ones that can be read.
+_ELSEWHERE = {
+    ".sbx": "of Scanbox: the package sbxreader or suite2p turns it into TIFF",
+    ".isxd": "of Inscopix: the package isx, isx.export_movie_to_tiff, or its software turns it into TIFF",
+    ".czi": "of Zeiss: the package czifile or bioio-czi, or Fiji's Bio-Formats, turns it into TIFF",
+    ".lsm": "of Zeiss: Fiji turns it into TIFF",
+    ".lif": "of Leica: the package readlif or bioio-lif, or Fiji's Bio-Formats, turns it into TIFF",
+    ".nd2": "of Nikon: the package nd2, nd2.tiff.nd2_to_tiff, turns it into TIFF",
+    ".oir": "of Olympus: Fiji's Bio-Formats turns it into TIFF",
+    ".oif": "of Olympus: the package oiffile, or Fiji's Bio-Formats, turns it into TIFF",
+    ".oib": "of Olympus: the package oiffile, or Fiji's Bio-Formats, turns it into TIFF",
+    ".mdf": "of Sutter: its software MView turns it into TIFF",
+    ".ims": "of Imaris: an HDF5 file whose planes are data sets; Fiji's Bio-Formats turns it into TIFF",
+    ".avi": "a film: ffmpeg or Fiji turns it into TIFF",
+    ".mp4": "a film: ffmpeg or Fiji turns it into TIFF",
+    ".mov": "a film: ffmpeg or Fiji turns it into TIFF",
+    ".mkv": "a film: ffmpeg or Fiji turns it into TIFF",
+    ".gif": "an animation: Fiji turns it into TIFF",
+    ".mmap": "of CaImAn: its function cm.load, and then .save, turns it into TIFF",
+    ".cxd": "of HCImage: Fiji's Bio-Formats turns it into TIFF",
+    ".xml": "a description of images in other files: open the folder, or those files",
+    ".npz": "several arrays: save the movie alone, as .npy",
+}
+
+# As Bruker's PrairieView names the files of a recording, one per frame or per cycle.
+_BRUKER = re.compile(r"(?P<name>.+)_Cycle(?P<cycle>\d+)_Ch(?P<channel>\d+)_(?P<number>\d+)\.ome\.tiff?", re.IGNORECASE)
+
+_LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
+
+Source = str | Path | np.ndarray | VideoReader
 
 
-def open_video(source: Source | list[Source] | tuple[Source, ...], **options: Any) -> VideoReader:
+def open_video(
+    source: Source | list[Source] | tuple[Source, ...], options: ReaderOptions | None = None, **more: Any
+) -> VideoReader:
     """Open a recording for reading.
 
     Parameters
     ----------
-    source : path, array (T, H, W) or (T, H, W, C), or a list of either with one channel each
-    **options
-        Of the format: ``n_channels`` for TIFF files whose pages interleave channels, ``dataset`` for HDF5.
+    source : path, array (T, H, W) or (T, H, W, C), open reader, or a list of these
+        A folder stands for the files in it. Several files that hold one frame each follow each other in time; others
+        are one channel each, unless the option `files` says otherwise. An open reader stays open when this one is closed.
+    options : ReaderOptions, optional
+        What the files do not say, see `pyflow.io.readers.options.ReaderOptions`.
+    **more
+        The same, one by one: ``n_channels=2``, ``axes="HWT"``, ``plane=0``.
 
     Returns
     -------
@@ -37,37 +94,248 @@ def open_video(source: Source | list[Source] | tuple[Source, ...], **options: An
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is not a video of a known format, or is damaged; the message says what was found.
+        The file is not a video of a known format, is damaged, or says other than it holds; an option is unknown or does
+        not fit it. The message says what was found.
     """
-    if isinstance(source, (list, tuple)):
-        if not source:
-            raise ValueError("no files: the list of recordings is empty")
-        readers: list[VideoReader] = []
-        try:
-            for one in source:
-                readers.append(open_video(one, **options))  # noqa: PERF401 what is open must be known when one fails
-            return ChannelReader(readers)
-        except BaseException:
-            for reader in readers:
-                reader.close()
-            raise
+    options = reader_options({**(options.model_dump(exclude_defaults=True) if options else {}), **more})
+    reader = _open(source, options)
+    try:
+        frames = (
+            None if options.frames is None else options.range_of(len(reader), str(reader.path or "video in memory"))
+        )
+        if frames is None and options.channels is None and options.frame_rate is None:
+            return reader
+        return PartReader(
+            reader,
+            frames=frames,
+            channels=options.channels,
+            frame_rate_hz=options.frame_rate,
+            owned=reader is not source,
+        )
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _open(source: Any, options: ReaderOptions) -> VideoReader:
+    if isinstance(source, VideoReader):
+        return PartReader(source, owned=False)
     if isinstance(source, np.ndarray):
-        return ArrayReader(source, **options)
-    return get_video_file_reader(source, **options)
+        return _of_array(source, options)
+    if isinstance(source, (list, tuple)):
+        return _of_several(list(source), options)
+    path = Path(source)
+    if path.is_dir() and not _is_zarr(path):
+        files = recording_files(path)
+        if files != [path]:
+            return _of_several(files, options)
+    return get_video_file_reader(path, options)
 
 
-def get_video_file_reader(path: str | Path, **options: Any) -> VideoReader:
-    """Open a video file by its extension; see `open_video`."""
+def _of_array(frames: np.ndarray, options: ReaderOptions) -> VideoReader:
+    if options.axes is None:
+        return ArrayReader(frames)
+    name = "video in memory"
+    layout = Layout.of(frames.shape, normal_axes(options.axes, name), options.plane, name)
+    return ArrayReader(layout.take(np.arange(layout.video_shape[0]), frames.__getitem__))
+
+
+def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
+    """Open several files as one recording."""
+    if not sources:
+        raise ValueError("no files: the list of recordings is empty")
+    by_channel = _bruker_channels(sources)
+    inner = options.model_copy(update={"frames": None, "channels": None, "frame_rate": None})
+    if len(by_channel) > 1 and options.files is None:
+        as_time = inner.model_copy(update={"files": "time"})
+        return _gathered([(list(files), as_time) for files in by_channel.values()], ChannelReader, _of_several)
+    readers = _gathered_readers([(source, inner) for source in sources], _open_one)
+    single = len(readers) > 1 and all(len(reader) == 1 for reader in readers)
+    in_time = options.files == "time" or (options.files is None and (single or len(by_channel) == 1))
+    try:
+        if len(readers) == 1:
+            return readers[0]
+        return (JoinedReader if in_time else ChannelReader)(readers)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _gathered(items: list[tuple[Any, ReaderOptions]], kind: Any, opening: Any) -> VideoReader:
+    readers = _gathered_readers(items, opening)
+    try:
+        return kind(readers)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _gathered_readers(items: list[tuple[Any, ReaderOptions]], opening: Any) -> list[VideoReader]:
+    """Open files; none stays open if one fails."""
+    readers: list[VideoReader] = []
+    try:
+        for source, options in items:
+            readers.append(opening(source, options))
+        return readers
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _open_one(source: Any, options: ReaderOptions) -> VideoReader:
+    """Open one of several files, without those that its header says belong to it."""
+    if isinstance(source, str | Path) and not Path(source).is_dir():
+        return get_video_file_reader(source, options, alone=True)
+    return _open(source, options)
+
+
+def _bruker_channels(sources: Iterable[Any]) -> dict[str, list[Path]]:
+    """Files of Bruker by their channels, each in order; empty where one is of something else."""
+    found: dict[str, list[tuple[int, int, Path]]] = {}
+    for source in sources:
+        match = _BRUKER.fullmatch(Path(source).name) if isinstance(source, str | Path) else None
+        if match is None:
+            return {}
+        found.setdefault(match["channel"], []).append((int(match["cycle"]), int(match["number"]), Path(source)))
+    return {channel: [path for *_, path in sorted(files)] for channel, files in sorted(found.items())}
+
+
+def natural_key(text: str) -> tuple:
+    """Return a key under which 2 comes before 10; the text itself decides between 1 and 01."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(p), "") if i % 2 else (0, p.casefold()) for i, p in enumerate(parts)], text
+
+
+def recording_files(path: Path, files: str | None = None) -> list[Path]:
+    """Find the files of the recording that a file or folder stands for.
+
+    Parameters
+    ----------
+    path
+        A file: with it go those of its folder that Bruker gave the same name, or, with `files`, whose names differ in
+        their last number only. A folder: all images in it.
+    files
+        The option of that name, see `pyflow.io.readers.options.ReaderOptions`.
+
+    Returns
+    -------
+    list of Path
+        In their order; the path alone where it stands for itself.
+
+    Raises
+    ------
+    IsADirectoryError
+        A folder without images.
+    ValueError
+        Its images are of several formats.
+    """
+    if path.is_dir():
+        if _is_zarr(path):
+            return [path]
+        if (path / "data.bin").is_file() and (path / "ops.npy").is_file():
+            second = path / "data_chan2.bin"
+            return [path / "data.bin", *([second] if second.is_file() else [])]
+        found = [one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")]
+        found = [one for one in found if _BY_EXTENSION.get(one.suffix.lower()) in ("TIFF", "HDF5", "MAT", "npy")]
+        formats = sorted({_BY_EXTENSION[one.suffix.lower()] for one in found})
+        if not found:
+            raise IsADirectoryError(f"{path}: is a folder without images, expected a video file or a folder of images")
+        if len(formats) > 1:
+            raise ValueError(f"{path}: a folder of images of several formats, {', '.join(formats)}, expected one")
+        return sorted(found, key=lambda one: natural_key(one.name))
+    if match := _BRUKER.fullmatch(path.name):
+        others = (
+            one for one in path.parent.iterdir() if (m := _BRUKER.fullmatch(one.name)) and m["name"] == match["name"]
+        )
+        return sorted(others, key=lambda one: natural_key(one.name)) or [path]
+    if files and (match := _LAST_NUMBER.fullmatch(path.stem)):
+        pattern = re.compile(rf"{re.escape(match[1])}\d+{re.escape(match[3] + path.suffix)}")
+        others = (one for one in path.parent.iterdir() if pattern.fullmatch(one.name))
+        return sorted(others, key=lambda one: natural_key(one.name)) or [path]
+    return [path]
+
+
+def recording_name(path: Path, files: str | None = None) -> str:
+    """Return what a recording is called that a file or folder stands for."""
+    if path.is_dir():
+        return path.stem if _is_zarr(path) else path.name
+    if match := _BRUKER.fullmatch(path.name):
+        return match["name"]
+    if files and (match := _LAST_NUMBER.fullmatch(path.stem)):
+        return f"{match[1]}{match[3]}".strip("_-. ") or path.stem
+    return path.stem
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
+
+
+def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None, **more: Any) -> VideoReader:
+    """Open one video file by its content or its extension; see `open_video`.
+
+    Parameters
+    ----------
+    path : str or Path
+    options : ReaderOptions, optional
+        Those that are about one file.
+    **more
+        The same, one by one; ``alone=True``: without the other files of a set.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, ValueError
+        See `open_video`.
+    """
+    alone = more.pop("alone", False)
+    given = (options.model_dump(exclude_defaults=True) if options else {}) | more
+    given = reader_options(given).model_dump(exclude_defaults=True)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir():
+    if path.is_dir() and not _is_zarr(path):
         raise IsADirectoryError(f"{path}: is a folder, expected a video file")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
-    name = _BY_EXTENSION.get(path.suffix.lower())
-    if name is None:
+    name = _format_of(path, given)
+    module, reader, _, known = _FORMATS[name]
+    others = set(given) - set(known) - {"frames", "channels", "frame_rate", "files"}
+    if others:
+        wrong = sorted(others)[0]
+        raise ValueError(
+            f"{path}: the option {wrong} is not about {name} files, which take {', '.join(known) or 'none such'}"
+        )
+    given = {option: value for option, value in given.items() if option in known}
+    if name == "TIFF" and alone:
+        given["alone"] = True
+    return getattr(import_module(f"pyflow.io.readers.{module}"), reader)(path, **given)
+
+
+def _format_of(path: Path, given: dict[str, Any]) -> str:
+    """Name the format of a file: what it starts with goes before what it is called."""
+    if path.is_dir():
+        return "Zarr"
+    suffix = path.suffix.lower()
+    if given.get("shape") is not None and _BY_EXTENSION.get(suffix) in (None, "raw", "suite2p"):
+        return "raw"
+    with open(path, "rb") as file:
+        start = file.read(32)
+        file.seek(512)
+        later = file.read(8)
+    found = next((name for magic, name in _STARTS.items() if start.startswith(magic)), None)
+    if found is None and later.startswith(b"\x89HDF"):  # behind a user block
+        found = "HDF5"
+    called = _BY_EXTENSION.get(suffix)
+    if suffix in _ELSEWHERE:
+        raise ValueError(f"{path}: {_ELSEWHERE[suffix]}")
+    if found and called in (None, "HDF5", "MAT", "TIFF", "npy"):
+        return found
+    if called is None:
         known = ", ".join(sorted(_BY_EXTENSION))
-        raise ValueError(f"{path}: unknown extension {path.suffix!r}, expected one of {known}")
-    module, reader, _ = _FORMATS[name]
-    return getattr(import_module(module), reader)(path, **options)
+        raise ValueError(
+            f"{path}: unknown extension {path.suffix!r}, expected one of {known}; Fiji's Bio-Formats turns most others "
+            'into TIFF, and a file of bare pixels opens with shape=(512, 512) and dtype="uint16"'
+        )
+    return called

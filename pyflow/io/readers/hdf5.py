@@ -1,129 +1,329 @@
-"""Videos in HDF5 files."""
+"""Videos in HDF5 files, also those of MATLAB (v7.3), Octave and NWB."""
 
+import json
 import math
 import os
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from pyflow.io.readers.video import VideoReader, as_slice, check_size
-
-_MAX_CHANNELS = 8  # in a 4-D data set, the axis this short holds the channels
+from pyflow.io.readers.axes import axes_by_name
+from pyflow.io.readers.page_order import warn_of
+from pyflow.io.readers.stack import StackReader
+from pyflow.io.readers.video import check_size
 
 # Most memory for the decompressed chunks of a data set that one frame lies in. A single chunk that is larger is kept
 # all the same, as that much is needed to read anything of it.
 _CACHE_BYTES = 1 << 28
 
+# Axes that a data set with a video may have.
+_AXES = (3, 4, 5)
 
-class Hdf5Reader(VideoReader):
+# Filters that others register with the HDF Group, by number.
+_FILTERS = {307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd"}
+_FILTERS |= {32017: "sz", 32024: "sz3", 32026: "blosc2", 32028: "sperr"}
+
+_NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
+
+
+class Hdf5Reader(StackReader):
     """Reads HDF5.
 
     Parameters
     ----------
     path : Path
     dataset : str or sequence of str, optional
-        Data sets to read, one per channel, or one 4-D. By default ``ch1``, ``ch2`` ... in any case; else the only
-        3-D or 4-D numeric data set in the file.
+        Data sets to read, one per channel, or one with all. By default ``ch1``, ``ch2`` ... in any case; else the only
+        numeric data set of 3 to 5 axes in the file, or its only two-photon series (NWB).
+    axes : str, optional
+        Its axes, such as ``"HWT"``. By default what the file says, as labels of dimensions or by being NWB, and else
+        the rule of `pyflow.io.readers.axes.axes_by_rule`. Of a file of MATLAB, in MATLAB's order.
+    plane : int, optional
+        Of a recording of several planes the one to read, counted from 0.
 
     Raises
     ------
     ValueError
-        Not an HDF5 file, no such data set, or none or several that could be the video.
+        Not an HDF5 file, no such data set, none or several that could be the video, its axes are not known or
+        improbable, or parts of it are missing.
     """
 
-    def __init__(self, path: Path, dataset: str | tuple[str, ...] | list[str] | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: Path,
+        dataset: str | tuple[str, ...] | list[str] | None = None,
+        *,
+        axes: str | None = None,
+        plane: int | None = None,
+    ) -> None:
+        path = Path(path)
         try:
-            self._file = h5py.File(self.path, "r")
+            self._file = h5py.File(path, "r")
         except OSError as error:
-            raise ValueError(f"{self.path}: not a readable HDF5 file: {error}") from error
+            raise ValueError(f"{path}: not a readable HDF5 file: {error}") from error
         try:
-            names = [found.name for found in self._find(dataset)]
-            self._datasets = [_open_with_cache(self._file, name) for name in names]
-            self._channels_at, self.shape = self._layout()
+            self._open(path, dataset, axes, plane)
         except BaseException:
             self._file.close()
             raise
-        self._size = os.fstat(self._file.id.get_vfd_handle()).st_size
-        self.dtype = self._datasets[0].dtype
 
-    def _find(self, names: str | tuple[str, ...] | list[str] | None) -> list[h5py.Dataset]:
-        videos: dict[str, h5py.Dataset] = {}
-
-        def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
-            if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in "buif":
-                videos[name] = item
-
-        self._file.visititems(visit)
-        listed = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in videos.items()) or "none"
-        if names is not None:
-            wanted = [names] if isinstance(names, str) else list(names)
-            missing = [name for name in wanted if name.strip("/") not in videos]
-            if missing:
-                raise ValueError(f"{self.path}: no 3-D or 4-D data set {missing[0]!r}; found: {listed}")
-            return [videos[name.strip("/")] for name in wanted]
-        channels = {name: int(name[2:]) for name in videos if re.fullmatch(r"ch\d+", name, re.IGNORECASE)}
-        if channels:
-            return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
-        if len(videos) == 1:
-            return list(videos.values())
-        problem = "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
-        raise ValueError(f"{self.path}: {problem}; found: {listed}")
-
-    def _layout(self) -> tuple[int | None, tuple[int, int, int, int]]:
-        """Axis of a 4-D data set that holds the channels, and the video's shape."""
-        first = self._datasets[0]
-        for other in self._datasets[1:]:
-            if other.shape != first.shape or other.dtype != first.dtype:
-                raise ValueError(
-                    f"{self.path}: channels differ: {first.name} is {first.shape} {first.dtype}, "
-                    f"{other.name} is {other.shape} {other.dtype}"
-                )
-        if 0 in first.shape:
-            raise ValueError(f"{self.path}: {first.name} has shape {first.shape}: it holds no frames")
-        if first.ndim == 3:
-            return None, (*first.shape, len(self._datasets))
-        if len(self._datasets) > 1:
-            raise ValueError(f"{self.path}: several 4-D data sets, expected one or 3-D ones")
-        for axis in (3, 1):
-            if first.shape[axis] <= _MAX_CHANNELS:
-                frames, *sides = (size for place, size in enumerate(first.shape) if place != axis)
-                return axis, (frames, *sides, first.shape[axis])
-        raise ValueError(
-            f"{self.path}: {first.name} has shape {first.shape}, expected (T, H, W, C) or (T, C, H, W) with at "
-            f"most {_MAX_CHANNELS} channels"
+    def _open(self, path: Path, dataset: Any, axes: str | None, plane: int | None) -> None:
+        file = self._file
+        self.path = path
+        nwb = "nwb_version" in file.attrs or "nwb_version" in file
+        found = _find(path, file, dataset, nwb)
+        for one in found:
+            _check_filters(path, one)
+            _check_sources(path, one)
+        first = found[0]
+        matlab = _is_matlab(path, first)
+        said = None
+        if nwb:
+            said = _axes_of_nwb(file, first)
+        elif re.fullmatch(r"ch\d+", first.name.strip("/"), re.IGNORECASE) and first.ndim == 3 and not matlab:
+            said = "THW", "the name, ch1 and so on, as Flow-Registration and pyflow write (T, H, W)"
+        said = _axes_of_labels(first) or said
+        self._lay_out(
+            path,
+            {one.name.strip("/"): one.shape for one in found},
+            {one.name.strip("/"): one.dtype for one in found},
+            axes,
+            said,
+            plane,
+            matlab=matlab,
         )
+        self.origin["format"] = "NWB" if nwb else "MATLAB 7.3 or Octave, HDF5" if matlab else "HDF5"
+        self.frame_rate_hz, where = _frame_rate(first) if nwb else (None, "")
+        if self.frame_rate_hz:
+            self.origin["frame rate"] = where
+        self._check_written(found)
+        names = [one.name for one in found]
+        found.clear()
+        del first, one  # as long as it is open, HDF5 keeps the cache that it was opened with
+        self._datasets = dict(
+            zip(self._names, (_open_with_cache(file, n, self._layout.axes) for n in names), strict=True)
+        )
+        self._size = os.fstat(file.id.get_vfd_handle()).st_size
 
-    def _read(self, indices: np.ndarray) -> np.ndarray:
-        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        for channel, dataset in enumerate(self._datasets):
-            frames = self._take(dataset, indices)
-            if self._channels_at is None:
-                out[..., channel] = frames
-            else:
-                out[...] = np.moveaxis(frames, self._channels_at, -1)
-        check_size(self.path, self._file.id.get_vfd_handle(), self._size)
-        return out
+    def _check_written(self, datasets: list[h5py.Dataset]) -> None:
+        """Count the frames that were ever written: HDF5 makes up the others."""
+        n_frames = self.shape[0]
+        for one in datasets:
+            written = _frames_written(one, self._layout.axes.find("T"))
+            if written == 0 or (written < n_frames and "T" not in self._layout.axes):
+                raise ValueError(f"{self.path}: {one.name} has shape {one.shape}, but nothing was ever written to it")
+            n_frames = min(n_frames, written)
+        if n_frames < self.shape[0]:
+            warn_of(
+                str(self.path),
+                f"{datasets[0].name} has room for {self.shape[0]} frames, {n_frames} whole ones were written: the "
+                "recording was aborted",
+            )
+            self.shape = (n_frames, *self.shape[1:])
 
-    def _take(self, dataset: h5py.Dataset, indices: np.ndarray) -> np.ndarray:
+    def _take(self, name: str, key: tuple[Any, ...]) -> np.ndarray:
         try:
-            where = as_slice(indices)
-            if isinstance(where, slice) or not len(indices):
-                return dataset[where]
-            # h5py wants increasing indices
-            unique, back = np.unique(indices, return_inverse=True)
-            return dataset[unique][back]
+            found = self._datasets[name][key]
         except OSError as error:
-            raise ValueError(f"{self.path}: {dataset.name} cannot be read: {error}") from error
+            raise ValueError(f"{self.path}: {name} cannot be read: {error}") from error
+        check_size(self.path, self._file.id.get_vfd_handle(), self._size)
+        return found
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _open_with_cache(file: h5py.File, name: str) -> h5py.Dataset:
+def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Dataset]:
+    """Return the data sets with the video."""
+    videos: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim in _AXES and item.dtype.kind in "buif":
+            videos[name] = item
+
+    file.visititems(visit)
+    listed = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in videos.items()) or "none"
+    if names is not None:
+        wanted = [names] if isinstance(names, str) else list(names)
+        keys = [name.strip("/") for name in wanted]
+        keys = [f"{key}/data" if key not in videos and f"{key}/data" in videos else key for key in keys]
+        if missing := [name for name, key in zip(wanted, keys, strict=True) if key not in videos]:
+            raise ValueError(f"{path}: no 3-D or 4-D data set {missing[0]!r}; found: {listed}")
+        return [videos[key] for key in keys]
+    if nwb:
+        series = {name: item for name, item in videos.items() if _series_type(item)}
+        photons = {name: item for name, item in series.items() if _series_type(item) != "ImageSeries"}
+        videos = photons or series
+        if not videos and (outside := _external_files(file)):
+            raise ValueError(
+                f"{path}: its images are in other files, {', '.join(outside[:3])}; open those instead of this one"
+            )
+    channels = {name: int(name[2:]) for name in videos if re.fullmatch(r"ch\d+", name, re.IGNORECASE)}
+    if channels:
+        return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
+    if len(videos) == 1:
+        return list(videos.values())
+    problem = "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
+    raise ValueError(f"{path}: {problem}; found: {listed}")
+
+
+def _is_matlab(path: Path, dataset: h5py.Dataset) -> bool:
+    """Tell whether MATLAB or Octave wrote a data set, whose axes HDF5 then shows in reverse."""
+    with open(path, "rb") as file:
+        if file.read(10) == b"MATLAB 7.3":
+            return True
+    return dataset.name.endswith("/value") and "OCTAVE_NEW_FORMAT" in dataset.parent.attrs
+
+
+# ---- what the file says of its axes
+
+
+def _axes_of_labels(dataset: h5py.Dataset) -> tuple[str, str] | None:
+    """Return axes from labels of the dimensions, dimension scales (netCDF) or axis tags (ilastik), where there are."""
+    with suppress(KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+        labels = [
+            label.decode() if isinstance(label, bytes) else str(label) for label in dataset.attrs["DIMENSION_LABELS"]
+        ]
+        if len(labels) == dataset.ndim and (axes := axes_by_name(labels)):
+            return axes, "DIMENSION_LABELS"
+    with suppress(KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+        tags = json.loads(dataset.attrs["axistags"])["axes"]
+        if len(tags) == dataset.ndim and (axes := axes_by_name([tag["key"] for tag in tags])):
+            return axes, "axistags"
+    with suppress(KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+        names = [scale[0].name.rpartition("/")[2] for scale in dataset.dims]
+        if axes := axes_by_name(names):
+            return axes, "names of dimension scales"
+    return None
+
+
+def _series_type(dataset: h5py.Dataset) -> str:
+    """Type of the NWB series that a data set is the ``data`` of; empty where it is none."""
+    if not dataset.name.endswith("/data"):
+        return ""
+    attributes = dataset.parent.attrs
+    named = [attributes.get("neurodata_type", ""), *np.atleast_1d(attributes.get("ancestry", ()))]
+    named = [name.decode() if isinstance(name, bytes) else str(name) for name in named]
+    return next((kind for kind in _NWB_SERIES if kind in named), "")
+
+
+def _axes_of_nwb(file: h5py.File, dataset: h5py.Dataset) -> tuple[str, str]:
+    """Return the axes of a series: by NWB 2 (frame, x, y[, z]), by NWB 1 (frame[, z], y, x)."""
+    version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else "")
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    if "1." in version[:6]:
+        return ("THW" if dataset.ndim == 3 else "TZHW"), f"{version}, which has (frame, y, x)"
+    with suppress(KeyError, TypeError, ValueError, IndexError):
+        x, y = (int(size) for size in dataset.parent["dimension"][:2])
+        if x != y and dataset.shape[1:3] == (y, x):
+            return "THWZ"[: dataset.ndim], "dimension of the series, (x, y)"
+    return "TWHZ"[: dataset.ndim], f"NWB {version}, which has (frame, x, y)"
+
+
+def _frame_rate(dataset: h5py.Dataset) -> tuple[float | None, str]:
+    series = dataset.parent
+    with suppress(KeyError, TypeError, ValueError):
+        return float(series["starting_time"].attrs["rate"]), "rate of the series"
+    with suppress(KeyError, TypeError, ValueError, IndexError):
+        times = series["timestamps"][:1000]
+        period = float(np.median(np.diff(times)))
+        return (1 / period, "timestamps of the series") if period > 0 else (None, "")
+    return None, ""
+
+
+def _external_files(file: h5py.File) -> list[str]:
+    found: list[str] = []
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if name.endswith("/external_file") and isinstance(item, h5py.Dataset):
+            found.extend(one.decode() if isinstance(one, bytes) else str(one) for one in np.atleast_1d(item[()]))
+
+    file.visititems(visit)
+    return found
+
+
+# ---- whether it can be read, and is all there
+
+
+def _check_filters(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a data set whose compression HDF5 lacks here, with the package that brings it."""
+    properties = dataset.id.get_create_plist()
+    for place in range(properties.get_nfilters()):
+        number, _, _, name = properties.get_filter(place)
+        if h5py.h5z.filter_avail(number):
+            continue
+        with suppress(ImportError):  # which registers its filters
+            import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(number):
+            called = _FILTERS.get(number) or name.decode("utf-8", "replace") or "an unknown filter"
+            raise ValueError(
+                f"{path}: {dataset.name} is compressed with {called} (HDF5 filter {number}), which is not installed; "
+                "it comes with a package: pip install hdf5plugin"
+            )
+
+
+def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
+    """Refuse a data set of which parts lie in files that are not there: HDF5 makes up what it does not find."""
+    parts: list[tuple[str, str | None, int]] = []
+    if dataset.is_virtual:
+        parts = [(source.file_name, source.dset_name, 0) for source in dataset.virtual_sources()]
+    elif dataset.external:
+        parts = [(name, None, offset + size) for name, offset, size in dataset.external]
+    for name, inner, n_bytes in dict.fromkeys(parts):
+        if "%" in name:  # a pattern, whose files HDF5 finds one by one
+            continue
+        source = path if name == "." else path.parent / name
+        if not source.is_file():
+            raise ValueError(f"{path}: {dataset.name} lies in {source} in part, which is missing")
+        if inner is None:
+            if n_bytes < 1 << 62 and source.stat().st_size < n_bytes:
+                raise ValueError(
+                    f"{path}: {dataset.name} lies in {source}: expected {n_bytes} bytes, found {source.stat().st_size}"
+                )
+            continue
+        try:
+            with h5py.File(source, "r") as file:
+                there = isinstance(file.get(inner), h5py.Dataset)
+        except OSError as error:
+            raise ValueError(f"{path}: {dataset.name} lies in {source} in part: {error}") from error
+        if not there:
+            raise ValueError(f"{path}: {dataset.name} lies in {source} in part, which has no data set {inner!r}")
+
+
+def _frames_written(dataset: h5py.Dataset, time: int) -> int:
+    """Count the frames, from the first on, all of whose chunks were written."""
+    total = dataset.shape[time] if time >= 0 else 1
+    if dataset.is_virtual or dataset.external:
+        return total
+    if dataset.chunks is None:
+        return total if dataset.id.get_storage_size() else 0
+    grid = [-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+    if dataset.id.get_num_chunks() >= math.prod(grid):
+        return total
+    if time < 0:
+        return 0
+    there = np.zeros(grid[time], np.int64)
+
+    def count(chunk: Any) -> None:
+        there[chunk.chunk_offset[time] // dataset.chunks[time]] += 1
+
+    dataset.id.chunk_iter(count)
+    missing = np.flatnonzero(there < math.prod(grid) // grid[time])
+    if there[missing[0] + 1 :].any():
+        raise ValueError(
+            f"{dataset.file.filename}: of {dataset.name}, shape {dataset.shape}, frames in the middle were never "
+            f"written, from {missing[0] * dataset.chunks[time]} on"
+        )
+    return int(missing[0]) * dataset.chunks[time]
+
+
+def _open_with_cache(file: h5py.File, name: str, axes: str) -> h5py.Dataset:
     """Open a data set so that what one frame needs to have decompressed stays for the frames beside it.
 
     Chunks without a filter are better left to themselves: of those only the bytes that are asked for are read.
@@ -131,7 +331,8 @@ def _open_with_cache(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = file[name]
     if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters() == 0:
         return dataset
-    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
+    sizes = zip(axes, dataset.shape, dataset.chunks, strict=True)
+    n_chunks = math.prod(-(-size // chunk) for letter, size, chunk in sizes if letter not in "TZ")
     chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
     wanted = max(chunk_bytes, min(n_chunks * chunk_bytes, _CACHE_BYTES))
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)

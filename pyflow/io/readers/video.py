@@ -12,6 +12,9 @@ import numpy as np
 
 from pyflow.io.pieces import piece_length
 
+# Of the files of one recording, so many stay open.
+_MOST_OPEN = 16
+
 
 class VideoReader(ABC):
     """A video as an array ``(T, H, W, C)`` that is read when it is indexed; a context manager.
@@ -48,6 +51,9 @@ class VideoReader(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of the file, where there is one."""
+
+    def rest(self) -> None:  # noqa: B027
+        """Let go of the file until it is read again, where that can be done: there may be very many."""
 
     @property
     def frame_count(self) -> int:
@@ -232,19 +238,145 @@ class ChannelReader(VideoReader):
             if other.shape[:3] != first.shape[:3] or other.dtype != first.dtype:
                 raise ValueError(
                     f"channels differ: {first.path} is {first.shape[:3]} {first.dtype}, "
-                    f"{other.path} is {other.shape[:3]} {other.dtype}"
+                    f"{other.path} is {other.shape[:3]} {other.dtype}; if they follow each other in time, say "
+                    'files="time"'
                 )
         self._readers = readers
         self.path, self.dtype = first.path, first.dtype
         self.shape = (*first.shape[:3], sum(reader.n_channels for reader in readers))
+        self.frame_rate_hz, self.n_planes, self.plane = first.frame_rate_hz, first.n_planes, first.plane
+        self.origin = {**first.origin, "channels": f"{len(readers)} files, one or more channels each"}
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         return np.concatenate([reader._read(indices) for reader in self._readers], axis=-1)
+
+    def rest(self) -> None:
+        """Let go of all files until they are read again."""
+        for reader in self._readers:
+            reader.rest()
 
     def close(self) -> None:
         """Close all files."""
         for reader in self._readers:
             reader.close()
+
+
+class JoinedReader(VideoReader):
+    """Several videos one after the other in time.
+
+    Parameters
+    ----------
+    readers : list of VideoReader
+        In their order; closed together with this one.
+
+    Raises
+    ------
+    ValueError
+        Their frames differ in size, channels or type.
+    """
+
+    def __init__(self, readers: list[VideoReader]) -> None:
+        first = readers[0]
+        for other in readers[1:]:
+            if other.shape[1:] != first.shape[1:] or other.dtype != first.dtype:
+                raise ValueError(
+                    f"files of one recording differ: frames (H, W, C) of {first.path} are {first.shape[1:]} "
+                    f"{first.dtype}, of {other.path} {other.shape[1:]} {other.dtype}"
+                )
+        self._readers = readers
+        self._starts = np.cumsum([0, *(len(reader) for reader in readers)])
+        self.path, self.dtype = first.path, first.dtype
+        self.shape = (int(self._starts[-1]), *first.shape[1:])
+        self.frame_rate_hz, self.n_planes, self.plane = first.frame_rate_hz, first.n_planes, first.plane
+        self.origin = {**first.origin, "frames": f"{len(readers)} files, one after the other"}
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        number = np.searchsorted(self._starts, indices, side="right") - 1
+        breaks = np.flatnonzero(np.diff(number)) + 1
+        places = np.split(np.arange(len(indices)), breaks) if len(indices) else []
+        for some in places:
+            reader = self._readers[number[some[0]]]
+            out[some] = reader._read(indices[some] - self._starts[number[some[0]]])
+            if len(self._readers) > _MOST_OPEN:
+                reader.rest()
+        return out
+
+    def rest(self) -> None:
+        """Let go of all files until they are read again."""
+        for reader in self._readers:
+            reader.rest()
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._readers:
+            reader.close()
+
+
+class PartReader(VideoReader):
+    """Some frames and channels of a video.
+
+    Parameters
+    ----------
+    reader : VideoReader
+    frames : range, optional
+        Which frames; None for all.
+    channels : sequence of int, optional
+        Which channels; None for all.
+    frame_rate_hz : float, optional
+        Frames per second, where the user knows better than the file.
+    owned : bool
+        Close the video with this one.
+
+    Raises
+    ------
+    ValueError
+        There is no such channel.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        *,
+        frames: range | None = None,
+        channels: Sequence[int] | None = None,
+        frame_rate_hz: float | None = None,
+        owned: bool = True,
+    ) -> None:
+        self._reader, self._owned = reader, owned
+        self._frames = range(len(reader)) if frames is None else frames
+        self._channels = None if channels is None else list(channels)
+        self.path, self.dtype, self.n_planes, self.plane = reader.path, reader.dtype, reader.n_planes, reader.plane
+        if self._channels and max(self._channels) >= reader.n_channels:
+            raise ValueError(
+                f"{self._name}: channels={self._channels}, but there are {reader.n_channels}, counted from 0"
+            )
+        self.shape = (
+            len(self._frames),
+            *reader.shape[1:3],
+            reader.n_channels if self._channels is None else len(self._channels),
+        )
+        self.frame_rate_hz = frame_rate_hz or reader.frame_rate_hz
+        self.origin = dict(reader.origin)
+        if frames is not None:
+            self.origin["frames"] = f"{self._frames.start}:{self._frames.stop} of {len(reader)}, as given"
+        if channels is not None:
+            self.origin["channels"] = f"{self._channels} of {reader.n_channels}, as given"
+        if frame_rate_hz:
+            self.origin["frame rate"] = "as given"
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        frames = self._reader._read(np.asarray(indices, int) + self._frames.start)
+        return frames if self._channels is None else frames[..., self._channels]
+
+    def rest(self) -> None:
+        """Let go of the file until it is read again."""
+        self._reader.rest()
+
+    def close(self) -> None:
+        """Close the file, if it is this one's."""
+        if self._owned:
+            self._reader.close()
 
 
 def check_size(path: Path, descriptor: int, expected: int) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyflow.io.unpickle import load_npy
 from pyflow.units.sources.base import Footprint, Source, SourceError, translations
 from pyflow.units.sources.dff import SMOOTHING_FRAMES, WINDOW_S, dff
-from pyflow.units.unpickle import load_npy
 
 # suite2p 1.0 spreads over several files what was all in ops.npy before.
 _OPTIONS = ("db.npy", "settings.npy", "reg_outputs.npy", "detect_outputs.npy", "ops.npy")

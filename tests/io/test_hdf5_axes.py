@@ -1,0 +1,203 @@
+"""HDF5: which data set, which axis, and whether all of it is there."""
+
+import h5py
+import numpy as np
+import pytest
+
+from pyflow.io import open_video
+
+T, H, W = 7, 48, 64
+
+
+def movie(*shape):
+    return np.random.default_rng(0).integers(0, 250, shape or (T, H, W)).astype(np.uint16)
+
+
+def store(path, data, name="data", labels=None, **options):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset(name, data=data, **options)
+        for place, label in enumerate(labels or ()):
+            dataset.dims[place].label = label
+    return path
+
+
+def test_frames_in_the_last_axis_are_refused_until_said(tmp_path):
+    path = store(tmp_path / "a.h5", np.moveaxis(movie(), 0, -1))
+    with pytest.raises(
+        ValueError, match=r'a\.h5: data: .* 48 frames of 64 x 7 pixels, improbable; say axes="HWT" for 7'
+    ):
+        open_video(path)
+    with open_video(path, axes="HWT") as reader:
+        np.testing.assert_array_equal(reader[[4, 0], ..., 0], movie()[[4, 0]])
+    with open_video(path, axes="THW") as reader:
+        assert reader.shape == (H, W, T, 1)
+
+
+def test_square_frames_in_the_last_axis(tmp_path):
+    path = store(tmp_path / "a.h5", np.zeros((64, 64, 100), np.uint8))
+    with pytest.raises(ValueError, match=r'axes="HWT" for 100 frames of 64 x 64'):
+        open_video(path)
+
+
+@pytest.mark.parametrize("shape", [(100, 64, 64), (64, 64, 64), (9, 6, 8), (3000, 16, 512), (20, 512, 796), (2, 8, 8)])
+def test_usual_shapes_open(tmp_path, shape):
+    with open_video(store(tmp_path / "a.h5", np.zeros(shape, np.uint8))) as reader:
+        assert reader.shape == (*shape, 1)
+        assert "THW" in reader.origin["axes"]
+
+
+@pytest.mark.parametrize("axes", ["TZHW", "CTHW", "TCHW"])
+def test_a_fourth_axis_that_nobody_named(tmp_path, axes):
+    data = movie(*(3 if axis in "ZC" else {"T": T, "H": H, "W": W}[axis] for axis in axes))
+    path = store(tmp_path / "a.h5", data)
+    with pytest.raises(ValueError, match=r'says not which axis .*axes="TCHW".*axes="TZHW".*axes="CTHW"'):
+        open_video(path)
+    if "Z" in axes:
+        with pytest.raises(ValueError, match="3 planes"):
+            open_video(path, axes=axes)
+        with open_video(path, axes=axes, plane=2) as reader:
+            np.testing.assert_array_equal(reader[1:, ..., 0], data[1:, 2])
+    else:
+        with open_video(path, axes=axes) as reader:
+            np.testing.assert_array_equal(
+                reader[[3, 1]],
+                np.moveaxis(data, axes.index("C"), (axes.index("T") and -1) or -1).reshape(T, H, W, 3)[[3, 1]],
+            )
+
+
+@pytest.mark.parametrize(
+    ("labels", "axes"),
+    [(["time", "z", "y", "x"], "TZHW"), (["c", "frames", "rows", "cols"], "CTHW"), (["Y", "X", "T", "C"], "HWTC")],
+)
+def test_labels_of_dimensions_say_the_axes(tmp_path, labels, axes):
+    sizes = {"T": T, "H": H, "W": W, "Z": 3, "C": 2}
+    data = movie(*(sizes[axis] for axis in axes))
+    path = store(tmp_path / "a.h5", data, labels=labels)
+    with open_video(path, plane=1 if "Z" in axes else None) as reader:
+        expected = data[:, 1][:, None] if "Z" in axes else data
+        letters = axes.replace("Z", "C")
+        np.testing.assert_array_equal(reader[:], expected.transpose([letters.index(axis) for axis in "THWC"]))
+        assert reader.origin["axes"] == "DIMENSION_LABELS"
+
+
+def test_sima(shared):
+    with pytest.raises(ValueError, match=r'sima_example.h5: .*axes="HWT" for 20 frames of 128 x 256'):
+        open_video(shared / "data/formats/sima_example.h5")
+    with (
+        open_video(shared / "data/formats/sima_example.h5", axes="HWT") as one,
+        open_video(shared / "data/formats/sima_example.tif") as other,
+    ):
+        np.testing.assert_array_equal(one[:], other[:])
+    with h5py.File(shared / "data/formats/sima_volume.h5") as file:
+        expected = file["imaging"][()]
+    with pytest.raises(ValueError, match="3 planes"):
+        open_video(shared / "data/formats/sima_volume.h5")
+    with open_video(shared / "data/formats/sima_volume.h5", plane=2) as reader:
+        np.testing.assert_array_equal(reader[:], expected[:, 2])
+
+
+@pytest.mark.parametrize("axes", ["TH", "TTHW", "QHW", "THWC"])
+def test_axes_that_make_no_sense(tmp_path, axes):
+    with pytest.raises(ValueError, match=r"a\.h5: data: axes="):
+        open_video(store(tmp_path / "a.h5", movie()), axes=axes)
+
+
+# ---- other programs' files under a familiar extension -----------------------------------------------------
+
+
+def matlab_v73(path, variables):
+    """As MATLAB's ``save -v7.3`` does: a user block with its name, and column-major arrays."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, data in variables.items():
+            file[name] = data.transpose()
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".mat"])
+def test_matlab_has_its_axes_the_other_way_round(tmp_path, suffix):
+    path = matlab_v73(tmp_path / f"a{suffix}", {"mov": np.moveaxis(movie(), 0, -1)})
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+    path = matlab_v73(tmp_path / f"b{suffix}", {"mov": movie()})
+    with pytest.raises(ValueError, match=r'shape .7, 48, 64. as HWT .* improbable; say axes="THW" for 7 frames'):
+        open_video(path)
+    with open_video(path, axes="THW") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".nwb"])
+def test_nwb_has_frame_x_y(tmp_path, suffix):
+    with h5py.File(tmp_path / f"a{suffix}", "w") as file:
+        file.attrs["nwb_version"] = "2.7.0"
+        series = file.create_group("acquisition/TwoPhotonSeries")
+        series.attrs["neurodata_type"] = "TwoPhotonSeries"
+        series["data"] = movie().transpose(0, 2, 1)
+        series["starting_time"] = 0.0
+        series["starting_time"].attrs["rate"] = 30.0
+        file["processing/ophys/masks/image_mask"] = np.zeros((5, W, H))
+    with open_video(tmp_path / f"a{suffix}") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+        assert reader.frame_rate_hz == 30
+
+
+def test_nwb_1_has_frame_y_x(tmp_path):
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file["nwb_version"] = "NWB-1.0.5"
+        series = file.create_group("acquisition/timeseries/2p_image_series")
+        series.attrs["ancestry"] = [b"TimeSeries", b"ImageSeries", b"TwoPhotonSeries"]
+        series["data"] = movie()
+        series["timestamps"] = np.arange(T) / 31.0
+    with open_video(tmp_path / "a.nwb") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+        assert round(reader.frame_rate_hz, 6) == 31
+
+
+# ---- what is not there ------------------------------------------------------------------------------------
+
+
+def virtual(folder):
+    layout = h5py.VirtualLayout((2 * T, H, W), np.uint16)
+    for part in range(2):
+        store(folder / f"part{part}.h5", movie())
+        layout[part * T : (part + 1) * T] = h5py.VirtualSource(f"part{part}.h5", "data", shape=(T, H, W))
+    with h5py.File(folder / "all.h5", "w") as file:
+        file.create_virtual_dataset("data", layout, fillvalue=0)
+    return folder / "all.h5"
+
+
+def test_a_virtual_data_set_without_its_source(tmp_path):
+    path = virtual(tmp_path)
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[T:, ..., 0], movie())
+    (tmp_path / "part1.h5").rename(tmp_path / "gone.h5")
+    with pytest.raises(ValueError, match=r"all\.h5: /data lies in .*part1\.h5 in part, which is missing"):
+        open_video(path)
+    store(tmp_path / "part1.h5", movie(), name="other")
+    with pytest.raises(ValueError, match=r"part1\.h5 in part, which has no data set 'data'"):
+        open_video(path)
+
+
+def test_frames_that_were_never_written_are_not_made_up(tmp_path, caplog):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (100, H, W), np.uint16, chunks=(2, H, W))[:24] = 1
+        file.create_dataset("holes", (100, H, W), np.uint16, chunks=(2, H, W))[50:] = 1
+        file.create_dataset("empty", (100, H, W), np.uint16)
+    with open_video(tmp_path / "a.h5", dataset="data") as reader:
+        assert reader.shape == (24, H, W, 1)
+    assert "has room for 100 frames, 24 whole ones were written" in caplog.text
+    with pytest.raises(ValueError, match="frames in the middle were never written, from 0 on"):
+        open_video(tmp_path / "a.h5", dataset="holes")
+    with pytest.raises(ValueError, match=r"empty has shape .* nothing was ever written"):
+        open_video(tmp_path / "a.h5", dataset="empty")
+
+
+def test_a_missing_filter_is_named_with_its_package(tmp_path):
+    path = store(tmp_path / "a.h5", movie(), chunks=(1, H, W), compression="gzip")
+    # The number of the filter in the data set's header, deflate with one parameter, becomes that of Blosc.
+    data = path.read_bytes()
+    there = data.index(b"deflate") - 8
+    path.write_bytes(data[:there] + (32001).to_bytes(2, "little") + data[there + 2 :])
+    with pytest.raises(ValueError, match=r"a\.h5: /data is compressed with blosc .*pip install hdf5plugin"):
+        open_video(path)
