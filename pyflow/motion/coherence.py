@@ -72,4 +72,5 @@ def coherent(displacement: np.ndarray, around: Sequence[np.ndarray | None], nois
     if weights == 1.0:
         return displacement
     planes = resize_planes(total / np.float32(weights), displacement.shape[:2])
-    return np.moveaxis(planes + np.moveaxis(displacement, -1, 0), 0, -1)
+    planes += np.moveaxis(displacement, -1, 0)
+    return np.moveaxis(planes, 0, -1)

@@ -69,7 +69,10 @@ class FrameSource:
     def read(self, first: int, stop: int) -> np.ndarray:
         """Return frames (n, H, W, C) in the recording's dtype, or float32 where they are averages."""
         if self.indices is not None:
-            return np.concatenate([self._read_bins(index, index + 1) for index in self.indices[first:stop]])
+            wanted = np.asarray(self.indices[first:stop])
+            runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+            found = [self._read_bins(run[0], run[-1] + 1) for run in runs]
+            return found[0] if len(found) == 1 else np.concatenate(found)
         return self._read_bins(first, stop)
 
     def usable(self, count: int) -> list[np.ndarray]:

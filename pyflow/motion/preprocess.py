@@ -72,7 +72,8 @@ class Preprocessor:
         ndarray
             float32 (H, W, C).
         """
-        scaled = (image.astype(self._low.dtype, copy=False) - self._low) * self._scale
+        scaled = np.subtract(image, self._low, dtype=self._low.dtype)  # in place from here on: memory costs more time
+        scaled *= self._scale
         if (self._sigma_yx == self._sigma_yx[0]).all():
             return gaussian_filter(scaled, tuple(self._sigma_yx[0]), n_threads=1)
         planes = [gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)]
@@ -96,7 +97,10 @@ class Preprocessor:
             return self.image(window[0])
         usable = [k for k, frame in enumerate(window) if frame_problem(frame) == 0]
         weights = self._kernel[usable] / self._kernel[usable].sum(axis=0)
-        return self.image(sum(window[k] * weight for k, weight in zip(usable, weights, strict=True)))
+        total = window[usable[0]] * weights[0]
+        for k, weight in zip(usable[1:], weights[1:], strict=True):
+            total += window[k] * weight
+        return self.image(total)
 
 
 def _temporal_kernel(sigma: np.ndarray) -> np.ndarray:

@@ -81,7 +81,12 @@ class Misfit:
             return 1.0 - float(np.vdot(_normalized(small, (0, 1)), self._normalized))
         # a reduced pixel counts where all it is made from does
         inside = np.abs(resize(valid.astype(np.float32), self._shape, n_threads=1) - 1) < 0.01
-        return 1.0 - float(np.vdot(_normalized(small[inside], 0), _normalized(self._reference[inside], 0)))
+        return 1.0 - float(np.vdot(_normalized(_at(small, inside), 0), _normalized(_at(self._reference, inside), 0)))
+
+
+def _at(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the pixels (N, C) where a mask (H, W) is True; several times as fast as indexing by it."""
+    return image.reshape(-1, image.shape[2]).compress(inside.ravel(), axis=0)
 
 
 def _normalized(image: np.ndarray, pixels: int | tuple[int, int]) -> np.ndarray:

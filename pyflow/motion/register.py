@@ -94,7 +94,7 @@ class FrameRegistration:
     noise_px
         Noise of a frame's deformation, see `pyflow.motion.coherence`; 0: frames do not inform each other.
     misfit_limit
-        Frames with a larger misfit are not registered.
+        Frames with a larger misfit are not registered. None: misfits are not measured.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class FrameRegistration:
         options: OFOptions,
         dtype: np.dtype,
         noise_px: float = 0.0,
-        misfit_limit: float = np.inf,
+        misfit_limit: float | None = np.inf,
     ) -> None:
         self._noise_px = noise_px
-        self._misfit = Misfit(fill)
-        self._misfit_limit = misfit_limit
+        self._misfit = None if misfit_limit is None else Misfit(fill)
+        self._misfit_limit = np.inf if misfit_limit is None else misfit_limit
         self._max_displacement = np.inf if options.max_displacement is None else options.max_displacement
         weight = options.channel_weights(template.shape[2])
         self._template = template
@@ -194,7 +194,7 @@ class FrameRegistration:
             return self._passed_on(own.frame, OUTSIDE)
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
         registered = self.warp(frame, displacement, self._fill)
-        misfit = self._misfit(registered, valid)
+        misfit = np.nan if self._misfit is None else self._misfit(registered, valid)
         if misfit > self._misfit_limit:
             return self._passed_on(own.frame, MISFIT)
         return RegisteredFrame(

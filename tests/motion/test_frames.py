@@ -42,6 +42,29 @@ def test_channels_and_indices():
     np.testing.assert_array_equal(source.read(0, 3), movie[[5, 1, 1]][..., [2, 0]])
 
 
+class Counted:
+    """A movie that notes the slices it is asked for."""
+
+    def __init__(self, movie):
+        self.movie, self.asked = movie, []
+        self.shape, self.dtype = movie.shape, movie.dtype
+
+    def __len__(self):
+        return len(self.movie)
+
+    def __getitem__(self, key):
+        self.asked.append((key.start, key.stop))
+        return self.movie[key]
+
+
+def test_frames_that_follow_each_other_are_read_at_once():
+    movie = np.random.default_rng(0).random((12, 3, 4, 1))
+    reader = Counted(movie)
+    indices = [2, 3, 4, 8, 9, 3, 11]
+    np.testing.assert_array_equal(FrameSource(reader, indices=indices).read(0, 7), movie[indices])
+    assert reader.asked == [(2, 5), (8, 10), (3, 4), (11, 12)]
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [

@@ -5,9 +5,11 @@ import logging
 import numpy as np
 import pytest
 
+from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.reference import as_reference, build_reference, find_reference, reference_indices
+from pyflow.simulate import jitter, simulate_recording
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,23 @@ def test_reference_is_sharper_than_the_mean(scene, shifts):
     still = scene.frame()[inner]
     error = np.abs(reference[inner] - still).mean()
     assert error < 0.3 * np.abs(movie.mean(axis=0)[inner] - still).mean()
+
+
+def test_a_reference_made_at_half_resolution_gives_the_same_motion():
+    """Frames register among themselves with unknowns as far apart, but on smaller images, than one per pixel."""
+    recording = simulate_recording((160, 160), 40, photons=12, seed=3)
+    source = FrameSource(recording.movie[..., np.newaxis])
+    found = []
+    for spacing in (1, "auto"):
+        options = OFOptions(alpha=60, grid_spacing=spacing, eta=0.6, iterations=10)
+        reference = build_reference(source, options)[..., 0]
+        found.append(compensate_arr(recording.movie[:20], reference, options.replace(grid_spacing="auto"))[1])
+    moved = found[1] - found[0]
+    apart = moved - np.median(moved, axis=0)  # where the reference itself lies is free
+    assert 0 < np.hypot(apart[..., 0], apart[..., 1]).mean() < 0.02
+    assert jitter(found[1], recording.displacement_px[:20], 8) < 1.02 * jitter(
+        found[0], recording.displacement_px[:20], 8
+    )
 
 
 def test_still_frames_give_their_mean(scene):
