@@ -7,7 +7,7 @@
  *     PF_CENSUS: constancy of the census signature (Hafner, Demetz and Weickert, SSVM 2013): eight channels, each the
  *     smoothed sign d / sqrt(d^2 + CELL^2 zeta) of the difference d to one neighbour, summed as PF_GRAY would treat
  *     them. A row of signatures serves three rows of the tensor, so every thread keeps its last three.
- *  3. Rows are averaged over the cells of the solver's grid as they are made: the data term of a displacement that is
+ *  3. Rows are summed over the cells of the solver's grid as they are made: the data term of a displacement that is
  *     constant within a cell. Cell i of n covers the pixels i size / n to (i + 1) size / n, so that the grid relates to the
  *     level as a resized image does. One cell per pixel takes the rows as they are.
  *  4. The six components of a row of cells are written in the solver's layout.
@@ -26,7 +26,10 @@ typedef struct {
     float zeta;
 } rows_t;
 
-static inline void gc_pixel(const rows_t *r, int left, int x, int right, float *PF_RESTRICT out, size_t w)
+/* The value of a row, or where rows of a cell are summed, its sum so far and the value. */
+#define PUT(plane, value) out[x + (plane) * w] = add ? out[x + (plane) * w] + (value) : (value)
+
+PF_INLINE void gc_pixel(const rows_t *r, int left, int x, int right, float *PF_RESTRICT out, size_t w, const int add)
 {
     const float *a0 = r->a[0], *a1 = r->a[1], *a2 = r->a[2], *b0 = r->b[0], *b1 = r->b[1], *b2 = r->b[2];
     const float centre = a1[x] + b1[x];
@@ -38,26 +41,26 @@ static inline void gc_pixel(const rows_t *r, int left, int x, int right, float *
     const float fyt = ((b2[x] - a2[x]) - (b0[x] - a0[x])) * r->first_y;
     const float nx = fxx * fxx + fxy * fxy + r->zeta, ny = fxy * fxy + fyy * fyy + r->zeta;
     const float both = 1.0f / (nx * ny), rx = both * ny, ry = both * nx;
-    out[x] = rx * fxx * fxx + ry * fxy * fxy;
-    out[x + w] = rx * fxy * fxy + ry * fyy * fyy;
-    out[x + 2 * w] = rx * fxt * fxt + ry * fyt * fyt;
-    out[x + 3 * w] = rx * fxx * fxy + ry * fxy * fyy;
-    out[x + 4 * w] = rx * fxx * fxt + ry * fxy * fyt;
-    out[x + 5 * w] = rx * fxy * fxt + ry * fyy * fyt;
+    PUT(PF_J11, rx * fxx * fxx + ry * fxy * fxy);
+    PUT(PF_J22, rx * fxy * fxy + ry * fyy * fyy);
+    PUT(PF_J33, rx * fxt * fxt + ry * fyt * fyt);
+    PUT(PF_J12, rx * fxx * fxy + ry * fxy * fyy);
+    PUT(PF_J13, rx * fxx * fxt + ry * fxy * fyt);
+    PUT(PF_J23, rx * fxy * fxt + ry * fyy * fyt);
 }
 
-static inline void gray_pixel(const rows_t *r, int left, int x, int right, float *PF_RESTRICT out, size_t w)
+PF_INLINE void gray_pixel(const rows_t *r, int left, int x, int right, float *PF_RESTRICT out, size_t w, const int add)
 {
     const float *a1 = r->a[1], *b1 = r->b[1];
     const float fx = ((a1[right] + b1[right]) - (a1[left] + b1[left])) * 0.5f * r->first_x;
     const float fy = ((r->a[2][x] + r->b[2][x]) - (r->a[0][x] + r->b[0][x])) * 0.5f * r->first_y;
     const float ft = b1[x] - a1[x];
-    out[x] = fx * fx;
-    out[x + w] = fy * fy;
-    out[x + 2 * w] = ft * ft;
-    out[x + 3 * w] = fx * fy;
-    out[x + 4 * w] = fx * ft;
-    out[x + 5 * w] = fy * ft;
+    PUT(PF_J11, fx * fx);
+    PUT(PF_J22, fy * fy);
+    PUT(PF_J33, ft * ft);
+    PUT(PF_J12, fx * fy);
+    PUT(PF_J13, fx * ft);
+    PUT(PF_J23, fy * ft);
 }
 
 enum { NEIGHBOURS = 8 };
@@ -97,12 +100,12 @@ static void census_row(const rows_t *r, int width, signatures_t *out)
     }
 }
 
-static void census_tensor_row(const signatures_t *const *three, const rows_t *scales, int width,
+static void census_tensor_row(const signatures_t *const *three, const rows_t *scales, int width, int add,
                               float *PF_RESTRICT out)
 {
     const size_t w = (size_t)width, padded = w + 2;
     const float per_x = 0.5f * scales->first_x, per_y = 0.5f * scales->first_y;
-    for (size_t x = 0; x < PF_TENSOR_PLANES * w; x++) out[x] = 0;
+    for (size_t x = 0; x < PF_TENSOR_PLANES * w && !add; x++) out[x] = 0;
     for (int n = 0; n < NEIGHBOURS; n++) {
         const size_t first = n * padded + 1;
         const float *s0 = three[0]->sum + first, *s1 = three[1]->sum + first, *s2 = three[2]->sum + first;
@@ -122,21 +125,31 @@ static void census_tensor_row(const signatures_t *const *three, const rows_t *sc
     }
 }
 
-static void tensor_row(const rows_t *r, int constancy, int width, float *PF_RESTRICT out)
+PF_INLINE void tensor_row(const rows_t *r, int constancy, int width, const int add, float *PF_RESTRICT out)
 {
     const size_t w = (size_t)width;
     const int last = width - 1;
     if (constancy == PF_GC) {
-        gc_pixel(r, 0, 0, pf_min_int(1, last), out, w);
+        gc_pixel(r, 0, 0, pf_min_int(1, last), out, w, add);
         PF_SIMD
-        for (int x = 1; x < last; x++) gc_pixel(r, x - 1, x, x + 1, out, w);
-        gc_pixel(r, pf_max_int(last - 1, 0), last, last, out, w);
+        for (int x = 1; x < last; x++) gc_pixel(r, x - 1, x, x + 1, out, w, add);
+        if (last > 0) gc_pixel(r, last - 1, last, last, out, w, add);
     } else {
-        gray_pixel(r, 0, 0, pf_min_int(1, last), out, w);
+        gray_pixel(r, 0, 0, pf_min_int(1, last), out, w, add);
         PF_SIMD
-        for (int x = 1; x < last; x++) gray_pixel(r, x - 1, x, x + 1, out, w);
-        gray_pixel(r, pf_max_int(last - 1, 0), last, last, out, w);
+        for (int x = 1; x < last; x++) gray_pixel(r, x - 1, x, x + 1, out, w, add);
+        if (last > 0) gray_pixel(r, last - 1, last, last, out, w, add);
     }
+}
+
+PF_APART void put_row(const rows_t *r, int constancy, int width, float *out)
+{
+    tensor_row(r, constancy, width, 0, out);
+}
+
+PF_APART void add_row(const rows_t *r, int constancy, int width, float *out)
+{
+    tensor_row(r, constancy, width, 1, out);
 }
 
 static rows_t rows_around(int y, const float *f1, const float *f2, int h, int w, rows_t scales)
@@ -149,33 +162,37 @@ static rows_t rows_around(int y, const float *f1, const float *f2, int h, int w,
     return scales;
 }
 
-static void add_line(const float *PF_RESTRICT line, size_t n, float *PF_RESTRICT sum, const int fresh)
-{
-    PF_SIMD
-    for (size_t i = 0; i < n; i++) sum[i] = fresh ? line[i] : sum[i] + line[i];
-}
-
 /* Where cell i of n begins. */
 static inline int cell_start(int i, int n, int size) { return (int)((int64_t)i * size / n); }
 
-/* Averages of a row's cells: sums over its `height` rows become one value per cell, in place. */
-static void average_cells(float *sum, int w, int cells, int height)
+/* Averages of the cells of a row: sum[x] is over `height` rows, window (w values) is scratch.
+ *
+ * Cells are w / cells pixels wide, or one more. Sums over that many neighbours are made from every pixel on, which
+ * takes no more than adding whole lines, and each cell picks its own. */
+static void average_cells(const float *PF_RESTRICT sum, int w, const int32_t *start, int cells, int height,
+                          float *PF_RESTRICT window, float *PF_RESTRICT out)
 {
-    for (int x = 0; x < cells; x++) {
-        const int first = cell_start(x, cells, w), end = cell_start(x + 1, cells, w);
-        float total = sum[first];
-        for (int i = first + 1; i < end; i++) total += sum[i];
-        sum[x] = total / (float)(height * (end - first));
+    const int narrow = w / cells;
+    const float shares[2] = {1.0f / (float)(height * narrow), 1.0f / (float)(height * (narrow + 1))};
+    for (int x = 0; x < w; x++) window[x] = sum[x];
+    for (int k = 1; k < narrow; k++) {
+        const float *PF_RESTRICT shifted = sum + k;
+        PF_SIMD
+        for (int x = 0; x < w - k; x++) window[x] += shifted[x];
+    }
+    for (int i = 0; i < cells; i++) {
+        const int first = start[i], wide = start[i + 1] - first > narrow;
+        out[i] = (wide ? window[first] + sum[first + narrow] : window[first]) * shares[wide];
     }
 }
 
-/* Row y of the tensor into `line`. */
+/* Row y of the tensor into `line`, or added to what is there. */
 static void make_row(int y, const float *f1, const float *f2, int h, int w, const rows_t *scales, int constancy,
-                     signatures_t *kept, float *line)
+                     signatures_t *kept, int add, float *line)
 {
     if (constancy != PF_CENSUS) {
         const rows_t around = rows_around(y, f1, f2, h, w, *scales);
-        tensor_row(&around, constancy, w, line);
+        (add ? add_row : put_row)(&around, constancy, w, line);
         return;
     }
     const signatures_t *three[3];
@@ -189,7 +206,7 @@ static void make_row(int y, const float *f1, const float *f2, int h, int w, cons
         }
         three[k] = one;
     }
-    census_tensor_row(three, scales, w, line);
+    census_tensor_row(three, scales, w, add, line);
 }
 
 static int motion_tensor(const float *f1, const float *f2, int h, int w, int rows, int cols, float h_row, float h_col,
@@ -210,29 +227,27 @@ static int motion_tensor(const float *f1, const float *f2, int h, int w, int row
 #pragma omp parallel num_threads(n_threads) if (n_threads > 1) reduction(| : failed)
 #endif
     {
-        float *line = malloc((2 * line_size + 6 * signature_size) * sizeof(float));
-        float *sum = averaged ? line + line_size : line;
+        float *line = malloc((line_size + 3 * (size_t)w + 1 + 6 * signature_size) * sizeof(float));
+        float *window = line + line_size, *cells = window + w;
+        int32_t *start = (int32_t *)(cells + w);
         signatures_t kept[3];
         failed = line == NULL;
         for (int k = 0; k < 3 && line; k++) {
-            float *own = line + 2 * line_size + 2 * (size_t)k * signature_size;
+            float *own = window + 3 * (size_t)w + 1 + 2 * (size_t)k * signature_size;
             kept[k] = (signatures_t){.row = -1, .sum = own, .change = own + signature_size};
         }
+        for (int i = 0; line && i <= cols; i++) start[i] = cell_start(i, cols, w);
 #ifdef _OPENMP
 #pragma omp for schedule(static)
 #endif
         for (int row = 0; row < rows; row++) {
             if (!line) continue;
             const int first = cell_start(row, rows, h), end = cell_start(row + 1, rows, h);
-            for (int y = first; y < end; y++) {
-                make_row(y, f1, f2, h, w, &scales, constancy, kept, line);
-                if (averaged && y == first) add_line(line, line_size, sum, 1);
-                else if (averaged) add_line(line, line_size, sum, 0);
-            }
+            for (int y = first; y < end; y++) make_row(y, f1, f2, h, w, &scales, constancy, kept, y > first, line);
             for (int plane = 0; plane < PF_TENSOR_PLANES; plane++) {
-                float *cells = sum + (size_t)plane * w;
-                if (averaged) average_cells(cells, w, cols, end - first);
-                pf_group_row(cells, cols, row, out, PF_TENSOR_PLANES, plane);
+                const float *sum = line + (size_t)plane * w;
+                if (averaged) average_cells(sum, w, start, cols, end - first, window, cells);
+                pf_group_row(averaged ? cells : sum, cols, row, out, PF_TENSOR_PLANES, plane);
             }
         }
         free(line);
