@@ -78,7 +78,8 @@ def open_video(
     ----------
     source : path, array (T, H, W) or (T, H, W, C), open reader, or a list of these
         A folder stands for the files in it. Several files that hold one frame each follow each other in time; others
-        are one channel each, unless the option `files` says otherwise. An open reader stays open when this one is closed.
+        are one channel each, unless the option `files` says otherwise. An open reader stays open when this one is
+        closed.
     options : ReaderOptions, optional
         What the files do not say, see `pyflow.io.readers.options.ReaderOptions`.
     **more
