@@ -7,13 +7,19 @@ import io
 import os
 import shutil
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # No space, no quota, larger than files may be; numpy tells of a short write without a number.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+
+
+_BLOCK = 1 << 20  # bytes that have a checksum of their own in a snapshot
 
 
 def disk_error(path: Path, error: OSError, needed: int | None = None) -> OSError:
@@ -83,6 +89,10 @@ class OutputFile(io.RawIOBase):
     more, so that it keeps a state from before, and reads find what was written. Whoever hands data to the library
     does so in a function that is `undisturbed`, and calls `check` after each piece.
 
+    A process may be killed between any two writes, and HDF5 neither ends nor survives on every mixture of old and new
+    bytes. So those of a `snapshot` stay on the disk as they were, from `settle` to `settle`: what is written over them
+    waits in memory, what is added behind them does not. With the snapshot, `restore` makes the file what it was.
+
     Parameters
     ----------
     path
@@ -106,6 +116,37 @@ class OutputFile(io.RawIOBase):
         self._position = 0
         self._error: OSError | None = None
         self._refused: list[tuple[int, bytes]] = []
+        self._fixed = 0  # bytes, from the start, that are not changed on the disk
+        self._held: list[tuple[int, bytes]] = []
+        self._sums: list[int] = []  # of each block, as it was at the last snapshot
+        self._dirty: set[int] = set()
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return what `restore` needs to give the file its present bytes again, whatever is written from now on."""
+        n_blocks = -(-self._size // _BLOCK)
+        del self._sums[n_blocks:]
+        for block in sorted({*self._dirty, *range(len(self._sums), n_blocks)}):
+            if block < n_blocks:
+                self._position = block * _BLOCK
+                content = bytearray(_BLOCK)
+                count = self.readinto(memoryview(content))
+                self._sums[block : block + 1] = [zlib.crc32(memoryview(content)[:count])]
+        self._dirty.clear()
+        return {
+            "size": np.int64(self._size),
+            "sums": np.array(self._sums, np.uint32),
+            "held": np.frombuffer(b"".join(data for _, data in self._held), np.uint8),
+            "places": np.array([(at, len(data)) for at, data in self._held], np.int64).reshape(-1, 2),
+        }
+
+    def settle(self) -> None:
+        """Write what was held back, and hold back from now on what would change the bytes so far."""
+        self._fixed, held, self._held = 0, self._held, []
+        position = self._position
+        for self._position, data in held:
+            self.write(data)
+        self._position = position
+        self._fixed = self._size
 
     def check(self) -> None:
         """Raise an error if the disk has refused anything so far.
@@ -143,10 +184,13 @@ class OutputFile(io.RawIOBase):
     def write(self, data: bytes | memoryview) -> int:
         """Write all bytes; return their number."""
         view = memoryview(data).cast("B")
-        written = 0
+        self._dirty.update(range(self._position // _BLOCK, -(-(self._position + len(view)) // _BLOCK)))
+        written = max(0, min(len(view), self._fixed - self._position)) if self._error is None else 0
+        if written:
+            self._held.append((self._position, bytes(view[:written])))
         try:
             if self._error is None:
-                self._file.seek(self._position)
+                self._file.seek(self._position + written)
             while self._error is None and written < len(view):
                 written += self._file.write(view[written:])
         except OSError as error:
@@ -166,7 +210,7 @@ class OutputFile(io.RawIOBase):
         self._file.seek(self._position)
         while done < count and (found := self._file.readinto(view[done:count])):
             done += found
-        for at, data in self._refused:
+        for at, data in (*self._held, *self._refused):
             first, last = max(at, self._position), min(at + len(data), self._position + count)
             if first < last:
                 view[first - self._position : last - self._position] = data[first - at : last - at]
@@ -175,10 +219,11 @@ class OutputFile(io.RawIOBase):
 
     def truncate(self, size: int | None = None) -> int:
         """Change the size in bytes; return it."""
-        self._size = self._position if size is None else size
+        before, self._size = self._size, self._position if size is None else size
+        self._dirty.update(range(min(before, self._size) // _BLOCK, -(-max(before, self._size) // _BLOCK)))
         try:
             if self._error is None:
-                self._file.truncate(self._size)
+                self._file.truncate(max(self._size, self._fixed))
         except OSError as error:
             self._error = error
         return self._size
@@ -201,3 +246,36 @@ class OutputFile(io.RawIOBase):
         self.close()
         if exception[0] is None:
             self.check()
+
+
+def restore(path: Path, snapshot: Mapping[str, np.ndarray]) -> None:
+    """Give the file of a process that was killed the bytes that it had at a snapshot.
+
+    Parameters
+    ----------
+    path
+        The file.
+    snapshot
+        From `OutputFile.snapshot`; the file's `settle` was called after it, or not, or did not end.
+
+    Raises
+    ------
+    ValueError
+        The bytes on the disk are others.
+    OSError
+        The file cannot be read or written.
+    """
+    size, sums = int(snapshot["size"]), snapshot["sums"]
+    with open(path, "r+b") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found < size:
+            raise ValueError(f"{path}: found {found} bytes, expected {size}")
+        file.truncate(size)
+        first = 0
+        for at, length in snapshot["places"].tolist():
+            file.seek(at)
+            file.write(snapshot["held"][first : first + length].tobytes())
+            first += length
+        file.seek(0)
+        if [zlib.crc32(file.read(_BLOCK)) for _ in sums] != sums.tolist():
+            raise ValueError(f"{path} is not as it was written")

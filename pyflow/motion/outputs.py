@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,19 +96,19 @@ class FileSink:
         Identifies input and options in the checkpoint.
     frames_done
         Number of frames that the files of an interrupted run hold and keep; 0: what there is of it is removed.
-    checksums
-        Of these frames, by the attribute of `RegisteredFrame`.
+    snapshots
+        Of these files when they held just these frames, ``<attribute of RegisteredFrame>.<name>``.
 
     Raises
     ------
     ValueError
-        The files do not hold the frames that were written.
+        The files are not as they were written.
     OSError
         A file cannot be made, or be read back.
     """
 
     def __init__(
-        self, options: OFOptions, key: str, frames_done: int = 0, checksums: Mapping[str, int] | None = None
+        self, options: OFOptions, key: str, frames_done: int = 0, snapshots: Mapping[str, np.ndarray] | None = None
     ) -> None:
         self._checkpoint = options.output_path / CHECKPOINT_FILE
         self._key = key
@@ -117,10 +116,8 @@ class FileSink:
             self._checkpoint.unlink(missing_ok=True)
             remove_partial_files(options.output_path)
         with ExitStack() as stack:
-            self._writers = {name: stack.enter_context(writer) for name, writer in _open_writers(options, frames_done)}
-            self._checksums = {name: _read_back(writer, frames_done) for name, writer in self._writers.items()}
-            if frames_done and self._checksums != checksums:
-                raise ValueError(f"{self._checkpoint}: the hidden files beside it hold other frames than were written")
+            writers = _open_writers(options, frames_done, snapshots)
+            self._writers = {name: stack.enter_context(writer) for name, writer in writers}
             self._behind = stack.enter_context(WriteBehind(_PIECES_BEHIND))
             self._stack = stack.pop_all()
         self._saved_at = time.monotonic()
@@ -134,7 +131,6 @@ class FileSink:
             frames = np.stack([getattr(result, name) for result in results])
             frames = frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames
             writer.write_frames(frames)
-            self._checksums[name] = _checksum(frames, self._checksums[name])
 
     def save(self, state: LoopState, *, now: bool) -> None:
         """Save the state once the frames so far are on disk: `now`, or if the last one is older than a minute."""
@@ -143,13 +139,18 @@ class FileSink:
             self._saved_at = time.monotonic()
 
     def _save(self, state: dict[str, np.ndarray]) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        snapshots = {
+            f"{name}.{part}": value
+            for name, writer in self._writers.items()
+            for part, value in writer.snapshot().items()
+        }
         content = io.BytesIO()
-        np.savez(content, key=self._key, checksums=json.dumps(self._checksums), **state)
+        np.savez(content, key=self._key, **snapshots, **state)
         with replacing(self._checkpoint) as temporary, open(temporary, "wb") as file:
             file.write(content.getbuffer())
             file.write(hashlib.blake2b(content.getbuffer()).digest())
+        for writer in self._writers.values():
+            writer.settle()
 
     def __enter__(self) -> "FileSink":
         return self
@@ -160,37 +161,31 @@ class FileSink:
             self._checkpoint.unlink()
 
 
-def _open_writers(options: OFOptions, frames_done: int) -> Iterator[tuple[str, VideoWriter]]:
+def _open_writers(
+    options: OFOptions, frames_done: int, snapshots: Mapping[str, np.ndarray] | None
+) -> Iterator[tuple[str, VideoWriter]]:
     """Yield an attribute of `RegisteredFrame` and the file that takes it."""
-    hdf5 = {"compression": options.compression, "resume_at": frames_done, "attributes": SIGNATURE}
+
+    def hdf5(name: str) -> dict[str, Any]:
+        """Options of a file; a KeyError names what is missing of its snapshot."""
+        parts = ("size", "sums", "held", "places")
+        snapshot = {part: snapshots[f"{name}.{part}"] for part in parts} if frames_done else None
+        kept = {"resume_at": frames_done, "snapshot": snapshot}
+        return {"compression": options.compression, "attributes": SIGNATURE, **kept}
+
     if options.output_format == "HDF5":
-        yield "frame", get_video_file_writer(movie_file(options), "HDF5", **hdf5)
+        yield "frame", get_video_file_writer(movie_file(options), "HDF5", **hdf5("frame"))
     else:
         yield "frame", get_video_file_writer(movie_file(options), options.output_format)
     if options.save_valid_idx:
         path = options.output_path / MASK_FILE
-        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5)
+        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5("valid"))
     if options.save_w:
         path = options.output_path / FLOW_FILE
-        yield "displacement", get_video_file_writer(path, "HDF5", dataset_names=list(FLOW_DATASETS), **hdf5)
-
-
-def _read_back(writer: VideoWriter, n_frames: int) -> int:
-    """Return the checksum of the frames that a file holds already."""
-    checksum, step = 0, 16
-    for first in range(0, n_frames, step):
-        checksum = _checksum(writer.read_back(first, min(first + step, n_frames)), checksum)
-    return checksum
-
-
-def _checksum(frames: np.ndarray, before: int) -> int:
-    """Go on with the checksum of frames (n, H, W, C) or (n, H, W), for each its type, shape and content."""
-    if frames.ndim == 3:
-        frames = frames[..., np.newaxis]
-    kind = f"{frames.dtype.str} {frames.shape[1:]}".encode()
-    for frame in frames:
-        before = zlib.crc32(np.ascontiguousarray(frame).view(np.uint8), zlib.crc32(kind, before))
-    return before
+        yield (
+            "displacement",
+            get_video_file_writer(path, "HDF5", dataset_names=list(FLOW_DATASETS), **hdf5("displacement")),
+        )
 
 
 def movie_file(options: OFOptions) -> Path:
@@ -264,7 +259,7 @@ def resumed(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[
             logger.info("%s: starting over, the interrupted run was about another input or other options", folder)
             return None, None
         state = LoopState.from_arrays(saved)
-        sink = FileSink(options, key, state.frames_done, json.loads(str(saved["checksums"])))
+        sink = FileSink(options, key, state.frames_done, saved)
     except _DAMAGE as error:
         logger.warning("%s: starting over, the interrupted run left damage: %s", folder, error)
         return None, None

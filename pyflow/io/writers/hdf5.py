@@ -22,13 +22,15 @@ class Hdf5Writer(VideoWriter):
         With the byte shuffle; read everywhere HDF5 is.
     resume_at : int, optional
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
+    snapshot : mapping of str, optional
+        Of the interrupted writer at that moment, see `VideoWriter`.
     attributes : mapping of str, optional
         Attributes of the root, for example who wrote the file.
 
     Raises
     ------
     ValueError
-        The interrupted file holds fewer frames.
+        The interrupted file holds fewer frames, or is not as it was written.
     OSError
         The file cannot be created, or the interrupted one not opened.
     """
@@ -40,9 +42,10 @@ class Hdf5Writer(VideoWriter):
         dataset_names: list[str] | None = None,
         compression: str | None = None,
         resume_at: int | None = None,
+        snapshot: Mapping[str, np.ndarray] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(path, resume_at)
+        super().__init__(path, resume_at, snapshot)
         self._file: h5py.File | None = None
         self._names = dataset_names
         self._filters = {"compression": compression, "shuffle": True} if compression else {}
@@ -91,11 +94,6 @@ class Hdf5Writer(VideoWriter):
                 )
             self._file[name].resize(self.frames_written + count, axis=0)
             self._file[name][self.frames_written :] = frames[..., channel]
-
-    @undisturbed
-    def read_back(self, first: int, stop: int) -> np.ndarray:
-        """Return frames (n, H, W, C) that were written before, also by the interrupted run."""
-        return np.stack([self._file[name][first:stop] for name in self._names], axis=-1)
 
     @undisturbed
     def _flush_file(self) -> None:

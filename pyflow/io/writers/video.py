@@ -3,6 +3,7 @@
 import errno
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from pyflow.io.atomic import PARTIAL_PREFIX
-from pyflow.io.output import OutputFile, disk_error
+from pyflow.io.output import OutputFile, disk_error, restore
 from pyflow.io.pieces import piece_length
 
 # A last axis this short may count channels as well as columns.
@@ -32,6 +33,9 @@ class VideoWriter(ABC):
     resume_at : int, optional
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew). Only some
         formats can go on.
+    snapshot : mapping of str, optional
+        What `snapshot` of the interrupted writer returned when it had written so many: its bytes are made to be as
+        they were then, and no library sees any others.
 
     Attributes
     ----------
@@ -42,9 +46,13 @@ class VideoWriter(ABC):
     ------
     OSError
         The file cannot be created, or the interrupted one not opened.
+    ValueError
+        The interrupted one is not as it was written.
     """
 
-    def __init__(self, path: str | Path, resume_at: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, resume_at: int | None = None, snapshot: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(f"{PARTIAL_PREFIX}{self.path.name}")
         self._keep = resume_at is not None
@@ -53,9 +61,13 @@ class VideoWriter(ABC):
                 self._partial.unlink(missing_ok=True)
             elif self._partial.is_symlink():
                 raise OSError(errno.ELOOP, f"{self._partial} is a link, expected the file of an interrupted run")
+            elif snapshot is not None:
+                restore(self._partial, snapshot)
             self._output = OutputFile(self._partial, self.path, "r+" if resume_at else "w")
         except OSError as error:
             raise disk_error(self.path, error) from error
+        if snapshot is not None:
+            self._output.settle()
         self.frames_written = 0
         self._frame_shape: tuple[int, int, int] | None = None
         self._dtype: np.dtype | None = None
@@ -81,6 +93,28 @@ class VideoWriter(ABC):
         """
         self._output.check()
         self._flush_file()
+        self._output.check()
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Flush, and return what is needed to go on from here; to be kept before `settle` is called.
+
+        Raises
+        ------
+        OSError
+            As for `flush`.
+        """
+        self.flush()
+        return self._output.snapshot()
+
+    def settle(self) -> None:
+        """From here on, keep what the last `snapshot` is about, rather than what the one before is about.
+
+        Raises
+        ------
+        OSError
+            As for `flush`.
+        """
+        self._output.settle()
         self._output.check()
 
     def write_frames(self, frames: np.ndarray) -> None:
@@ -136,7 +170,7 @@ class VideoWriter(ABC):
         if self._output.closed:
             return
         try:
-            self._finish()
+            self._finish(settle=True)
             self._output.check()
             os.replace(self._partial, self.path)
         except BaseException:
@@ -148,9 +182,11 @@ class VideoWriter(ABC):
         self._finish()
         self._remove_partial()
 
-    def _finish(self) -> None:
+    def _finish(self, *, settle: bool = False) -> None:
         try:
             self._close_file()
+            if settle:
+                self._output.settle()
         finally:
             self._output.close()
 
