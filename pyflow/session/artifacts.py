@@ -49,6 +49,8 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Say which parts differ: options with their two values, files and earlier stages by name."""
     old, new = dict(_flat(old)), dict(_flat(new))
     names = [name for name in {**old, **new} if old.get(name, "absent") != new.get(name, "absent")]
+    if "center" in names and "center_stage1" in names:
+        names.remove("center_stage1")  # another recording's, which need not be new
     return ", ".join(dict.fromkeys(_change(name, _shown(old, name), _shown(new, name)) for name in names))
 
 

@@ -198,6 +198,8 @@ def test_status_says_what_changed(session, capsys):
     assert "stage 1 of rec10: changed: content of the input file, input.mtime: 20" in reasons()[1]
     assert main([str(session), "--stage", "1"]) == 0
     assert reasons()[0] == "stage 2 of rec10: changed: stage 1 of the recording was made anew"
+    session.write_text(session.read_text().replace('root = "."', 'root = "."\ncenter = "rec1.tif"'))
+    assert "stage 2 of rec1, rec2: changed: center: rec2 -> rec1" in reasons()
 
 
 def test_status_says_what_was_interrupted(session, config, capsys):
