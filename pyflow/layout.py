@@ -18,7 +18,7 @@ both
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +90,22 @@ def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
     elif kind == "deep":
         result["content"] = content_hash(path)
     return result
+
+
+def fingerprint_of_several(paths: Sequence[Path], kind: Fingerprint = "quick") -> dict[str, Any]:
+    """Describe the content of a recording's files: of one as `fingerprint` does, of several their number and a hash.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    if len(paths) == 1:
+        return fingerprint(paths[0], kind)
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(f"{path.name} {sorted(fingerprint(path, kind).items())}".encode())
+    return {"files": len(paths), "all": digest.hexdigest()}
 
 
 def content_hash(path: Path) -> str:

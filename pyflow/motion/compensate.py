@@ -179,15 +179,15 @@ def compensate_recording(
         raise ValueError("input_file: no recording is given")
     options.output_path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(options.output_path)
-    with open_video(options.input_file) as reader:
-        source = _source(reader, options, str(options.input_file))
+    with open_video(options.input_file, options.reader) as reader:
+        source = _source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
         state, sink = resumed(options, key) if resume else (None, None)
         if state is None:
             try:
                 state = _begin(source, options, reference)
             except ValueError as error:
-                raise ValueError(f"{options.input_file}: {error}") from error
+                raise ValueError(f"{options.input_name}: {error}") from error
             sink = FileSink(options, key)
         with sink:
             if state.frames_done == 0:  # reference and alpha may have taken long
@@ -197,9 +197,9 @@ def compensate_recording(
                 why = _listed(
                     {int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem[: state.frames_done])}
                 )
-                raise ValueError(f"{options.input_file}: none of the {len(source)} frames could be registered: {why}")
+                raise ValueError(f"{options.input_name}: none of the {len(source)} frames could be registered: {why}")
             save_small_results(options, state)
-    problems = _problems(state, str(options.input_file))
+    problems = _problems(state, options.input_name)
     return RecordingResult(
         output_path=options.output_path,
         video_file=movie_file(options),

@@ -13,6 +13,7 @@ from pyflow.layout import (
     MASK_FILE,
     find_video,
     fingerprint,
+    fingerprint_of_several,
     frames_per_chunk,
     is_ours,
     iterate_masks,
@@ -78,7 +79,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         if marker is None or marker["key"] != make_key(parts):
             return state
         if recording.path is not None and _changed(
-            marker.get("input"), fingerprint(recording.path, config.fingerprint)
+            marker.get("input"), fingerprint_of_several(recording.files, config.fingerprint)
         ):
             return State(
                 False,
@@ -99,7 +100,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         known = (
             None
             if recording.path is None
-            else fingerprint(recording.path, "deep" if config.fingerprint == "deep" else "quick")
+            else fingerprint_of_several(recording.files, "deep" if config.fingerprint == "deep" else "quick")
         )
         return {"input": known}
 

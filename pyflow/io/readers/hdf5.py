@@ -217,8 +217,8 @@ def _axes_of_nwb(file: h5py.File, dataset: h5py.Dataset) -> tuple[str, str]:
     """Return the axes of a series: by NWB 2 (frame, x, y[, z]), by NWB 1 (frame[, z], y, x)."""
     version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else "")
     version = version.decode() if isinstance(version, bytes) else str(version)
-    if "1." in version[:6]:
-        return ("THW" if dataset.ndim == 3 else "TZHW"), f"{version}, which has (frame, y, x)"
+    if re.match(r"(NWB-)?1\.", version):
+        return ("THW" if dataset.ndim == 3 else "TZHW"), f"NWB {version.removeprefix('NWB-')}, which has (frame, y, x)"
     with suppress(KeyError, TypeError, ValueError, IndexError):
         x, y = (int(size) for size in dataset.parent["dimension"][:2])
         if x != y and dataset.shape[1:3] == (y, x):
