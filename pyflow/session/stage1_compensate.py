@@ -247,6 +247,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             "frames": len(result.statistics["mean_disp"]),
             "alpha": result.alpha,
             "noise_px": result.noise_px,
+            "period": result.period,
             "problems": {str(frame): cause for frame, cause in result.problems.items()},
         }
 
