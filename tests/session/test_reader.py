@@ -1,13 +1,15 @@
 """The [reader] table: recordings of several files, and what their files do not say."""
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 
 from pyflow.io import open_video
 from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.options import OFOptions
-from pyflow.session import SessionConfig, find_recordings, run_stage1
+from pyflow.session import SessionConfig, find_recordings, run_session, run_stage1
 from pyflow.session.keys import stage1_parts
 
 FAST = {"alpha": 4, "quality_setting": "fast", "levels": 3, "save_meta_info": False, "buffer_size": 4}
@@ -77,3 +79,32 @@ def test_arrays_and_open_readers_are_registered(tmp_path):
     options = OFOptions(reader={"axes": "HWT"}, input_file=tmp_path / "a.tif")
     options.to_json(tmp_path / "options.json")
     assert OFOptions.from_json(tmp_path / "options.json") == options
+
+
+@pytest.mark.parametrize("kind", ["one MAT 5", "one MAT 7.3", "MAT per channel", "TIFF per channel"])
+def test_stage_1_of_the_toolbox_is_taken_over(tmp_path, kind):
+    """By default it writes ``compensated.MAT``, and with MULTIFILE formats a file for each channel."""
+    sources = movie(12).reshape(2, 6, 32, 40)
+    tifffile.imwrite(tmp_path / "rec.tif", sources[0])
+    folder = tmp_path / "compensated_outputs/rec"
+    folder.mkdir(parents=True)
+    in_matlab = {f"ch{c + 1}": np.moveaxis(sources[c], 0, -1) for c in range(2)}
+    if kind == "one MAT 5":
+        scipy.io.savemat(folder / "compensated.MAT", in_matlab)
+    elif kind == "one MAT 7.3":
+        with h5py.File(folder / "compensated.MAT", "w", userblock_size=512) as file:
+            for name, data in in_matlab.items():
+                file[name] = data.T
+        with open(folder / "compensated.MAT", "r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    elif kind == "MAT per channel":
+        for name, data in in_matlab.items():
+            scipy.io.savemat(folder / f"compensated_{name}.MAT", {"mov": data})
+    else:
+        for c in range(2):
+            tifffile.imwrite(folder / f"compensated_ch{c + 1}.TIFF", sources[c])
+    config = SessionConfig(root=tmp_path, align_output_format="HDF5")
+    run_session(config)
+    np.testing.assert_array_equal(np.load(folder / "temporal_average.npy"), np.moveaxis(sources.mean(axis=1), 0, -1))
+    with open_video(config.final_results / "aligned_rec.hdf5") as reader:
+        np.testing.assert_array_equal(reader[:], np.moveaxis(sources, 0, -1))
