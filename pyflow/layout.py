@@ -18,7 +18,8 @@ both
 
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ import h5py
 import numpy as np
 
 from pyflow import __version__
+from pyflow.io import VideoReader, open_video
 from pyflow.threads import resolve_threads
 
 VIDEO_FILE = "compensated.hdf5"
@@ -42,8 +44,9 @@ ROI_FILE = "rois.npz"
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
 
-# As others name the same: pyflowreg and MATLAB. Best first; MATLAB's .mat movies are not read in this release.
-VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".tif", ".tiff")
+# As others name the same: pyflowreg and MATLAB. Best first.
+VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".mat", ".tif", ".tiff")
+_CHANNEL_FILE = re.compile(r"compensated_ch(\d+)", re.IGNORECASE)
 FLOW_FILES = (FLOW_FILE, "w.h5")
 
 SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif"}
@@ -92,6 +95,22 @@ def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
     return result
 
 
+def fingerprint_of_several(paths: Sequence[Path], kind: Fingerprint = "quick") -> dict[str, Any]:
+    """Describe the content of a recording's files: of one as `fingerprint` does, of several their number and a hash.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    if len(paths) == 1:
+        return fingerprint(paths[0], kind)
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(f"{path.name} {sorted(fingerprint(path, kind).items())}".encode())
+    return {"files": len(paths), "all": digest.hexdigest()}
+
+
 def content_hash(path: Path) -> str:
     """Hash all of a file, on all threads that this process may use: a hash of the hashes of its blocks.
 
@@ -112,12 +131,31 @@ def content_hash(path: Path) -> str:
 
 
 def find_video(folder: Path) -> Path | None:
-    """Find a recording's compensated video, by pyflow, pyflowreg or MATLAB; None if there is none."""
+    """Find a recording's compensated video, by pyflow, pyflowreg or MATLAB; None if there is none.
+
+    Of one with a file for each channel it is the first, see `video_files`.
+    """
     for suffix in VIDEO_SUFFIXES:
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if file.name.lower() == "compensated" + suffix:
-                return file
+        for name in ("compensated", "compensated_ch1"):
+            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if file.name.lower() == name + suffix:
+                    return file
     return None
+
+
+def video_files(video: Path) -> list[Path]:
+    """Return the files of a compensated video, one, or one per channel in their order."""
+    if not _CHANNEL_FILE.fullmatch(video.stem):
+        return [video]
+    others = (file for file in video.parent.iterdir() if file.suffix == video.suffix)
+    channels = {int(match[1]): file for file in others if (match := _CHANNEL_FILE.fullmatch(file.stem))}
+    return [channels[number] for number in sorted(channels)]
+
+
+def open_compensated(video: Path) -> VideoReader:
+    """Open a compensated video with all its channels; errors are those of `open_video`."""
+    files = video_files(video)
+    return open_video(files[0]) if len(files) == 1 else open_video(files, files="channels")
 
 
 def find_flow(folder: Path) -> Path | None:

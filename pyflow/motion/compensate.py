@@ -34,7 +34,7 @@ from pyflow.motion.outputs import (
     without_single_channel,
 )
 from pyflow.motion.preprocess import Preprocessor
-from pyflow.motion.quality import LEAST_FRAMES, PROBLEMS, misfit_limit
+from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
 from pyflow.motion.reference import as_reference, find_reference
 from pyflow.motion.register import FrameRegistration
 from pyflow.motion.state import LoopState
@@ -74,6 +74,8 @@ class RecordingResult:
     problems
         Frames that could not be registered, and why. They are passed on as they are, have no valid pixel and
         are in no average.
+    period
+        1; or, where every n-th frame shows something else, n: channels or planes were taken for frames.
     """
 
     output_path: Path
@@ -84,6 +86,7 @@ class RecordingResult:
     reference: np.ndarray
     temporal_average: np.ndarray
     problems: dict[int, str]
+    period: int = 1
 
 
 def compensate_arr(
@@ -131,6 +134,7 @@ def compensate_arr(
     state = _begin(source, options, reference)
     _run(source, options, state, _output_dtype(source, options), sink, progress)
     _problems(state, "movie")
+    _period(source, "movie")
     registered = sink.registered if movie.ndim == 4 else sink.registered[..., 0]
     return registered, sink.displacement
 
@@ -179,15 +183,15 @@ def compensate_recording(
         raise ValueError("input_file: no recording is given")
     options.output_path.mkdir(parents=True, exist_ok=True)
     remove_leftovers(options.output_path)
-    with open_video(options.input_file) as reader:
-        source = _source(reader, options, str(options.input_file))
+    with open_video(options.input_file, options.reader) as reader:
+        source = _source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
         state, sink = resumed(options, key) if resume else (None, None)
         if state is None:
             try:
                 state = _begin(source, options, reference)
             except ValueError as error:
-                raise ValueError(f"{options.input_file}: {error}") from error
+                raise ValueError(f"{options.input_name}: {error}") from error
             sink = FileSink(options, key)
         with sink:
             if state.frames_done == 0:  # reference and alpha may have taken long
@@ -197,9 +201,10 @@ def compensate_recording(
                 why = _listed(
                     {int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem[: state.frames_done])}
                 )
-                raise ValueError(f"{options.input_file}: none of the {len(source)} frames could be registered: {why}")
+                raise ValueError(f"{options.input_name}: none of the {len(source)} frames could be registered: {why}")
             save_small_results(options, state)
-    problems = _problems(state, str(options.input_file))
+        period = _period(source, options.input_name)
+    problems = _problems(state, options.input_name)
     return RecordingResult(
         output_path=options.output_path,
         video_file=movie_file(options),
@@ -209,6 +214,7 @@ def compensate_recording(
         reference=without_single_channel(state.reference),
         temporal_average=without_single_channel(state.temporal_average),
         problems=problems,
+        period=period,
     )
 
 
@@ -218,6 +224,24 @@ def _problems(state: LoopState, name: str) -> dict[int, str]:
     if problems:
         logger.warning("%s: %d frames could not be registered: %s", name, len(problems), _listed(problems))
     return problems
+
+
+def _period(source: FrameSource, name: str) -> int:
+    """Return, and raise the alarm about, the period after which a recording shows the same again."""
+    first = max(0, len(source) - PATTERN_FRAMES) // 2
+    indices = range(first, min(first + PATTERN_FRAMES, len(source)))
+    period = period_of(source.read(t, t + 1)[0] for t in indices)
+    if period > 1:
+        logger.warning(
+            "%s: every frame resembles the %s after it more than the ones in between: are they %d channels or planes, "
+            "taken for frames? Look at it with 'pyflow-session info', and say n_channels=%d or n_planes=%d in [reader]",
+            name,
+            {2: "second", 3: "third"}.get(period, f"{period}th"),
+            period,
+            period,
+            period,
+        )
+    return period
 
 
 def _listed(problems: dict[int, str], limit: int = 10) -> str:

@@ -31,6 +31,7 @@ from pydantic import (
 
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
+from pyflow.io import ReaderOptions, VideoReader
 from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
@@ -94,7 +95,11 @@ class OFOptions(BaseModel):
     Parameters
     ----------
     input_file
-        The recording: a file, or several files with one channel each. Needed by `compensate_recording`.
+        The recording: a file, a folder of images, several files (see `reader`), an array (T, H, W) or (T, H, W, C), or
+        an open reader. Needed by `compensate_recording`.
+    reader
+        What the files do not say, or which part of them to read: fields of `pyflow.io.ReaderOptions`, such as
+        ``{"n_channels": 2}``, ``{"axes": "HWT"}`` or ``{"plane": 0}``.
     output_path
         Folder the results are written to.
     output_format
@@ -202,9 +207,12 @@ class OFOptions(BaseModel):
     8.0
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, arbitrary_types_allowed=True
+    )
 
-    input_file: Execution[Path | tuple[Path, ...] | None] = None
+    input_file: Execution[Path | tuple[Path, ...] | np.ndarray | VideoReader | None] = None
+    reader: ReaderOptions = ReaderOptions()
     output_path: Execution[Path] = Path("results")
     output_format: Literal["HDF5", "TIFF"] = "HDF5"
     output_file_name: Execution[str | None] = None
@@ -354,6 +362,15 @@ class OFOptions(BaseModel):
         return self.replace(alpha=alpha, **schedule)
 
     @property
+    def input_name(self) -> str:
+        """What `input_file` is called in messages."""
+        if isinstance(self.input_file, VideoReader):
+            return str(self.input_file.path or "video in memory")
+        if isinstance(self.input_file, tuple):
+            return f"{self.input_file[0]} and {len(self.input_file) - 1} more"
+        return "video in memory" if isinstance(self.input_file, np.ndarray) else str(self.input_file)
+
+    @property
     def coherent(self) -> bool:
         """Whether frames inform each other: `temporal_coherence`, with its default."""
         return self.alpha == "auto" if self.temporal_coherence is None else self.temporal_coherence
@@ -424,7 +441,8 @@ class OFOptions(BaseModel):
         OSError
             A file named by `weight` or `reference_frames` cannot be read.
         """
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"input_file"})
+        values["reader"] = {name: value for name, value in self.reader.given().items() if name != "frame_rate"}
         for name, path in (("weight", self.weight), ("reference_frames", self.reference_path)):
             if isinstance(path, Path):
                 with open(path, "rb") as file:
@@ -433,6 +451,7 @@ class OFOptions(BaseModel):
             name: values[name]
             for name, field in type(self).model_fields.items()
             if not any(isinstance(item, _CannotChangeResult) for item in field.metadata)
+            and (name != "reader" or values["reader"])  # without any, recordings are what they always were
         }
 
     def replace(self, **changes: Any) -> "OFOptions":
@@ -440,7 +459,15 @@ class OFOptions(BaseModel):
         return type(self)(**{**self.model_dump(), **changes})
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Write all options to a JSON file, atomically."""
+        """Write all options to a JSON file, atomically.
+
+        Raises
+        ------
+        ValueError
+            `input_file` is in memory.
+        """
+        if self.input_file is not None and not isinstance(self.input_file, Path | tuple):
+            raise ValueError(f"{path}: input_file is {self.input_name}, which no file of options can name")
         with replacing(Path(path)) as temporary:
             temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.io
 
-from pyflow.io import VideoWriter, get_video_file_writer
+from pyflow.io import VideoReader, VideoWriter, get_video_file_writer
 from pyflow.io.atomic import remove_partial_files, replacing
+from pyflow.io.readers.formats import folder_files
 from pyflow.layout import (
     AVERAGE_FILE,
     CHECKPOINT_FILE,
@@ -231,15 +232,26 @@ def without_single_channel(image: np.ndarray) -> np.ndarray:
 
 def checkpoint_key(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> str:
     """Return a hash of all that decides what the loop computes: code, options, input, reference."""
-    files = options.input_file if isinstance(options.input_file, tuple) else (options.input_file,)
     parts = {
         "schema": SCHEMA_VERSION["stage1"],
         "options": options.result_fields(),
-        "input": [(file.name, fingerprint(file)) for file in files],
+        "input": _identity(options.input_file, source.reader),
         "shape": source.reader.shape,
         "reference": None if reference is None else hashlib.blake2b(reference.tobytes()).hexdigest(),
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(source: Any, reader: VideoReader) -> list[Any]:
+    """Describe what is registered, so that an interrupted run of something else is not gone on with."""
+    if isinstance(source, Path):
+        source = folder_files(source) if source.is_dir() else (source,)
+    if isinstance(source, tuple | list):
+        return [(file.name, fingerprint(file)) for file in source if file.is_file()]
+    digest = hashlib.blake2b(digest_size=16)
+    for frames in reader:
+        digest.update(np.ascontiguousarray(frames))
+    return ["memory", digest.hexdigest()]
 
 
 def resumed(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[None, None]:

@@ -4,6 +4,8 @@ All of it is about arrays: a frame and its reference, or one recording's average
 something else than its reference (another depth, a flash, an artefact) is marked instead of bent onto it.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from pyflow.flow.filters import resize
@@ -31,6 +33,17 @@ LEAST_FRAMES = 12
 # the median, and no limit is lower.
 _FAR = 8.0
 _LOWEST_LIMIT = 0.5
+
+# Frames that follow each other in which a pattern is looked for, its longest period, and how often a period has to
+# recur among them.
+PATTERN_FRAMES = 256
+_LONGEST_PERIOD = 16
+_RECURRENCES = 6
+
+# By so much the images of one phase have to resemble each other more than those of two, at least; and by so many
+# standard deviations of a correlation of noise.
+_UNLIKE = 0.05
+_UNLIKELY = 6.0
 
 _REDUCTION = 4  # against noise, which is finer than what frames have in common
 
@@ -95,6 +108,48 @@ def _normalized(image: np.ndarray, pixels: int | tuple[int, int]) -> np.ndarray:
         return image
     image = image - image.mean(axis=pixels)
     return image / max(float(np.linalg.norm(image)), np.finfo(np.float32).tiny)
+
+
+def period_of(frames: Iterable[np.ndarray]) -> int:
+    """Return after how many frames a recording shows the same again, though not in between: 1 if it always does.
+
+    Where channels or planes interleave and were taken for frames, each shows an image of its own. The frames of every
+    phase of a period are averaged in two halves, taken alternately, so that noise and motion are the same in both; the
+    period stands out if the halves of one phase resemble each other more than those of different phases.
+
+    Parameters
+    ----------
+    frames
+        (H, W, C) each, one after the other in time.
+
+    Returns
+    -------
+    int
+        The shortest such period.
+    """
+    small = []
+    for frame in frames:
+        shape = tuple(max(1, side // _REDUCTION) for side in frame.shape[:2])
+        small.append(resize(np.nan_to_num(frame), shape, n_threads=1))
+    if not small:
+        return 1
+    small, noise = np.stack(small), 1 / np.sqrt(np.prod(shape))
+    for period in range(2, min(_LONGEST_PERIOD, len(small) // _RECURRENCES) + 1):
+        first = [_flat_normalized(small[phase :: 2 * period].mean(axis=0, dtype=np.float64)) for phase in range(period)]
+        second = [
+            _flat_normalized(small[phase + period :: 2 * period].mean(axis=0, dtype=np.float64))
+            for phase in range(period)
+        ]
+        alike = np.array(first) @ np.array(second).T
+        same = np.trace(alike) / period
+        others = (alike.sum() - np.trace(alike)) / (period * (period - 1))
+        if same - others > max(_UNLIKE, _UNLIKELY * noise * np.sqrt(2 / period)):
+            return period
+    return 1
+
+
+def _flat_normalized(image: np.ndarray) -> np.ndarray:
+    return _normalized(image, (0, 1)).ravel()
 
 
 def misfit_limit(misfits: np.ndarray) -> float:

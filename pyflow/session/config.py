@@ -19,6 +19,8 @@ from pydantic import (
 
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import FlowParameters
+from pyflow.io import ReaderOptions
+from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
 from pyflow.motion.options import OFOptions, did_you_mean
 
@@ -42,6 +44,9 @@ class SessionConfig(BaseModel):
         File name of the recording whose frame the others are aligned to. None: the middle one.
     output_root, final_results
         Folders of the recordings' and of the session's results, absolute or relative to `root`.
+    reader
+        How the recordings are opened where their files do not say enough: a table ``[reader]`` with the fields of
+        `pyflow.io.ReaderOptions`, such as ``n_channels``, ``axes``, ``plane``, ``frames`` or ``files``.
     resume
         Keep results that are complete and belong to today's inputs and options.
     fingerprint
@@ -85,6 +90,7 @@ class SessionConfig(BaseModel):
 
     root: Path
     pattern: str = Field("*.tif", min_length=1)
+    reader: ReaderOptions = ReaderOptions()
     center: str | None = None
     output_root: Path = Path("compensated_outputs")
     final_results: Path = Path("final_results")
@@ -284,7 +290,14 @@ class SessionConfig(BaseModel):
         matches = [
             f
             for f in files
-            if self.center in (f.name, f.stem, f.as_posix().removeprefix(f"{self.root.as_posix()}/"), str(f))
+            if self.center
+            in (
+                f.name,
+                f.stem,
+                recording_name(f, self.reader.files),
+                f.as_posix().removeprefix(f"{self.root.as_posix()}/"),
+                str(f),
+            )
         ]
         if not matches:
             suggestion = did_you_mean(self.center, [f.name for f in files])
@@ -299,6 +312,7 @@ OPTIONS_OF_THE_SESSION = (
     "flow_backend",
     "backend_params",
     "input_file",
+    "reader",
     "output_path",
     "output_format",
     "output_file_name",

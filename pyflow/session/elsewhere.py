@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io import open_video
 from pyflow.layout import (
     AVERAGE_FILE,
     FLOW_FILES,
     MASK_FILE,
     find_video,
     fingerprint,
+    fingerprint_of_several,
     frames_per_chunk,
     is_ours,
     iterate_masks,
+    open_compensated,
+    video_files,
 )
 from pyflow.session.artifacts import (
     State,
@@ -66,7 +68,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
     files = [path for name in (MASK_FILE, *FLOW_FILES) if (path := folder / name).is_file()]
     average = folder / AVERAGE_FILE
     add_average = not average.is_file() or AVERAGE_FILE in files_written(folder, "stage1")
-    theirs = (video, *files, *(() if add_average else (average,)))
+    theirs = (*video_files(video), *files, *(() if add_average else (average,)))
 
     def parts() -> dict[str, Any]:
         return {"made_elsewhere": {file.name: fingerprint(file, "lenient") for file in theirs}}
@@ -78,7 +80,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         if marker is None or marker["key"] != make_key(parts):
             return state
         if recording.path is not None and _changed(
-            marker.get("input"), fingerprint(recording.path, config.fingerprint)
+            marker.get("input"), fingerprint_of_several(recording.files, config.fingerprint)
         ):
             return State(
                 False,
@@ -99,7 +101,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         known = (
             None
             if recording.path is None
-            else fingerprint(recording.path, "deep" if config.fingerprint == "deep" else "quick")
+            else fingerprint_of_several(recording.files, "deep" if config.fingerprint == "deep" else "quick")
         )
         return {"input": known}
 
@@ -137,7 +139,7 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
         No frame counts.
     """
     mask_path = compensated_path.parent / MASK_FILE
-    with open_video(compensated_path) as reader:
+    with open_compensated(compensated_path) as reader:
         step = frames_per_chunk(reader.shape[1:], reader.dtype)
         counts = np.ones(reader.frame_count, bool)
         if mask_path.is_file():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pyflow.layout import SCHEMA_VERSION, fingerprint
+from pyflow.layout import SCHEMA_VERSION, fingerprint_of_several
 from pyflow.motion.options import OFOptions
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import Recording
@@ -14,7 +14,8 @@ def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
         **config.flow_options,
         flow_backend=config.flow_backend,
         backend_params=config.backend_params,
-        input_file=recording.path,
+        input_file=recording.files if len(recording.files) > 1 else recording.path,
+        reader=config.reader,
         output_path=recording.folder,
         output_format="HDF5",
         save_valid_idx=True,
@@ -30,7 +31,7 @@ def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
         options["sigma"] = options["sigma"][:-1] if len(options["sigma"]) > 2 else options["sigma"] * 2
     return {
         "schema": SCHEMA_VERSION["stage1"],
-        "input": fingerprint(recording.path, config.fingerprint),
+        "input": fingerprint_of_several(recording.files, config.fingerprint),
         "options": options,
     }
 

@@ -3,12 +3,12 @@
 import json
 import logging
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyflow.io.readers.formats import folder_files, group_files, natural_key, recording_name
 from pyflow.layout import find_video
 from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
@@ -31,14 +31,17 @@ class Recording:
     name
         Its name in results, unique also where upper and lower case are one.
     path
-        The input file; None where only its stage 1 results are at hand.
+        The input file, or the first of several, or their folder; None where only its stage 1 results are at hand.
     folder
         Where its results are.
+    files
+        All input files, in their order.
     """
 
     name: str
     path: Path | None
     folder: Path
+    files: tuple[Path, ...] = ()
 
 
 def discover_input_files(config: SessionConfig) -> list[Path]:
@@ -47,27 +50,42 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     Returns
     -------
     list of Path
-        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any
-        session. A link to a file that is gone is among them, so that its recording fails by name.
+        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session; of
+        a recording of several files the first. A link to a file that is gone is among them, so that its recording fails
+        by name. Where the pattern matches no file, the folders with images that it matches.
 
     Raises
     ------
     FileNotFoundError
         `root` is no folder, or nothing in it matches.
     """
+    return [group[0] for group in _discover(config)]
+
+
+def _discover(config: SessionConfig) -> list[list[Path]]:
+    """Find the files of each recording."""
     if not config.root.is_dir():
         raise FileNotFoundError(f"root: there is no folder {config.root}")
     results = [folder.resolve() for folder in (config.output_root, config.final_results)]
-    found = [
-        file
-        for file in config.root.glob(config.pattern)
-        if (file.is_file() or _is_broken_link(file))
-        and not any(Path(os.path.realpath(file)).is_relative_to(folder) for folder in results)
-        and not read_status(file.parent)
+    matched = [
+        path
+        for path in config.root.glob(config.pattern)
+        if not any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in results)
     ]
+    found = [file for file in matched if (file.is_file() or _is_broken_link(file)) and not read_status(file.parent)]
+    found = found or [folder for folder in matched if folder.is_dir() and not read_status(folder) and _images(folder)]
     if not found:
         raise FileNotFoundError(f"no file in {config.root} matches pattern {config.pattern!r}")
-    return sorted(found, key=lambda file: _natural(relative_path(file, config.root)))
+    found.sort(key=lambda file: natural_key(relative_path(file, config.root)))
+    return list(group_files(found, config.reader.files).values())
+
+
+def _images(folder: Path) -> tuple[Path, ...]:
+    """Return the images in a folder; none where it is no recording."""
+    try:
+        return tuple(folder_files(folder))
+    except OSError:
+        return ()
 
 
 def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> list[Recording]:
@@ -91,9 +109,9 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
         Two recordings' paths differ in nothing but case, or results are those of another session: of another
         recording of the same name, or of other files altogether.
     """
-    if files is None:
-        files = discover_input_files(config)
-    names = [file.stem for file in files]
+    groups = [[file] for file in files] if files is not None else _discover(config)
+    files = [group[0] for group in groups]
+    names = [recording_name(file, config.reader.files) for file in files]
     for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
         count = Counter([_TAKEN, *(name.casefold() for name in names)])
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
@@ -102,7 +120,10 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
         other = taken.setdefault(name.casefold(), file)
         if other is not file:
             raise ValueError(f"{other} and {file} would both have their results under the name {name!r}; rename one")
-    recordings = [Recording(name, file, config.output_root / name) for name, file in zip(names, files, strict=True)]
+    recordings = [
+        Recording(name, group[0], config.output_root / name, _images(group[0]) if group[0].is_dir() else tuple(group))
+        for name, group in zip(names, groups, strict=True)
+    ]
     _check_session(config)
     for recording in recordings:
         _check_input(recording)
@@ -181,7 +202,7 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
         return find_recordings(config)
     except FileNotFoundError:
         folders = config.output_root.iterdir() if config.output_root.is_dir() else ()
-        folders = sorted((f for f in folders if find_video(f)), key=lambda f: _natural(f.name))
+        folders = sorted((f for f in folders if find_video(f)), key=lambda f: natural_key(f.name))
         if not folders:
             raise
         for folder in folders:
@@ -209,9 +230,3 @@ def stored_path(path: Path, folder: Path) -> str:
 
 def _is_broken_link(path: Path) -> bool:
     return path.is_symlink() and not os.path.exists(path)
-
-
-def _natural(text: str) -> tuple:
-    """Key under which 2 comes before 10; the text itself decides between 1 and 01."""
-    parts = re.split(r"(\d+)", text)
-    return [(int(p), "") if i % 2 else (0, p.casefold()) for i, p in enumerate(parts)], text

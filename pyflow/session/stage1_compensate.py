@@ -71,7 +71,7 @@ def run_stage1(
     config = config.with_flow_options(of_options_override)
     recordings = find_recordings(config)
     _find_center(config, recordings)
-    failures = check_recordings(recordings)
+    failures = check_recordings(config, recordings)
     hold_results(config)
     for recording in recordings:
         if recording.name not in failures:
@@ -121,7 +121,7 @@ def run_stage1_array(
     """
     config = config.with_flow_options(of_options_override)
     recordings, recording = task_recordings(config, index)
-    failures = check_recordings([_find_center(config, recordings), recording])
+    failures = check_recordings(config, [_find_center(config, recordings), recording])
     hold_results(config)
     failure = failures.get(recording.name) or _try(config, recording, progress)
     if failure is not None:
@@ -163,7 +163,7 @@ def _find_center(config: SessionConfig, recordings: list[Recording]) -> Recordin
     return recordings[files.index(config.resolve_center_file(files))]
 
 
-def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
+def check_recordings(config: SessionConfig, recordings: list[Recording]) -> dict[str, BaseException]:
     """Find, from headers alone, what would go wrong after hours.
 
     Returns
@@ -180,7 +180,8 @@ def check_recordings(recordings: list[Recording]) -> dict[str, BaseException]:
     files_of: dict[tuple[int, ...], list[Path]] = {}
     for recording in recordings:
         try:
-            with open_video(recording.path) as reader:
+            options = stage1_options(config, recording)
+            with open_video(options.input_file, options.reader) as reader:
                 shape = reader.shape[1:]
         except RECORDING_ERRORS as error:
             logger.error("%s cannot be read: %s", recording.path, error)
@@ -246,6 +247,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             "frames": len(result.statistics["mean_disp"]),
             "alpha": result.alpha,
             "noise_px": result.noise_px,
+            "period": result.period,
             "problems": {str(frame): cause for frame, cause in result.problems.items()},
         }
 

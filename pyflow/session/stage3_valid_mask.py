@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from pyflow.flow.warp import imregister, imregister_binary, valid_mask
-from pyflow.io import get_video_file_writer, open_video
+from pyflow.io import get_video_file_writer
 from pyflow.io.atomic import remove_partial_files
 from pyflow.layout import (
     MASK_FILE,
@@ -31,6 +31,7 @@ from pyflow.layout import (
     find_flow,
     frames_per_chunk,
     iterate_masks,
+    open_compensated,
     read_field,
 )
 from pyflow.session.artifacts import State, check_done, make_key, read_mask, read_status, retire, save_mask
@@ -163,7 +164,7 @@ def align_sequence_video(
     OSError
         It could not be written, for want of space for example; the message names `output_path`.
     """
-    with open_video(compensated_path) as reader:
+    with open_compensated(compensated_path) as reader:
         frame_shape = reader.shape[1:]
         fill = reference_average.reshape(*reference_average.shape[:2], -1)
         if displacement.shape[:2] != frame_shape[:2] or fill.shape != frame_shape:
@@ -427,7 +428,7 @@ def _frames_at_once(session: Session, shape: tuple[int, ...], result: Stage1Resu
     asked = session.config.align_chunk_size
     if session.config.memory_limit_gb is None:
         return asked
-    with open_video(result.video) as reader:
+    with open_compensated(result.video) as reader:
         frame_bytes = math.prod(reader.shape[1:]) * reader.dtype.itemsize
     return max(1, min(asked, _left(session.config, shape) // (3 * frame_bytes)))
 

@@ -350,3 +350,15 @@ def test_another_reference_starts_over(options, movie):
     done = []
     compensate_recording(options, reference=movie[1], progress=lambda n, total: done.append(n))
     assert done[0] == 1
+
+
+def test_interleaved_channels_raise_an_alarm(tmp_path, caplog):
+    scenes = [np.random.default_rng(seed).normal(size=(48, 64)).cumsum(0).cumsum(1) for seed in (0, 1)]
+    scenes = [(1000 * (scene - scene.min()) / np.ptp(scene)).astype(np.uint16) for scene in scenes]
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([scenes[t % 2] for t in range(24)]))
+    options = OFOptions(input_file=tmp_path / "a.tif", output_path=tmp_path / "out", alpha=4, quality_setting="fast")
+    assert compensate_recording(options).period == 2
+    assert "every frame resembles the second after it more" in caplog.text
+    caplog.clear()
+    assert compensate_recording(options.replace(reader={"n_channels": 2})).period == 1
+    assert "every frame resembles" not in caplog.text

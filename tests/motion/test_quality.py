@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pyflow.flow.filters import gaussian_filter
-from pyflow.motion.quality import LEAST_FRAMES, Misfit, least_jacobian, misfit_limit, overlap
+from pyflow.io import open_video
+from pyflow.motion.quality import LEAST_FRAMES, Misfit, least_jacobian, misfit_limit, overlap, period_of
 
 
 @pytest.fixture
@@ -60,3 +61,50 @@ def test_least_jacobian():
     fold[4, 7, 0] = -2
     assert least_jacobian(fold) < 0
     assert least_jacobian(np.zeros((1, 30, 2))) == 1
+
+
+# ---- interleaved channels and planes ----------------------------------------------------------------------
+
+
+def scene(seed, shape=(64, 80)):
+    image = np.random.default_rng(seed).normal(size=shape).cumsum(0).cumsum(1)
+    return (image - image.mean()) / image.std()
+
+
+@pytest.mark.parametrize("period", [2, 3, 5])
+@pytest.mark.parametrize("noise", [0.1, 3.0])
+def test_interleaved_scenes_are_told(period, noise):
+    rng = np.random.default_rng(0)
+    frames = [scene(t % period) + noise * rng.normal(size=(64, 80)) for t in range(120)]
+    assert period_of([frame[..., None] for frame in frames]) == period
+
+
+@pytest.mark.parametrize("noise", [0.1, 3.0, 100.0])
+@pytest.mark.parametrize("gain", [0.0, 0.5])
+def test_one_scene_has_no_period(noise, gain):
+    """Nor has one that moves, bleaches, and gets brighter in every second frame, as from a lamp."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for t in range(200):
+        image = np.roll(scene(0), (round(3 * np.sin(t / 7)), round(4 * np.sin(t / 11))), (0, 1))
+        frames.append((1 - t / 400) * image + gain * (t % 2) + noise * rng.normal(size=image.shape))
+    assert period_of([frame[..., None] for frame in frames]) == 1
+
+
+def test_a_dark_channel_between_frames_is_told():
+    rng = np.random.default_rng(0)
+    frames = [(scene(0) if t % 2 else 0) + 0.3 * rng.normal(size=(64, 80)) for t in range(60)]
+    assert period_of([frame[..., None] for frame in frames]) == 2
+
+
+def test_few_frames_say_nothing():
+    assert period_of([scene(t)[..., None] for t in range(5)]) == 1
+    assert period_of([]) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["two_photon_128x256_20f.tif", "two_photon_256x256_200f.tif", "two_photon_fly_241x372_40f.tif"]
+)
+def test_real_recordings_have_no_period(shared, name):
+    with open_video(shared / "data" / name) as reader:
+        assert period_of(list(reader[:])) == 1

@@ -1,5 +1,6 @@
 """Which axis of an array is time, which are rows and columns: what a file says, what the user says, or a named rule."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ _NAMES = {
     }.items()
     for name in names.split()
 }
+
+# What Flow-Registration, pyflowreg and pyflow call their arrays: channels, masks and displacements.
+TOOLBOX_NAME = re.compile(r"ch\d+|idx|u|v", re.IGNORECASE)
 
 # An axis this short in second place of four is taken for the detectors of a two-photon microscope; a longer one may
 # just as well count planes.
@@ -71,6 +75,12 @@ def axes_by_name(names: Sequence[str]) -> str | None:
     """Return axes from what a file calls them, such as ``t``, ``time`` or ``frames``; None where one is not known."""
     axes = "".join(_NAMES.get(str(name).strip().lower(), "?") for name in names)
     return None if "?" in axes or len(set(axes)) < len(axes) or not {"H", "W"} <= set(axes) else axes
+
+
+def toolbox_axes(*, matlab: bool) -> tuple[str, str]:
+    """Return the axes of an array of three that has a name of `TOOLBOX_NAME`, and where they are from."""
+    axes = "HWT" if matlab else "THW"
+    return axes, f"the name of the array, under which Flow-Registration and pyflow write {axes}"
 
 
 def axes_by_rule(shape: Sequence[int], name: str, *, matlab: bool = False) -> tuple[str, str]:

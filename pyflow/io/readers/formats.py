@@ -1,7 +1,7 @@
 """Which class reads which file."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _open(source: Any, options: ReaderOptions) -> VideoReader:
         return _of_several(list(source), options)
     path = Path(source)
     if path.is_dir() and not _is_zarr(path):
-        files = recording_files(path)
+        files = folder_files(path)
         if files != [path]:
             return _of_several(files, options)
     return get_video_file_reader(path, options)
@@ -210,59 +210,68 @@ def natural_key(text: str) -> tuple:
     return [(int(p), "") if i % 2 else (0, p.casefold()) for i, p in enumerate(parts)], text
 
 
-def recording_files(path: Path, files: str | None = None) -> list[Path]:
-    """Find the files of the recording that a file or folder stands for.
-
-    Parameters
-    ----------
-    path
-        A file: with it go those of its folder that Bruker gave the same name, or, with `files`, whose names differ in
-        their last number only. A folder: all images in it.
-    files
-        The option of that name, see `pyflow.io.readers.options.ReaderOptions`.
+def folder_files(folder: Path) -> list[Path]:
+    """Find the images that a folder stands for.
 
     Returns
     -------
     list of Path
-        In their order; the path alone where it stands for itself.
+        In natural order; the folder itself where it is one store (Zarr).
 
     Raises
     ------
     IsADirectoryError
-        A folder without images.
+        There are none.
     ValueError
-        Its images are of several formats.
+        They are of several formats.
     """
-    if path.is_dir():
-        if _is_zarr(path):
-            return [path]
-        if (path / "data.bin").is_file() and (path / "ops.npy").is_file():
-            second = path / "data_chan2.bin"
-            return [path / "data.bin", *([second] if second.is_file() else [])]
-        found = [one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")]
-        found = [one for one in found if _BY_EXTENSION.get(one.suffix.lower()) in ("TIFF", "HDF5", "MAT", "npy")]
-        formats = sorted({_BY_EXTENSION[one.suffix.lower()] for one in found})
-        if not found:
-            raise IsADirectoryError(f"{path}: is a folder without images, expected a video file or a folder of images")
-        if len(formats) > 1:
-            raise ValueError(f"{path}: a folder of images of several formats, {', '.join(formats)}, expected one")
-        return sorted(found, key=lambda one: natural_key(one.name))
-    if match := _BRUKER.fullmatch(path.name):
-        others = (
-            one for one in path.parent.iterdir() if (m := _BRUKER.fullmatch(one.name)) and m["name"] == match["name"]
-        )
-        return sorted(others, key=lambda one: natural_key(one.name)) or [path]
-    if files and (match := _LAST_NUMBER.fullmatch(path.stem)):
-        pattern = re.compile(rf"{re.escape(match[1])}\d+{re.escape(match[3] + path.suffix)}")
-        others = (one for one in path.parent.iterdir() if pattern.fullmatch(one.name))
-        return sorted(others, key=lambda one: natural_key(one.name)) or [path]
-    return [path]
+    if _is_zarr(folder):
+        return [folder]
+    if (folder / "data.bin").is_file() and (folder / "ops.npy").is_file():
+        second = folder / "data_chan2.bin"
+        return [folder / "data.bin", *([second] if second.is_file() else [])]
+    found = [one for one in folder.iterdir() if one.is_file() and not one.name.startswith(".")]
+    found = [one for one in found if _BY_EXTENSION.get(one.suffix.lower()) in ("TIFF", "HDF5", "MAT", "npy")]
+    formats = sorted({_BY_EXTENSION[one.suffix.lower()] for one in found})
+    if not found:
+        raise IsADirectoryError(f"{folder}: is a folder without images, expected a video file or a folder of images")
+    if len(formats) > 1:
+        raise ValueError(f"{folder}: a folder of images of several formats, {', '.join(formats)}, expected one")
+    return sorted(found, key=lambda one: natural_key(one.name))
+
+
+def group_files(paths: Sequence[Path], files: str | None = None) -> dict[str, list[Path]]:
+    """Sort files into recordings.
+
+    Parameters
+    ----------
+    paths
+        Files, or folders, which stand for a recording each.
+    files
+        The option of that name, see `pyflow.io.readers.options.ReaderOptions`: with it, files of one folder whose names
+        differ in their last number only are one recording. Those that Bruker gave one name are so anyway.
+
+    Returns
+    -------
+    dict
+        Path of a recording's first file -> all its files, both in the order given.
+    """
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path in paths:
+        key = path.name
+        if not path.is_dir():
+            if match := _BRUKER.fullmatch(path.name):
+                key = f"{match['name']}\0"
+            elif files and (match := _LAST_NUMBER.fullmatch(path.stem)):
+                key = f"{match[1]}\0{match[3]}{path.suffix}"
+        groups.setdefault((path.parent, key), []).append(path)
+    return {str(group[0]): group for group in groups.values()}
 
 
 def recording_name(path: Path, files: str | None = None) -> str:
-    """Return what a recording is called that a file or folder stands for."""
-    if path.is_dir():
-        return path.stem if _is_zarr(path) else path.name
+    """Return what a recording is called whose first file, or folder, this is; see `group_files`."""
+    if path.is_dir() and not _is_zarr(path):
+        return path.name
     if match := _BRUKER.fullmatch(path.name):
         return match["name"]
     if files and (match := _LAST_NUMBER.fullmatch(path.stem)):

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyflow.io.readers.axes import axes_by_name
+from pyflow.io.readers.axes import TOOLBOX_NAME, axes_by_name, toolbox_axes
 from pyflow.io.readers.page_order import warn_of
 from pyflow.io.readers.stack import StackReader
 from pyflow.io.readers.video import check_size
@@ -85,8 +85,8 @@ class Hdf5Reader(StackReader):
         said = None
         if nwb:
             said = _axes_of_nwb(file, first)
-        elif re.fullmatch(r"ch\d+", first.name.strip("/"), re.IGNORECASE) and first.ndim == 3 and not matlab:
-            said = "THW", "the name, ch1 and so on, as Flow-Registration and pyflow write (T, H, W)"
+        elif first.ndim == 3 and TOOLBOX_NAME.fullmatch(first.name.strip("/")):
+            said = toolbox_axes(matlab=matlab)
         said = _axes_of_labels(first) or said
         self._lay_out(
             path,
@@ -217,8 +217,8 @@ def _axes_of_nwb(file: h5py.File, dataset: h5py.Dataset) -> tuple[str, str]:
     """Return the axes of a series: by NWB 2 (frame, x, y[, z]), by NWB 1 (frame[, z], y, x)."""
     version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else "")
     version = version.decode() if isinstance(version, bytes) else str(version)
-    if "1." in version[:6]:
-        return ("THW" if dataset.ndim == 3 else "TZHW"), f"{version}, which has (frame, y, x)"
+    if re.match(r"(NWB-)?1\.", version):
+        return ("THW" if dataset.ndim == 3 else "TZHW"), f"NWB {version.removeprefix('NWB-')}, which has (frame, y, x)"
     with suppress(KeyError, TypeError, ValueError, IndexError):
         x, y = (int(size) for size in dataset.parent["dimension"][:2])
         if x != y and dataset.shape[1:3] == (y, x):

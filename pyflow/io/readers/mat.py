@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from pyflow.io.readers.axes import TOOLBOX_NAME, toolbox_axes
 from pyflow.io.readers.stack import StackReader
 
 _CLASSES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "single", "double", "logical")
@@ -60,7 +61,7 @@ class MatReader(StackReader):
             {name: array.shape[::-1] for name, array in arrays.items()},
             {name: array.dtype for name, array in arrays.items()},
             axes,
-            None,
+            toolbox_axes(matlab=True) if TOOLBOX_NAME.fullmatch(names[0]) and arrays[names[0]].ndim == 3 else None,
             plane,
             matlab=True,
         )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyflow.io import open_video
-from pyflow.layout import AVERAGE_FILE, MASK_FILE, ROI_FILE, find_video
+from pyflow.layout import AVERAGE_FILE, MASK_FILE, ROI_FILE, find_video, open_compensated
 from pyflow.units.sources.base import Footprint, Source, SourceError
 from pyflow.units.sources.dff import dff
 
@@ -94,13 +94,13 @@ class RecordingSource(Source):
         super()._check_kind(kind)
 
     def _timestamps(self, kind):
-        with open_video(find_video(self.path)) as video:
+        with open_compensated(find_video(self.path)) as video:
             return np.arange(len(video)) / (self._frame_rate or 1.0)
 
     def _traces(self, kind, rows):
         footprints = [self.footprint(row) for row in rows]
         valid_file = self.path / MASK_FILE
-        with open_video(find_video(self.path)) as video:
+        with open_compensated(find_video(self.path)) as video:
             if video.shape[1:3] != self.shape:
                 raise SourceError(f"{video.path}: frames of {video.shape[1:3]} pixels, {ROI_FILE} has {self.shape}")
             traces = np.empty((len(rows), len(video)), np.float32)

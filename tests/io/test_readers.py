@@ -1,0 +1,318 @@
+"""Formats beside TIFF and HDF5, recordings of several files, and what the user says of them."""
+
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyflow.io import ArrayReader, ReaderOptions, open_video
+
+T, H, W = 7, 10, 12
+
+
+def movie(*shape, dtype=np.int16):
+    return np.random.default_rng(0).integers(0, 250, shape or (T, H, W)).astype(dtype)
+
+
+def npy(path, frames, order="C"):
+    np.save(path, np.asarray(frames, order=order))
+    return path
+
+
+def raw(path, frames, before=0):
+    path.write_bytes(bytes(before) + frames.tobytes())
+    return path
+
+
+def suite2p(folder, frames, **ops):
+    folder.mkdir(parents=True, exist_ok=True)
+    frames.astype("<i2").tofile(folder / "data.bin")
+    np.save(folder / "ops.npy", {"Ly": H, "Lx": W, "nframes": len(frames), "fs": 15.0, **ops})
+    return folder / "data.bin"
+
+
+def mat(path, **options):
+    scipy.io.savemat(path, {"ch2": movie().transpose(1, 2, 0) + 1, "ch1": movie().transpose(1, 2, 0)}, **options)
+    return path
+
+
+ONE = movie()[..., np.newaxis]
+TWO = np.stack([movie(), movie() + 1], axis=-1)
+
+READERS = {
+    "npy": lambda f: (ONE, open_video(npy(f / "a.npy", movie()))),
+    "npy, Fortran": lambda f: (ONE, open_video(npy(f / "a.npy", movie(), "F"))),
+    "npy, high byte first": lambda f: (ONE, open_video(npy(f / "a.npy", movie(dtype=">i2")))),
+    "npy, channels": lambda f: (TWO, open_video(npy(f / "a.npy", TWO))),
+    "npy, said": lambda f: (TWO, open_video(npy(f / "a.npy", TWO.transpose(3, 1, 2, 0)), axes="CHWT")),
+    "npy, a plane": lambda f: (
+        ONE,
+        open_video(npy(f / "a.npy", np.stack([movie() + 1, movie()], 1)), axes="TZHW", plane=1),
+    ),
+    "raw": lambda f: (ONE, open_video(raw(f / "a.raw", movie(), 8), shape=(T, H, W), dtype="int16", offset=8)),
+    "raw, as many as there are": lambda f: (
+        ONE,
+        open_video(raw(f / "a.xyz", movie(dtype=">i2")), shape=(H, W), dtype=">i2"),
+    ),
+    "suite2p": lambda f: (ONE, open_video(suite2p(f / "plane0", movie()))),
+    "suite2p, folder": lambda f: (ONE, open_video(suite2p(f / "plane0", movie()).parent)),
+    "MAT 5": lambda f: (TWO, open_video(mat(f / "a.mat"))),
+    "MAT 7": lambda f: (TWO, open_video(mat(f / "a.MAT", do_compression=True))),
+    "MAT, a variable": lambda f: (ONE, open_video(mat(f / "a.mat"), dataset="ch1")),
+    "joined": lambda f: (
+        ONE,
+        open_video([npy(f / "a.npy", movie()[:3]), npy(f / "b.npy", movie()[3:])], files="time"),
+    ),
+    "channels": lambda f: (TWO, open_video([npy(f / "a.npy", movie()), npy(f / "b.npy", movie() + 1)])),
+    "single frames": lambda f: (ONE, open_video(single_frames(f))),
+    "a folder of single frames": lambda f: (ONE, open_video(single_frames(f)[0].parent)),
+    "Bruker": lambda f: (TWO, open_video(bruker(f / "rec"))),
+    "arrays": lambda f: (ONE, open_video([movie()[:3], movie()[3:]], files="time")),
+    "an array with axes": lambda f: (ONE, open_video(movie().transpose(1, 2, 0), axes="HWT")),
+    "an open reader": lambda f: (ONE, open_video(ArrayReader(movie()))),
+    "a part": lambda f: (
+        TWO[..., 1:],
+        open_video(np.concatenate([TWO[:2], TWO, TWO]), frames=f"2:{T + 2}", channels=[1]),
+    ),
+}
+
+
+def single_frames(folder):
+    (folder / "frames").mkdir()
+    files = [folder / "frames" / f"f{t + 8}.tif" for t in range(T)]  # f10 comes after f9
+    for file, frame in zip(files, movie(), strict=True):
+        tifffile.imwrite(file, frame)
+    return files
+
+
+def bruker(folder, n_channels=2):
+    folder.mkdir()
+    for channel in range(n_channels):
+        for t in range(T):
+            name = f"rec_Cycle{1 + t // 4:05}_Ch{channel + 1}_{1 + t % 4:06}.ome.tif"
+            tifffile.imwrite(folder / name, movie()[t] + channel, metadata=None, description="<OME><BinaryOnly/></OME>")
+    return folder
+
+
+@pytest.fixture(params=READERS)
+def video(request, tmp_path):
+    expected, reader = READERS[request.param](tmp_path)
+    with reader:
+        yield expected, reader
+
+
+def test_reads_what_was_written(video):
+    expected, reader = video
+    assert (reader.shape, reader.dtype) == (expected.shape, expected.dtype)
+    assert reader[:].dtype.isnative
+    for key in (slice(None), 3, slice(4, 1, -1), slice(20, 30), [5, 0, 0, 6], (-1, slice(2, 5), 3, 0)):
+        np.testing.assert_array_equal(reader[key], expected[key])
+    np.testing.assert_array_equal(np.concatenate([frames for _, frames in reader.batches(2)]), expected)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["npy", "raw", "mat", "tif", "h5"]),
+    shape=st.tuples(st.integers(1, 6), st.integers(2, 9), st.integers(2, 9)),
+    dtype=st.sampled_from(["u1", "<i2", ">u2", "i4", "<f4", ">f8"]),
+    chunk=st.integers(1, 4),
+    data=st.data(),
+)
+def test_any_shape_type_and_chunks(tmp_path_factory, kind, shape, dtype, chunk, data):
+    frames, path = movie(*shape, dtype=dtype), tmp_path_factory.mktemp("any") / f"a.{kind}"
+    options = {}
+    if kind == "npy":
+        np.save(path, frames)
+    elif kind == "raw":
+        path.write_bytes(frames.tobytes())
+        options = {"shape": shape, "dtype": dtype}
+    elif kind == "mat":
+        scipy.io.savemat(path, {"ch1": np.moveaxis(frames, 0, -1)}, do_compression=bool(chunk % 2))
+        options = {"axes": "HWT"}
+        if shape[0] == 1:  # MATLAB has no last axis of one
+            options, frames = {"axes": "HWT"}, np.concatenate([frames, frames])
+            scipy.io.savemat(path, {"ch1": np.moveaxis(frames, 0, -1)})
+    elif kind == "tif":
+        with tifffile.TiffWriter(path, byteorder=dtype[0] if dtype[0] in "<>" else "<") as file:
+            for frame in frames:
+                file.write(frame, contiguous=False, rowsperstrip=chunk, metadata=None, photometric="minisblack")
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                "ch1", data=frames, chunks=tuple(min(chunk, size) for size in shape), compression="gzip"
+            )
+    indices = data.draw(st.lists(st.integers(-len(frames), len(frames) - 1), max_size=8))
+    with open_video(path, **options) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+        np.testing.assert_array_equal(reader[indices][..., 0], frames[indices] if indices else frames[:0])
+
+
+def test_rates_and_where_they_are_from(tmp_path):
+    with open_video(suite2p(tmp_path / "a", movie())) as reader:
+        assert (reader.frame_rate_hz, reader.origin["frame rate"]) == (15, "ops.npy")
+    with open_video(movie(), frame_rate=30) as reader:
+        assert (reader.frame_rate_hz, reader.origin["frame rate"]) == (30, "as given")
+
+
+def test_an_open_reader_stays_open(tmp_path):
+    reader = open_video(npy(tmp_path / "a.npy", movie()))
+    with open_video(reader, frames="2:4") as part:
+        np.testing.assert_array_equal(part[..., 0], movie()[2:4])
+    np.testing.assert_array_equal(reader[..., 0], movie())
+    reader.close()
+
+
+def test_many_files_do_not_stay_open(tmp_path):
+    files = []
+    for t in range(60):
+        tifffile.imwrite(tmp_path / f"{t}.tif", movie()[t % T])
+        files.append(tmp_path / f"{t}.tif")
+    held = Path("/proc/self/fd")
+    if not held.exists():
+        pytest.skip("open files are counted on Linux")
+    before = len(list(held.iterdir()))
+    with open_video(files) as reader:
+        reader[:]
+        assert len(list(held.iterdir())) - before < 20
+        assert len(reader) == 60
+
+
+# ---- what does not fit ------------------------------------------------------------------------------------
+
+
+def test_options_are_checked(tmp_path):
+    path = npy(tmp_path / "a.npy", movie())
+    for options, message in [
+        ({"n_chanels": 2}, "unknown reader option 'n_chanels'; did you mean 'n_channels'"),
+        ({"n_channels": 2}, r"a\.npy: the option n_channels is not about npy files, which take axes, plane"),
+        ({"frames": "5"}, "frames: expected 'first:stop'"),
+        ({"frames": "5:90"}, r"a\.npy: frames='5:90', but there are 7 frames"),
+        ({"channels": [1]}, r"a\.npy: channels=\[1\], but there are 1"),
+        ({"plane": 1}, r"a\.npy: a\.npy: plane=1, but there are 1 planes"),
+        ({"dtype": "text"}, "dtype: expected an integer or floating type"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            open_video(path, **options)
+    assert ReaderOptions(frames=(2, 5)).range_of(7, "") == range(2, 5)
+
+
+def test_damaged_files_are_named_with_what_was_expected(tmp_path):
+    whole = npy(tmp_path / "a.npy", movie()).read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:-10])
+    with pytest.raises(ValueError, match=r"a\.npy: truncated: \(7, 10, 12\) int16 .* are 1808 bytes, .* 1798"):
+        open_video(tmp_path / "a.npy")
+    np.save(tmp_path / "o.npy", {"a": 1})
+    with pytest.raises(ValueError, match=r"o\.npy: holds Python objects"):
+        open_video(tmp_path / "o.npy")
+    path = suite2p(tmp_path / "s", movie(), nframes=9)
+    with pytest.raises(ValueError, match=r"data\.bin: ops.npy says 9 frames, the file has 7"):
+        open_video(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"data\.bin: truncated: 1679 bytes are no whole number of frames of 10 x 12"):
+        open_video(path)
+    (tmp_path / "s/ops.npy").unlink()
+    with pytest.raises(ValueError, match=r"data\.bin: there is no ops\.npy beside it"):
+        open_video(path)
+    path = raw(tmp_path / "a.raw", movie())
+    with pytest.raises(ValueError, match=r"a\.raw: a raw file says nothing .* shape=\(512, 512\)"):
+        open_video(path)
+    with pytest.raises(ValueError, match=r"a\.raw: shape \(9, 10, 12\) says 9 frames, the file has 7"):
+        open_video(path, shape=(9, H, W), dtype="int16")
+    with pytest.raises(ValueError, match=r"a\.raw: 1677 bytes after the first 3 are no whole number of frames"):
+        open_video(path, shape=(H, W), dtype="int16", offset=3)
+    whole = mat(tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"a\.mat: "):
+        open_video(tmp_path / "a.mat")
+    scipy.io.savemat(tmp_path / "b.mat", {"a": movie(), "b": movie(), "c": 1.0})
+    with pytest.raises(ValueError, match=r"b\.mat: which variable is the video.*a \(7, 10, 12\), b"):
+        open_video(tmp_path / "b.mat")
+
+
+def test_joined_files_must_fit_each_other(tmp_path):
+    files = [npy(tmp_path / "a.npy", movie()), npy(tmp_path / "b.npy", movie()[:, :5])]
+    with pytest.raises(ValueError, match=r"of .*a\.npy are \(10, 12, 1\) int16, of .*b\.npy \(5, 12, 1\) int16"):
+        open_video(files, files="time")
+    files[1] = npy(tmp_path / "b.npy", movie()[:5])
+    with pytest.raises(ValueError, match=r'channels differ: .*follow each other in time, say files="time"'):
+        open_video(files)
+
+
+def test_a_folder_of_nothing_and_of_everything(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder without images"):
+        open_video(tmp_path)
+    npy(tmp_path / "a.npy", movie())
+    tifffile.imwrite(tmp_path / "a.tif", movie())
+    with pytest.raises(ValueError, match="a folder of images of several formats, TIFF, npy"):
+        open_video(tmp_path)
+
+
+def test_content_goes_before_the_name(tmp_path):
+    npy(tmp_path / "a.npy", movie()).rename(tmp_path / "a.tif")
+    with open_video(tmp_path / "a.tif") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+
+
+def test_zarr_is_asked_for_by_name(tmp_path, monkeypatch):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr/.zgroup").write_text('{"zarr_format": 2}')
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"a\.zarr: .*pip install pyflow-2p\[zarr\]"):
+        open_video(tmp_path / "a.zarr")
+
+
+# ---- Zarr -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr(tmp_path, version):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(T, H, W), chunks=(2, 5, 5), dtype="int16", zarr_format=version
+    )
+    array[:] = movie()
+    with open_video(tmp_path / "a.zarr") as reader:
+        for key in (slice(None), 3, [5, 0, 0, 6]):
+            np.testing.assert_array_equal(reader[key][..., 0], movie()[key])
+        assert reader.origin["format"] == f"Zarr {version}"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_ome_zarr(tmp_path, version):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", zarr_format=version)
+    data = movie(T, 2, 3, H, W)
+    group.create_array("0", shape=data.shape, dtype=data.dtype, chunks=(1, 1, 1, H, W))[:] = data
+    group.create_array("1", shape=(T, 2, 3, 5, 6), dtype=data.dtype, chunks=(1, 1, 1, 5, 6))
+    axes = [{"name": name} for name in "tczyx"]
+    scales = [{"axes": axes, "datasets": [{"path": "0"}, {"path": "1"}]}]
+    group.attrs["multiscales" if version == 2 else "ome"] = scales if version == 2 else {"multiscales": scales}
+    with pytest.raises(ValueError, match="3 planes"):
+        open_video(tmp_path / "a.ome.zarr")
+    with open_video(tmp_path / "a.ome.zarr", plane=1) as reader:
+        np.testing.assert_array_equal(reader[:], np.moveaxis(data[:, :, 1], 1, -1))
+        np.testing.assert_array_equal(reader[[4, 2]], np.moveaxis(data[[4, 2], :, 1], 1, -1))
+
+
+def test_nwb_as_pynwb_writes_it(tmp_path):
+    from datetime import UTC, datetime
+
+    pynwb = pytest.importorskip("pynwb")
+    from pynwb.ophys import TwoPhotonSeries
+    from pynwb.testing.mock.ophys import mock_ImagingPlane
+
+    file = pynwb.NWBFile("a movie", "id", datetime(2026, 1, 1, tzinfo=UTC))
+    plane = mock_ImagingPlane(nwbfile=file)
+    data = movie().transpose(0, 2, 1)  # (frame, x, y)
+    file.add_acquisition(TwoPhotonSeries(name="movie", data=data, imaging_plane=plane, rate=30.0, unit="n.a."))
+    with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(file)
+    with open_video(tmp_path / "a.nwb") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+        assert reader.frame_rate_hz == 30
