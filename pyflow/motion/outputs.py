@@ -131,7 +131,7 @@ class FileSink:
 
     def _write(self, results: list[RegisteredFrame]) -> None:
         for name, writer in self._writers.items():
-            frames = np.stack([getattr(result, name) for result in results])
+            frames = _stacked([getattr(result, name) for result in results])
             frames = frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames
             writer.write_frames(frames)
             self._checksums[name] = _checksum(frames, self._checksums[name])
@@ -183,13 +183,22 @@ def _read_back(writer: VideoWriter, n_frames: int) -> int:
     return checksum
 
 
+def _stacked(frames: list[np.ndarray]) -> np.ndarray:
+    """Stack frames (H, W, C), or (H, W), so that each channel of each frame lies in one piece, as files hold it."""
+    if frames[0].ndim == 2:
+        return np.stack(frames)
+    return np.moveaxis(np.stack([np.moveaxis(frame, -1, 0) for frame in frames]), 1, -1)
+
+
 def _checksum(frames: np.ndarray, before: int) -> int:
-    """Go on with the checksum of frames (n, H, W, C) or (n, H, W), for each its type, shape and content."""
+    """Go on with the checksum of frames (n, H, W, C) or (n, H, W), for each its type, shape and channels."""
     if frames.ndim == 3:
         frames = frames[..., np.newaxis]
     kind = f"{frames.dtype.str} {frames.shape[1:]}".encode()
     for frame in frames:
-        before = zlib.crc32(np.ascontiguousarray(frame).view(np.uint8), zlib.crc32(kind, before))
+        before = zlib.crc32(kind, before)
+        for plane in np.moveaxis(frame, -1, 0):
+            before = zlib.crc32(np.ascontiguousarray(plane).view(np.uint8), before)
     return before
 
 
