@@ -1,4 +1,4 @@
-"""Accuracy, speed and memory on simulated movies, method by method.
+"""Accuracy, speed and memory on simulated movies, method by method; whole recordings beside reading and writing.
 
 ``python -m bench.report``, in the sources' folder with pyflow installed from it (editable), writes docs/performance.md
 and docs/performance.png. suite2p is measured where the environment variable PYFLOW_SUITE2P_PYTHON names a Python that
@@ -67,6 +67,15 @@ frames and the same reference: the mean of the frames registered by the truth.
 ![error against speed](performance.png)
 """
 
+RECORDINGS = """\
+## Whole recordings
+
+{size} x {size}, {frames} frames, uint16, 12 photons per pixel, from an uncompressed TIFF file to HDF5 files, two
+threads, all other options as they are by default. Start-up: until the first frame is registered, with reference, alpha
+and noise found. frames/s: from the first quarter on, beside what the same reader and writer reach with the same frames
+and nothing in between. Processor time is that of all threads, on which other programs have less influence.
+"""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -130,6 +139,34 @@ def table(photons: int, found: dict[str, list[Measurement]]) -> str:
         speed, peak = np.median(column(rows, "frames_per_s")), max(column(rows, "peak_mib"))
         cells = name, spread(column(rows, "endpoint_px")), spread(jitters), share, f"{speed:.3g}", f"{peak:.0f}"
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def whole_recordings(folder: Path, n_frames: int, size: int) -> str:
+    """Return a table of recordings registered from file to file, beside reading and writing alone."""
+    np.save(folder / "movie.npy", recorded(12, 1, 60, size).movie)
+    command = [sys.executable, "-m", "bench.recording", str(folder), "--frames", str(n_frames)]
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    lines = [RECORDINGS.format(size=size, frames=n_frames)]
+    lines += [
+        "| preset | written | start-up s | frames/s | reading and writing alone | share | processor ms/frame |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in json.loads((folder / "recording.json").read_text(encoding="utf-8")):
+        written = "frames, masks, displacements" if row["save_w"] else "frames, masks"
+        speed, alone = row["frames_per_s"], row["copied_per_s"]
+        numbers = (
+            f"{row['start_s']:.1f}",
+            f"{speed:.0f}",
+            f"{alone:.0f}",
+            f"{speed / alone:.2f}",
+            f"{row['processor_ms']:.1f}",
+        )
+        cells = row["preset"], written, *numbers
+        lines.append(f"| {' | '.join(cells)} |")
+        logger.info(lines[-1])
     return "\n".join([*lines, ""])
 
 
@@ -199,6 +236,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--recording-frames", type=int, default=800, help="frames of the whole recordings")
     parser.add_argument(
         "--output", type=Path, default=SOURCES / "docs", help="folder of performance.md and performance.png"
     )
@@ -219,10 +257,12 @@ def main() -> None:
                     found = measure(command, folder, recording.displacement_px)
                     logger.info("%d photons, seed %d, %s: %s", photons, seed, name, found)
                     measured[photons][name].append(found)
+        whole = whole_recordings(folder, arguments.recording_frames, arguments.size)
     text = INTRODUCTION.format(**vars(arguments), border=BORDER)
     if left_out:
         text += "\nLeft out here:\n\n" + "".join(f"- {line}\n" for line in left_out)
     text += "\n" + "\n".join(table(photons, found) for photons, found in measured.items())
+    text += "\n" + whole
     if REAL.is_dir() and find_spec("cv2"):
         text += "\n" + real_recordings()
     else:

@@ -10,7 +10,8 @@ ones is judged by how well it registers the others: fitting noise does not help 
    interpolated or smoothed before), two successive frames, with nearly the same motion, take the place of the halves.
 2. The other half is warped by what was found and multiplied with the template's fine structure. In this covariance
    noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
-3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means.
+3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means. From the
+   largest alpha on, smaller ones are tried until two are worse than the best.
 4. The difference between the deformations found in the two halves is their noise. Successive frames do not tell it:
    they also differ by motion.
 """
@@ -116,11 +117,14 @@ def _scores(
     structure = template - gaussian_filter(template, _FINE_STRUCTURE)
     pairs, are_halves = _pairs(source)
     prepared = [[preprocess.image(image) for image in pair] for pair in pairs]
-    scores, noise = [], []
+    scores, noise = np.zeros((len(alphas), 2 * len(pairs))), np.zeros(len(alphas))
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        for alpha in alphas:
+        for k in reversed(range(len(alphas))):
+            tried = scores[k + 1 :].sum(axis=1)
+            if len(tried) > 2 and tried.argmax() >= 2:
+                break  # past the peak; small alphas take longest, as their flows need many unknowns
             register = FrameRegistration(
-                template, reference, preprocess, options.with_alpha(alpha), np.dtype(np.float32)
+                template, reference, preprocess, options.with_alpha(alphas[k]), np.dtype(np.float32)
             )
 
             def covariance(
@@ -131,17 +135,16 @@ def _scores(
 
             both_ways = [(pair, *way) for pair in range(len(pairs)) for way in ((0, 1), (1, 0))]
             results = list(pool.map(lambda which, covariance=covariance: covariance(*which), both_ways))
-            scores.append([score for score, _ in results])
+            scores[k] = [score for score, _ in results]
             # the difference has the variance of both, and each twice that of a whole frame
             variances = [np.mean((a - b) ** 2) / 4 for (_, a), (_, b) in zip(results[::2], results[1::2], strict=True)]
-            noise.append(np.sqrt(np.median(variances)) if are_halves else 0.0)
-    scores = np.array(scores)
+            noise[k] = np.sqrt(np.median(variances)) if are_halves else 0.0
     scores = scores[:, (scores > 0).any(axis=0)]
     if not scores.size:
         return np.zeros(0), np.zeros(0)
     # where the brain jerks, a frame's motion is not its neighbour's
     centre = np.mean if are_halves else np.median
-    return centre(scores / scores.max(axis=0), axis=1), np.array(noise)
+    return centre(scores / scores.max(axis=0), axis=1), noise
 
 
 def _pairs(source: FrameSource) -> tuple[list[list[np.ndarray]], bool]:

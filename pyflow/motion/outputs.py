@@ -129,7 +129,7 @@ class FileSink:
 
     def _write(self, results: list[RegisteredFrame]) -> None:
         for name, writer in self._writers.items():
-            frames = np.stack([getattr(result, name) for result in results])
+            frames = _stacked([getattr(result, name) for result in results])
             frames = frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames
             writer.write_frames(frames)
 
@@ -187,6 +187,13 @@ def _open_writers(
             "displacement",
             get_video_file_writer(path, "HDF5", dataset_names=list(FLOW_DATASETS), **hdf5("displacement")),
         )
+
+
+def _stacked(frames: list[np.ndarray]) -> np.ndarray:
+    """Stack frames (H, W, C), or (H, W), so that each channel of each frame lies in one piece, as files hold it."""
+    if frames[0].ndim == 2:
+        return np.stack(frames)
+    return np.moveaxis(np.stack([np.moveaxis(frame, -1, 0) for frame in frames]), 1, -1)
 
 
 def movie_file(options: OFOptions) -> Path:

@@ -5,6 +5,7 @@ import pytest
 
 from pyflow import OFOptions, compensate_arr
 from pyflow.flow.filters import gaussian_filter
+from pyflow.motion import noise
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.noise import _ALPHAS, START_ALPHA, Tuning, _peak, tune
@@ -124,6 +125,24 @@ def test_a_given_alpha_is_kept():
     tuning = chosen(recording.movie, recording.template, alpha=7, temporal_coherence=True)
     assert tuning.alpha == 7
     assert tuning.noise_px > 0
+
+
+@pytest.mark.parametrize(("nonrigid_px", "untried"), [(0.5, True), (3, False)])
+def test_small_alphas_are_tried_only_where_they_may_be_the_best(monkeypatch, nonrigid_px, untried):
+    tried = []
+
+    class Noted(FrameRegistration):
+        def __init__(self, template, fill, preprocess, options, dtype):
+            tried.append(float(options.alpha))
+            super().__init__(template, fill, preprocess, options, dtype)
+
+    monkeypatch.setattr(noise, "FrameRegistration", Noted)
+    recording = simulate_recording((96, 96), 12, photons=8, rigid_px=3, nonrigid_px=nonrigid_px, seed=2)
+    alpha = chosen(recording.movie, recording.template, temporal_coherence=False).alpha
+    assert tried == sorted(tried, reverse=True)
+    assert (tried[-1] > _ALPHAS[0]) == untried
+    if untried:
+        assert len(tried) - 1 - np.abs(np.log(tried) - np.log(alpha)).argmin() in (1, 2)
 
 
 def test_the_peak_lies_between_the_alphas_tried():

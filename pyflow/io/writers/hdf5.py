@@ -92,8 +92,13 @@ class Hdf5Writer(VideoWriter):
                     dtype=frames.dtype,
                     **self._filters,
                 )
-            self._file[name].resize(self.frames_written + count, axis=0)
-            self._file[name][self.frames_written :] = frames[..., channel]
+            dataset, plane = self._file[name], frames[..., channel]
+            dataset.resize(self.frames_written + count, axis=0)
+            if self._filters:
+                dataset[self.frames_written :] = plane
+                continue
+            for t, frame in enumerate(plane, self.frames_written):  # past HDF5's cache, which would copy it
+                dataset.id.write_direct_chunk((t, 0, 0), np.ascontiguousarray(frame))
 
     @undisturbed
     def _flush_file(self) -> None:
