@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pyflow.io.atomic import replacing
-from pyflow.units.database import UnitStoreError
-from pyflow.units.lookup import MultiSessUnit, UnitKey
-from pyflow.units.recognise import UnrecognisedError, read_any
-from pyflow.units.store import UnitStore
+from pyflow.units.incoming.recognise import UnrecognisedError, read_any
+from pyflow.units.store.database import UnitStoreError
+from pyflow.units.store.lookup import MultiSessUnit, UnitKey
+from pyflow.units.store.unit_store import UnitStore
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -312,7 +312,7 @@ def _stats(options: argparse.Namespace) -> int:
 
 def _plot(options: argparse.Namespace) -> int:
     from pyflow import plots
-    from pyflow.units.opening import open_sessions
+    from pyflow.units.across.opening import open_sessions
 
     with _open(options) as store:
         sessions = open_sessions(store, link_set=options.link_set)

@@ -12,7 +12,7 @@ from units import kavli, simulated
 
 from pyflow.units import UnitStore, UnitTable, read_any
 from pyflow.units.cli import main
-from pyflow.units.recognise import UnrecognisedError
+from pyflow.units.incoming.recognise import UnrecognisedError
 
 MORNING, NOON = kavli.SESSIONS
 

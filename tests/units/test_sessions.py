@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from units import simulated
 
-from pyflow.units.nwb import write_nwb_columns
-from pyflow.units.opening import BrainObservatoryCache, open_sessions
+from pyflow.units.across.opening import BrainObservatoryCache, open_sessions
+from pyflow.units.outgoing.nwb_columns import write_nwb_columns
 from pyflow.units.sources import SourceError
 from pyflow.units.sources.dff import dff
-from pyflow.units.store import UnitStore
-from pyflow.units.table import UnitTable
+from pyflow.units.store.unit_store import UnitStore
+from pyflow.units.unit_table import UnitTable
 
 # Runs against BrainObservatoryCache of either package: what changes is where it is imported from.
 NOTEBOOK = """

@@ -18,8 +18,8 @@ from pyflow.units import (
     UnitStore,
     UnitStoreError,
     UnitTable,
-    schema,
 )
+from pyflow.units.store import schema
 
 DAYS = ("Mon", "Tue", "Wed")
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from units import simulated
 
-from pyflow.units.opening import open_sessions
-from pyflow.units.store import UnitStore
-from pyflow.units.table import UnitTable
+from pyflow.units.across.opening import open_sessions
+from pyflow.units.store.unit_store import UnitStore
+from pyflow.units.unit_table import UnitTable
 
 plots = pytest.importorskip("pyflow.plots")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: FIGURES ARE NOT TESTED")

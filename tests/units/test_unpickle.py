@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from pyflow.units.matchers import read_caiman
-from pyflow.units.table import TableError
+from pyflow.units.incoming.matchers import read_caiman
+from pyflow.units.unit_table import TableError
 from pyflow.units.unpickle import UnsafePickleError, load_npy
 
 

@@ -6,8 +6,8 @@ Every function runs in a change that is under way (`Database.change`) and takes 
 import json
 import uuid
 
-from pyflow.units.database import Database, UnitStoreError
-from pyflow.units.lookup import multi_sess_unit, owner, unit_key
+from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.store.lookup import multi_sess_unit, owner, unit_key
 
 _MEMBERS = "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = ?"
 

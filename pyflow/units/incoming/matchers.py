@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.io
 from numpy.typing import ArrayLike
 
-from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
+from pyflow.units.unit_table import TableError, UnitTable, in_group, session_table, unit_table
 from pyflow.units.unpickle import load_npy, load_npz
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")

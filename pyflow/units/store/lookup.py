@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pyflow.units.database import Database, UnitStoreError
+from pyflow.units.store.database import Database, UnitStoreError
 
 
 class UnitKey(NamedTuple):
