@@ -319,9 +319,9 @@ def test_absent_units_raise_or_are_nan(suite2p):
     store, days = suite2p
     cell = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
     number = number_of(store, cell)
-    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'; missing='nan'"):
+    with pytest.raises(ValueError, match=f"cell {number} is absent in 'day2'; missing='nan'"):
         store.traces(number)
-    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'"):
+    with pytest.raises(ValueError, match=f"cell {number} is absent in 'day2'"):
         store.masks(number)
     with pytest.raises(ValueError, match="missing is 'no', expected 'raise' or 'nan'"):
         store.traces(number, missing="no")

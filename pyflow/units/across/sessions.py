@@ -275,7 +275,7 @@ class Sessions:
         places = self.find(cell)
         absent = [repr(name) for name, place in places.items() if not place.present]
         if absent and missing == "raise":
-            raise ValueError(f"unit {cell} is absent in {', '.join(absent)}; missing='nan' fills them")
+            raise ValueError(f"cell {cell} is absent in {', '.join(absent)}; missing='nan' fills them")
         for name, (data, present) in places.items():
             if present and data is None:
                 raise SourceError(_NO_SOURCE.format(name))

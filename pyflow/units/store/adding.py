@@ -30,12 +30,19 @@ def add_table(
     if other_groups not in ("refuse", "append", "replace"):
         raise ValueError(f"other_groups is {other_groups!r}, expected 'refuse', 'append' or 'replace'")
     with database.change("import", f"{table.origin} as {table.name!r}" if table.name else table.origin) as change_id:
-        session_ids = _add_sessions(database, table, change_id)
-        unit_ids = _add_units(database, table, session_ids, change_id)
-        if table.name:
-            link_set = _add_link_set(database, table, session_ids, unit_ids, other_groups, change_id)
-            if make_current or current(database) is None:
-                set_current(database, link_set, change_id)
+        add_within(database, table, change_id, make_current=make_current, other_groups=other_groups)
+
+
+def add_within(
+    database: Database, table: UnitTable, change_id: int, *, make_current: bool = False, other_groups: str = "refuse"
+) -> None:
+    """Add a table in the change that is under way."""
+    session_ids = _add_sessions(database, table, change_id)
+    unit_ids = _add_units(database, table, session_ids, change_id)
+    if table.name:
+        link_set = _add_link_set(database, table, session_ids, unit_ids, other_groups, change_id)
+        if make_current or current(database) is None:
+            set_current(database, link_set, change_id)
 
 
 def set_current(database: Database, link_set_id: int, change_id: int) -> None:
@@ -75,7 +82,7 @@ def _add_sessions(database, table, change_id):
     attributes = _attributes(table.sessions, SESSION_COLUMNS)
     rows = table.sessions[list(SESSION_COLUMNS)].itertuples(index=False)
     for (name, *values), of_session in zip(rows, attributes, strict=True):
-        values[_SOURCE] = _beside_store(database, values[_SOURCE])
+        values[_SOURCE] = beside_store(database, values[_SOURCE])
         if name not in known:
             known[name] = database.run(
                 "INSERT INTO session (name, start_time, source, kind, attributes, change_id) "
@@ -92,7 +99,7 @@ def _add_sessions(database, table, change_id):
     return known
 
 
-def _beside_store(database, source):
+def beside_store(database: Database, source: str) -> str:
     """Path of a session's data as seen from the store's folder where it is below that, so that both can be moved."""
     if not source or not Path(source).exists():
         return source

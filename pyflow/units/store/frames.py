@@ -5,6 +5,7 @@ their rows' numbers here, not there: 400000 units and their members take a tenth
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ _OF_MEMBER = [
     *("probability", "unit_id"),
 ]
 _IDENTITY = ("number", "global_id", "label")
+
+Restriction = Mapping[str, Any]
+"""Column -> value that rows must have, or list of such values."""
 
 
 class Gathered(NamedTuple):
@@ -43,7 +47,7 @@ def tables(database: Database) -> dict[str, pd.DataFrame]:
     """All tables; see `UnitStore.tables`."""
     found = {name: database.frame(sql) for name, sql in schema.VIEWS.items()}
     found["session"] = spread(found["session"])
-    units, identities = _units(database), _identities(database)
+    units, identities = all_units(database), _identities(database)
     link_sets = found["link_set"]["link_set_id"].tolist()
     identities["link_set"] = _named(found["link_set"], "link_set_id", identities["link_set_id"])
     members = _members(database, link_sets, units, identities, ("link_set", "number", "global_id"))
@@ -53,6 +57,34 @@ def tables(database: Database) -> dict[str, pd.DataFrame]:
     found["multi_sess_unit"] = identities[["multi_sess_unit_id", "link_set", *_IDENTITY, "n_sessions"]]
     found["unit"] = spread(units)
     return found
+
+
+def units(database: Database, link_set: str | None = None) -> pd.DataFrame:
+    """All units; see `UnitStore.units`."""
+    if link_set is None and lookup.current(database) is None:
+        frame = spread(all_units(database))
+        frame["number"] = pd.array([pd.NA] * len(frame), dtype="Int64")
+    else:
+        frame = gather(database, link_set).units.rename(columns={"identity_number": "number"})
+    front = ["session", "group", "unit", "original_index", "number"]
+    own = {*front, "session_id", "unit_id", "identity", "identity_id", "identity_probability"}
+    return frame[[*front, *(column for column in frame if column not in own)]]
+
+
+def scores(database: Database, link_set_id: int) -> pd.DataFrame:
+    """Scores of a link set between rows of units: columns `a`, `b`, `name`, `value`."""
+    sql = "SELECT unit_a AS a, unit_b AS b, name, value FROM score WHERE link_set_id = ? ORDER BY 1, 2, 3"
+    return database.frame(sql, link_set_id)
+
+
+def restricted(frame: pd.DataFrame, where: Restriction | None) -> pd.DataFrame:
+    """Rows of a frame that have the wanted values."""
+    for column, wanted in (where or {}).items():
+        if column not in frame:
+            raise ValueError(f"no column {column!r}; there are {', '.join(map(str, frame))}")
+        values = list(wanted) if isinstance(wanted, list | tuple | set | np.ndarray) else [wanted]
+        frame = frame[frame[column].isin(values)]
+    return frame.reset_index(drop=True) if where else frame
 
 
 def sessions(database: Database) -> pd.DataFrame:
@@ -71,7 +103,7 @@ def members(database: Database, link_set_id: int) -> pd.DataFrame:
     of_session = database.frame(
         f"SELECT session_id, start_time, source, kind FROM session ORDER BY {schema.BY_TIME}, session_id"
     )
-    units, identities = _units(database), _identities(database, link_set_id)
+    units, identities = all_units(database), _identities(database, link_set_id)
     frame = _members(database, [link_set_id], units, identities, _IDENTITY)
     place = pd.Index(of_session["session_id"]).get_indexer(frame.pop("session_id"))
     order = np.lexsort((place, frame["number"].to_numpy()))
@@ -87,7 +119,7 @@ def gather(database: Database, link_set: str | None = None) -> Gathered:
     """`Gathered` of a link set; by default of the current one."""
     row = lookup.link_set_id(database, link_set)
     claim = database.frame(f"SELECT * FROM ({schema.VIEWS['link_set']}) WHERE link_set_id = ?", row).iloc[0].to_dict()
-    units = _units(database)
+    units = all_units(database)
     identities, found = _identities(database, row), database.members(row)
     units = units.iloc[np.argsort(units["session_id"].to_numpy(), kind="stable")].reset_index(drop=True)
     identity = np.full(1 + units["unit_id"].max() if len(units) else 1, -1)
@@ -113,7 +145,7 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame, attributes], axis=1)
 
 
-def _units(database):
+def all_units(database: Database) -> pd.DataFrame:
     """Units as in `UnitStore.tables`, attributes as JSON."""
     columns = database.columns(
         "unit", ("unit_id", "session_id"), ("group_name", "unit_name", "original_index", "attributes")

@@ -1,5 +1,6 @@
 """The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file."""
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import pandas as pd
 
 from pyflow.units.store import adding, edits, frames, lookup, pins, schema
 from pyflow.units.store.comparison import Comparison, overlap
-from pyflow.units.store.database import Database
-from pyflow.units.store.frames import Gathered
+from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.store.frames import Gathered, Restriction
 from pyflow.units.store.lookup import MultiSessUnit, UnitKey, UnitReference
 from pyflow.units.unit_table import UnitTable
 
@@ -79,6 +80,17 @@ class UnitStore:
         """Close the file."""
         self._database.close()
 
+    def __repr__(self) -> str:
+        try:
+            stats, sets = self.stats(), self.link_sets()["name"].tolist()
+        except (UnitStoreError, sqlite3.ProgrammingError):
+            return f"<UnitStore {self.path}: closed or damaged>"
+        inside = f"{stats['sessions']} sessions, {stats['units']} units"
+        if "link_set" in stats:
+            others = f" and {len(sets) - 1} more" if len(sets) > 1 else ""
+            inside += f"; {stats['multi_sess_units']} cells in link set {stats['link_set']!r}{others}"
+        return f"<UnitStore {self.path}: {inside}>"
+
     def __enter__(self) -> "UnitStore":
         return self
 
@@ -98,9 +110,40 @@ class UnitStore:
         """
         return frames.tables(self._database)
 
-    def sessions(self) -> pd.DataFrame:
-        """Sessions by start time: name, start_time, source, kind, n_units, then their attributes."""
-        return frames.sessions(self._database)
+    def sessions(self, where: Restriction | None = None) -> pd.DataFrame:
+        """Sessions by start time: name, start_time, source, kind, n_units, then their attributes.
+
+        Parameters
+        ----------
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
+        """
+        return frames.restricted(frames.sessions(self._database), where)
+
+    def units(self, where: Restriction | None = None, *, link_set: str | None = None) -> pd.DataFrame:
+        """All units, followed or not.
+
+        Parameters
+        ----------
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `session`, `group`, `unit`, `original_index`, `number` of the cell (missing: not followed), and the units'
+            attributes.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        ValueError
+            No such column.
+        """
+        return frames.restricted(frames.units(self._database, link_set), where)
 
     def link_sets(self) -> pd.DataFrame:
         """Link sets with their origin, numbers of units and members, which is current and which was replaced."""
@@ -122,13 +165,25 @@ class UnitStore:
         """Name of the current link set, None in a store without one."""
         return lookup.current(self._database)
 
-    def members(self, unit: UnitReference | None = None, *, link_set: str | None = None) -> pd.DataFrame:
-        """Units that a multi-session unit consists of.
+    def members(
+        self,
+        unit: UnitReference | None = None,
+        *,
+        sessions: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        where: Restriction | None = None,
+        link_set: str | None = None,
+    ) -> pd.DataFrame:
+        """Units that a cell consists of.
 
         Parameters
         ----------
         unit : int, str, MultiSessUnit or (session, group, unit), optional
-            The multi-session unit; by default the members of all.
+            The cell; by default the members of all.
+        sessions, groups : sequence of str, optional
+            Only members in these.
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
         link_set : str, optional
             The current one by default.
 
@@ -142,14 +197,22 @@ class UnitStore:
         Raises
         ------
         UnitStoreError
-            No such link set or unit.
+            No such link set, cell, session or group.
+        ValueError
+            No such column.
         """
         link_set_id = self._link_set(link_set)
+        wanted = {"session": sessions, "group": groups}
+        wanted = {column: names for column, names in wanted.items() if names is not None}
+        for column, names in wanted.items():
+            lookup.refuse_unknown(self._database, column, names)
         if unit is None:
-            return frames.members(self._database, link_set_id)
-        row = lookup.multi_sess_unit_id(self._database, unit, link_set_id)
-        frame = self._database.frame(schema.MEMBERS, row)
-        return frame.astype({"original_index": "Int64", "probability": "float64"})
+            frame = frames.members(self._database, link_set_id)
+        else:
+            row = lookup.multi_sess_unit_id(self._database, unit, link_set_id)
+            frame = self._database.frame(schema.MEMBERS, row)
+            frame = frame.astype({"original_index": "Int64", "probability": "float64"})
+        return frames.restricted(frame, wanted | dict(where or {}))
 
     def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:
         """A `MultiSessUnit` by its number, global id, label or one of its members.
@@ -326,6 +389,63 @@ class UnitStore:
         frame = frame[columns].astype({c: "Int64" for c in columns if not c.endswith("id")})
         return frame.sort_values(["old_number", "new_number"], ignore_index=True)
 
+    def set_source(self, session: str, source: str | Path, *, kind: str | None = None) -> None:
+        """Say where a session's results are.
+
+        Parameters
+        ----------
+        session : str
+            Its name.
+        source : path-like
+            File or folder; below the store's folder it is kept as seen from there, so that both can be moved.
+        kind : str, optional
+            "suite2p", "nwb", "phy" ...; left as it is by default.
+
+        Raises
+        ------
+        UnitStoreError
+            No such session.
+        FileNotFoundError
+            No such file or folder.
+        """
+        if not Path(source).exists():
+            raise FileNotFoundError(f"{source}: no such file or folder")
+        row = lookup.session_id(self._database, session)
+        with self._database.change("set-source", f"{session} {source}"):
+            kept = adding.beside_store(self._database, str(source))
+            self._database.run("UPDATE session SET source = ? WHERE session_id = ?", kept, row)
+            if kind is not None:
+                self._database.run("UPDATE session SET kind = ? WHERE session_id = ?", kind, row)
+
+    def merge(self, other: "str | Path | UnitStore") -> list[str]:
+        """Take over everything that another store knows: sessions, units, link sets with their ids, and pins.
+
+        A link set whose name this store has with other content is called "... (from FILE)". Pins of this store hold
+        against those of the other.
+
+        Parameters
+        ----------
+        other : UnitStore or path-like
+
+        Returns
+        -------
+        list of str
+            Names of the link sets that came in.
+
+        Raises
+        ------
+        UnitStoreError
+            A session of the same name started at another time, or the other is this store.
+        FileNotFoundError
+            No such store.
+        """
+        from pyflow.units.store import merging
+
+        if isinstance(other, UnitStore):
+            return merging.merge(self._database, other._database)
+        with UnitStore.open(other, create=False) as opened:
+            return merging.merge(self._database, opened._database)
+
     def check(self) -> list[str]:
         """Look for damage and contradictions.
 
@@ -480,7 +600,7 @@ class UnitStore:
             No such unit, or a member is locked already.
         """
         identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("lock", f"unit {identity.number}") as change_id:
+        with self._database.change("lock", f"cell {identity.number}") as change_id:
             edits.lock(self._database, self._identity(identity), change_id)
 
     def unlock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
@@ -492,7 +612,7 @@ class UnitStore:
             No such unit, or it is not locked.
         """
         identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("unlock", f"unit {identity.number}"):
+        with self._database.change("unlock", f"cell {identity.number}"):
             edits.unlock(self._database, self._identity(identity))
 
     def _identity(self, identity):
