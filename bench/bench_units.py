@@ -29,6 +29,12 @@ def claim(name, swapped):
     return UnitTable(units, name=name, origin=name)
 
 
+def test_undo(benchmark, tmp_path):
+    with UnitStore.open(tmp_path / "units.sqlite") as opened:
+        opened.import_table(claim("one", 0))
+        benchmark.pedantic(opened.undo, setup=lambda: opened.import_table(claim("one", 0.02)) and None, rounds=2)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     with UnitStore.open(tmp_path_factory.mktemp("units") / "units.sqlite") as opened:
@@ -51,6 +57,18 @@ def test_replace(benchmark, tmp_path):
     with UnitStore.open(tmp_path / "units.sqlite") as opened:
         opened.import_table(claim("one", 0))
         benchmark.pedantic(opened.import_table, (claim("one", 0.02),), rounds=1)
+
+
+@pytest.mark.parametrize("suffix", ["xlsx", "csv", "npz", "mat"])
+def test_export(benchmark, store, tmp_path, suffix):
+    benchmark.group = "one link set out of three"
+    benchmark.pedantic(store.export, (tmp_path / f"one.{suffix}",), {"link_set": "one"}, rounds=2)
+
+
+@pytest.mark.parametrize("what", ["tables", "members"])
+def test_everything(benchmark, store, what):
+    benchmark.group = "whole tables"
+    benchmark.pedantic(getattr(store, what), rounds=3)
 
 
 QUERIES = {

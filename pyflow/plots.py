@@ -16,7 +16,7 @@ _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 
 _MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too small to see
 _TALL = 6.0  # inches; a gallery that is taller than this and than it is wide goes on in a second block
-_NO_DATA = "no data to draw: the sessions of these units do not say where their results are (their source)"
+_NO_DATA = "no data to draw: the sessions of these cells do not say where their results are (their source)"
 _MAX_COLUMNS = 2000  # of the presence matrix; where there are more units, a column shows the share of several
 
 
@@ -186,7 +186,7 @@ def plot_unit_across_sessions(
     shared.set(xlabel="time (s)" if units <= {"s"} else "frame" if units == {"frames"} else "time (s or frames)")
     shared.set_xlim(min(times[0] for times, _ in traces.values()), max(times[-1] for times, _ in traces.values()))
     there = sum(present for _, present in places.values())
-    _heading(figure, f"unit {unit}, in {there} of {len(places)} sessions")
+    _heading(figure, f"cell {unit}, in {there} of {len(places)} sessions")
     return figure
 
 
@@ -241,7 +241,7 @@ def plot_unit_gallery(
     half = max(int(np.ceil(np.ptp(np.nonzero(mask), axis=1).max() / 2)) for _, mask in masks.values()) + margin
     pitch = 2 * half + 2  # a line of grey between thumbnails
 
-    labels = [f"unit {unit}" for unit in shown]
+    labels = [f"cell {unit}" for unit in shown]
     width = 0.4 + 0.09 * max(map(len, labels), default=0) + 0.8 * max(3, len(names))
     n_blocks = _n_blocks(len(shown), width)
     in_block = -(-len(shown) // n_blocks)
@@ -272,7 +272,7 @@ def plot_unit_gallery(
             label.set(ha="left" if slanted else "center", rotation_mode="anchor")
         axes.spines[:].set_visible(False)
     first = (page - 1) * per_page + 1
-    _heading(figure, f"units {first} to {first + len(shown) - 1} of {len(units)}")
+    _heading(figure, f"cells {first} to {first + len(shown) - 1} of {len(units)}")
     return figure
 
 
@@ -306,7 +306,7 @@ def plot_presence(opened: "Followed") -> "Figure":
     """
     presence = opened.presence
     if presence.empty:
-        raise ValueError("no units to draw")
+        raise ValueError("no cells to draw")
     table = presence.to_numpy().T
     n_sessions, n_units = table.shape
     counts = table.sum(axis=0)
@@ -322,14 +322,14 @@ def plot_presence(opened: "Followed") -> "Figure":
     extent = (-0.5, n_units - 0.5, n_sessions - 0.5, -0.5)
     colours = _shades("white", _TRACE)
     matrix.imshow(shares, aspect="auto", cmap=colours, vmin=0, vmax=1, interpolation="nearest", extent=extent)
-    matrix.set(xlabel="units, by number of sessions", ylabel="session")
+    matrix.set(xlabel="cells, by number of sessions", ylabel="session")
     step = 1 if few else -(-n_sessions // 40)
     matrix.set_yticks(np.arange(0, n_sessions, step), presence.columns[::step])
     matrix.xaxis.get_major_locator().set_params(integer=True)
 
     per_session = figure.add_subplot(grid[0, 1], sharey=matrix)
     bars = per_session.barh(np.arange(n_sessions), table.sum(axis=1), height=0.75 if few else 1.0, color=_TRACE)
-    per_session.set(xlabel="units", xlim=(0, 1.25 * max(1, table.sum(axis=1).max())))
+    per_session.set(xlabel="cells", xlim=(0, 1.25 * max(1, table.sum(axis=1).max())))
     per_session.tick_params(labelleft=False)
     if few:
         per_session.bar_label(bars, padding=3, fontsize="small")
@@ -337,13 +337,13 @@ def plot_presence(opened: "Followed") -> "Figure":
     per_unit = figure.add_subplot(grid[1, 0])
     many = np.bincount(counts, minlength=n_sessions + 1 if few else 0)[1:]
     bars = per_unit.bar(np.arange(1, len(many) + 1), many, width=0.75, color=_TRACE)
-    per_unit.set(xlabel="number of sessions", ylabel="units", ylim=(0, 1.3 * max(1, many.max())))
+    per_unit.set(xlabel="number of sessions", ylabel="cells", ylim=(0, 1.3 * max(1, many.max())))
     per_unit.xaxis.get_major_locator().set_params(integer=True)
     if sum(len(str(n)) for n in many) <= 60:  # characters that fit side by side
         per_unit.bar_label(bars, padding=2, fontsize="small")
     for axes in (per_session, per_unit):
         axes.spines[["top", "right"]].set_visible(False)
-    _heading(figure, f"{n_units} units in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
+    _heading(figure, f"{n_units} cells in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
     return figure
 
 

@@ -18,11 +18,12 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
+import pyflow
 from pyflow.io.atomic import replacing
-from pyflow.units.database import UnitStoreError
-from pyflow.units.lookup import MultiSessUnit, UnitKey
-from pyflow.units.recognise import UnrecognisedError, read_any
-from pyflow.units.store import UnitStore
+from pyflow.units.incoming.recognise import UnrecognisedError, read_any
+from pyflow.units.store.database import UnitStoreError
+from pyflow.units.store.lookup import MultiSessUnit, UnitKey
+from pyflow.units.store.unit_store import UnitStore
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -61,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="pyflow-units",
         description="Which unit of one session is which of another: one store for all that is known about it.",
         epilog="A unit of one session is written session/unit, or session/group/unit where it has a group (tetrode, "
-        "probe, plane). UNIT is a cell followed across sessions: its number, global id, label, or one of its members.",
+        "probe, plane). CELL is what such units are together: its number, global id, label, or one of its members.",
     )
+    parser.add_argument("--version", action="version", version=f"pyflow {pyflow.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, run: Any, help: str, *, link_set: bool = False) -> argparse.ArgumentParser:
@@ -113,18 +115,35 @@ def _parser() -> argparse.ArgumentParser:
     command = add("export", _export, "write a link set as .xlsx, .csv, .tsv, .npz or .mat", link_set=True)
     command.add_argument("path", type=Path)
 
-    command = add("show", _show, "show one unit across sessions", link_set=True)
-    command.add_argument("unit", metavar="UNIT")
+    command = add("show", _show, "show one cell in all its sessions", link_set=True)
+    command.add_argument("unit", metavar="CELL")
 
-    command = add("link", _link, "decide by hand: two units are one cell, or not; the decision is kept", link_set=True)
-    command.add_argument("units", nargs="+", metavar="A B", help="session/unit or session/group/unit; or UNIT to lock")
-    command.add_argument("--author", help="default: your login")
-    how = command.add_mutually_exclusive_group()
-    how.add_argument(
-        "--unlink", action="store_true", help="A is not B; without B: A is none of those it is linked with"
-    )
-    how.add_argument("--lock", action="store_true", help="UNIT is right as it is")
-    how.add_argument("--unlock", action="store_true", help="take the lock off UNIT")
+    command = add("list", _list, "list cells, units, sessions or link sets", link_set=True)
+    command.add_argument("what", nargs="?", default="cells", choices=["cells", "units", "sessions", "link-sets"])
+    command.add_argument("--session", action="append", metavar="NAME", help="only what is in it; may be repeated")
+    command.add_argument("--group", action="append", metavar="NAME", help="only what is in it; may be repeated")
+
+    command = add("present-in", _present_in, "list the cells that are in at least N sessions", link_set=True)
+    command.add_argument("at_least", type=int, metavar="N")
+    command.add_argument("--session", action="append", metavar="NAME", help="count only these; default: all")
+
+    def decide(name: str, run: Any, help: str) -> argparse.ArgumentParser:
+        command = add(name, run, help, link_set=True)
+        command.add_argument("--author", help="default: your login")
+        return command
+
+    unit = "session/unit or session/group/unit"
+    command = decide("link", _link, "say that two units are one cell; every later import keeps to it")
+    command.add_argument("a", metavar="A", help=unit)
+    command.add_argument("b", metavar="B", help=unit)
+    command = decide("unlink", _unlink, "say that a unit is another cell; every later import keeps to it")
+    command.add_argument("a", metavar="A", help=unit)
+    command.add_argument("b", metavar="B", nargs="?", help="default: every unit that A is linked with")
+    command = decide("lock", _lock, "say that a cell is right as it is; every later import keeps to it")
+    command.add_argument("cell", metavar="CELL")
+    command = decide("unlock", _lock, "take the lock off a cell")
+    command.add_argument("cell", metavar="CELL")
+    add("pins", _pins, "list what was decided by hand")
 
     command = add("compare", _compare, "compare the links of two link sets")
     command.add_argument("a")
@@ -133,8 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     add("check", _check, "look for damage and contradictions")
     add("stats", _stats, "say what the store holds", link_set=True)
 
-    command = add("plot", _plot, "draw a unit across sessions, a gallery, or which unit is where", link_set=True)
-    command.add_argument("what", metavar="UNIT|gallery|presence")
+    command = add("plot", _plot, "draw a cell across sessions, a gallery, or which cell is where", link_set=True)
+    command.add_argument("what", metavar="CELL|gallery|presence")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: a .png of that name")
     command.add_argument("--kind", default="dff", help="of the traces; default: dff")
     command.add_argument("--page", type=int, default=1, help="of the gallery")
@@ -144,6 +163,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--author", help="default: your login")
     command = add("use", _use, "make a link set the current one")
     command.add_argument("link_set", metavar="NAME")
+    command = add("remove", _remove, "delete a link set; sessions, units and decisions stay")
+    command.add_argument("link_set", metavar="NAME")
+    command.add_argument("--author", help="default: your login")
+    command = add("id-map", _id_map, "say which cell of one link set is which of another")
+    command.add_argument("old")
+    command.add_argument("new")
+    command = add("merge", _merge, "take over everything that another store knows")
+    command.add_argument("other", type=Path, metavar="STORE")
+    command.add_argument("--author", help="default: your login")
+    command = add("set-source", _set_source, "say where a session's results are")
+    command.add_argument("session")
+    command.add_argument("path", type=Path)
+    command.add_argument("--kind", help="suite2p, nwb, phy ...")
+    command.add_argument("--author", help="default: your login")
     return parser
 
 
@@ -210,7 +243,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     with _open(options) as store:
-        unit = _named_unit(store, options.unit, options.link_set)
+        unit = _named_cell(store, options.unit, options.link_set)
         members = store.members(unit, link_set=options.link_set)
         scores = store.scores(unit, link_set=options.link_set)
         pins = _pins_of(store.pins(), members)
@@ -219,7 +252,7 @@ def _show(options: argparse.Namespace) -> int:
         tables = {"members": members, "scores": scores, "pins": pins}
         return _print_json(identity | {name: _records(table) for name, table in tables.items()})
     console = _console()
-    _print_unit(console, unit, members)
+    _print_cell(console, unit, members)
     if len(scores):
         _print_pairs(console, scores, ("name", "value"), title="Scores of pairs")
     if len(pins):
@@ -227,32 +260,90 @@ def _show(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _link(options: argparse.Namespace) -> int:
-    wanted = (1,) if options.lock or options.unlock else (1, 2) if options.unlink else (2,)
-    if len(options.units) not in wanted:
-        units = {(1,): "1 unit", (1, 2): "1 or 2 units", (2,): "2 units"}[wanted]
-        raise UnrecognisedError(f"expected {units}, found {len(options.units)}")
-    with _open(options, author=options.author) as store:
-        if options.lock or options.unlock:
-            unit = _named_unit(store, options.units[0], options.link_set)
-            (store.lock if options.lock else store.unlock)(unit, link_set=options.link_set)
-            done = f"Unit {unit.number} is {'locked: it stays as it is' if options.lock else 'no longer locked'}"
+def _list(options: argparse.Namespace) -> int:
+    with _open(options) as store:
+        if options.what == "link-sets":
+            frame = store.link_sets()[["name", "algorithm", "author", "created", "n_units", "n_members", "is_current"]]
+            frame = frame.rename(columns={"n_units": "cells", "n_members": "units"})
+            frame["is_current"] = frame["is_current"].map({0: "", 1: "*"})
+        elif options.what == "sessions":
+            frame = store.sessions({"name": options.session} if options.session else None)
+        elif options.what == "units":
+            wanted = {"session": options.session, "group": options.group}
+            frame = store.units({k: v for k, v in wanted.items() if v}, link_set=options.link_set)
+            frame = frame.rename(columns={"number": "cell"})
         else:
-            keys = [_unit_key(store, text) for text in options.units]
-            if options.unlink:
-                store.unlink(*keys, link_set=options.link_set)
-                apart = f"not the same cell as {keys[1]}" if len(keys) > 1 else "none of the cells it was linked with"
-                unit, done = None, f"{keys[0]} is {apart}"
-            else:
-                unit = store.link(*keys, link_set=options.link_set)
-                done = f"{keys[0]} and {keys[1]} are one cell: unit {unit.number}"
-        members = None if unit is None else store.members(unit, link_set=options.link_set)
+            frame = _cells(store.members(sessions=options.session, groups=options.group, link_set=options.link_set))
+    return _answer(options, frame, options.what.replace("-", " ").capitalize())
+
+
+def _cells(members: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: its number, label, and where it is."""
+    by_cell = members.groupby("number", sort=True)
+    sessions = by_cell["session"].agg(["size", ", ".join])
+    sessions.columns = ["in sessions", "which"]
+    return sessions.reset_index().rename(columns={"number": "cell"}).assign(label=by_cell["label"].first().to_numpy())
+
+
+def _present_in(options: argparse.Namespace) -> int:
+    with _open(options) as store:
+        numbers = store.present_in(options.at_least, sessions=options.session, link_set=options.link_set)
+        cells = _cells(store.members(link_set=options.link_set))
+    among = f" of {', '.join(options.session)}" if options.session else ""
+    frame = cells[cells["cell"].isin(numbers)].reset_index(drop=True)
+    return _answer(options, frame, f"{len(numbers)} cells in at least {options.at_least} sessions{among}")
+
+
+def _answer(options: argparse.Namespace, frame: pd.DataFrame, title: str) -> int:
+    if options.json:
+        return _print_json(_records(frame))
+    _print_frame(_console(), frame, title)
+    return DONE
+
+
+def _link(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        a, b = (_unit_key(store, text) for text in (options.a, options.b))
+        cell = store.link(a, b, link_set=options.link_set)
+        members = store.members(cell, link_set=options.link_set)
+    return _decided(options, f"{a} and {b} are one cell: cell {cell.number}", cell, members)
+
+
+def _unlink(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        keys = [_unit_key(store, text) for text in (options.a, options.b) if text is not None]
+        store.unlink(*keys, link_set=options.link_set)
+    apart = f"not the same cell as {keys[1]}" if len(keys) > 1 else "none of the cells it was linked with"
+    return _decided(options, f"{keys[0]} is {apart}")
+
+
+def _lock(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        cell = _named_cell(store, options.cell, options.link_set)
+        (store.lock if options.command == "lock" else store.unlock)(cell, link_set=options.link_set)
+        members = store.members(cell, link_set=options.link_set)
+    how = "locked: it stays as it is" if options.command == "lock" else "no longer locked"
+    return _decided(options, f"Cell {cell.number} is {how}", cell, members)
+
+
+def _decided(
+    options: argparse.Namespace, done: str, cell: MultiSessUnit | None = None, members: pd.DataFrame | None = None
+) -> int:
     if options.json:
         return _print_json({"done": done, "members": [] if members is None else _records(members)})
     console = _console()
     _print_line(console, done)
-    if members is not None:
-        _print_unit(console, unit, members)
+    if cell is not None and members is not None:
+        _print_cell(console, cell, members)
+    return DONE
+
+
+def _pins(options: argparse.Namespace) -> int:
+    with _open(options) as store:
+        pins = store.pins()
+    if options.json:
+        return _print_json(_records(pins))
+    _print_pairs(_console(), pins, ("kind", "author", "time"), title="Decided by hand")
     return DONE
 
 
@@ -305,14 +396,14 @@ def _stats(options: argparse.Namespace) -> int:
     if len(sets):
         sets["current"] = sets["is_current"].map({0: "", 1: "*"})
         shown = sets[["current", "name", "algorithm", "author", "created", "n_units", "n_members"]]
-        shown.columns = ["", "link set", "how", "author", "created", "units", "members"]
+        shown.columns = ["", "link set", "how", "author", "created", "cells", "units"]
         _print_frame(console, shown, title="Link sets (* the current one)")
     return DONE
 
 
 def _plot(options: argparse.Namespace) -> int:
     from pyflow import plots
-    from pyflow.units.opening import open_sessions
+    from pyflow.units.across.opening import open_sessions
 
     with _open(options) as store:
         sessions = open_sessions(store, link_set=options.link_set)
@@ -321,9 +412,9 @@ def _plot(options: argparse.Namespace) -> int:
         elif options.what == "gallery":
             figure = plots.plot_unit_gallery(sessions, page=options.page)
         else:
-            unit = _named_unit(store, options.what, options.link_set)
+            unit = _named_cell(store, options.what, options.link_set)
             figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind)
-            options.what = f"unit_{unit.number}"
+            options.what = f"cell_{unit.number}"
     path = options.out or Path(f"{options.what}.png")
     with replacing(path) as temporary:
         figure.savefig(temporary)
@@ -362,6 +453,45 @@ def _use(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _remove(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        store.remove(options.link_set)
+        current = store.current()
+    if options.json:
+        return _print_json({"removed": options.link_set, "current": current})
+    now = "none is left" if current is None else f"the current one is {current!r}"
+    _print_line(_console(), f"Removed link set {options.link_set!r}; {now}; pyflow-units undo brings it back")
+    return DONE
+
+
+def _id_map(options: argparse.Namespace) -> int:
+    with _open(options) as store:
+        frame = store.id_map(options.old, options.new)
+    return _answer(options, frame, f"Cells of {options.old!r} and of {options.new!r}, and the units they share")
+
+
+def _merge(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        names = store.merge(options.other)
+        stats = store.stats()
+    if options.json:
+        return _print_json(stats | {"link_sets": names})
+    console = _console()
+    _print_line(console, f"Merged {options.other} into {options.store}; link sets: {', '.join(names) or 'none'}")
+    _print_stats(console, stats)
+    return DONE
+
+
+def _set_source(options: argparse.Namespace) -> int:
+    with _open(options, author=options.author) as store:
+        store.set_source(options.session, options.path, kind=options.kind)
+        source = store.sessions({"name": options.session})["source"].iloc[0]
+    if options.json:
+        return _print_json({"session": options.session, "source": source})
+    _print_line(_console(), f"The results of {options.session} are in {source}")
+    return DONE
+
+
 # Units as people type them
 
 
@@ -393,7 +523,7 @@ def _pins_of(pins: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
     return pins[[a in keys or b in keys for a, b in zip(*sides, strict=True)]]
 
 
-def _named_unit(store: UnitStore, text: str, link_set: str | None) -> MultiSessUnit:
+def _named_cell(store: UnitStore, text: str, link_set: str | None) -> MultiSessUnit:
     """The multi-session unit of that number, global id or label, or with a member of that name."""
     try:
         return store.multi_sess_unit(text, link_set=link_set)
@@ -470,11 +600,11 @@ def _print_stats(console: Console, stats: dict[str, Any]) -> None:
         _print_line(console, f"  in {n:>3} {'session ' if n == 1 else 'sessions'} {count:>8,}  {bar}")
 
 
-def _print_unit(console: Console, unit: MultiSessUnit, members: pd.DataFrame) -> None:
+def _print_cell(console: Console, unit: MultiSessUnit, members: pd.DataFrame) -> None:
     shown = members[["session", "start_time", "group", "unit", "original_index", "probability", "kind", "source"]]
     shown = shown.rename(columns={"start_time": "start", "original_index": "index"})
     label = "" if unit.label == str(unit.number) else f", {unit.label!r} in its source"
-    _print_frame(console, shown, title=f"Unit {unit.number}{label}; {unit.link_set}")
+    _print_frame(console, shown, title=f"Cell {unit.number}{label}; {unit.link_set}")
     _print_line(console, f"global id {unit.global_id}")
 
 

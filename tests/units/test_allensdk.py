@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from units import simulated
 
-from pyflow.units.opening import open_sessions
+from pyflow.units.across.opening import open_sessions
 
 _PYTHON = os.environ.get("PYFLOW_ALLENSDK_PYTHON")
 

@@ -10,9 +10,10 @@ import openpyxl
 import pytest
 from units import kavli
 
-from pyflow.units import UnitStore, sheets
-from pyflow.units.spreadsheet import read_spreadsheet
-from pyflow.units.table import TableError
+from pyflow.units import UnitStore
+from pyflow.units.incoming import sheets
+from pyflow.units.incoming.spreadsheet import read_spreadsheet
+from pyflow.units.unit_table import TableError
 
 ONE, TWO = kavli.SESSIONS
 

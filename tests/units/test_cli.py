@@ -10,9 +10,10 @@ import pytest
 from scipy.io import savemat
 from units import kavli, simulated
 
+import pyflow
 from pyflow.units import UnitStore, UnitTable, read_any
 from pyflow.units.cli import main
-from pyflow.units.recognise import UnrecognisedError
+from pyflow.units.incoming.recognise import UnrecognisedError
 
 MORNING, NOON = kavli.SESSIONS
 
@@ -92,15 +93,15 @@ def test_show(imported, capsys):
     for name in ("20", f"{MORNING}/3/1", f"{NOON}/3/1"):
         assert main(["show", name]) == 0
         out = capsys.readouterr().out
-        assert "Unit 20; cells" in out
+        assert "Cell 20; cells" in out
         assert out.count("│ 3     │ 1    │") == 2
     found = answer(capsys, "show", "20")
     assert [(m["session"], m["group"], m["unit"]) for m in found["members"]] == [(MORNING, "3", "1"), (NOON, "3", "1")]
     assert answer(capsys, "show", found["global_id"]) == found
     for name, message in (
-        ("40", "link set 'cells' has no unit '40'"),
+        ("40", "link set 'cells' has no cell '40'"),
         (f"{MORNING}/1/11", f"{MORNING}/1/11 is not followed"),
-        (f"{MORNING}/1/99", "has no unit '99'"),
+        (f"{MORNING}/1/99", "has no cell '99'"),
     ):
         assert main(["show", name]) == 1
         assert message in capsys.readouterr().err
@@ -111,13 +112,13 @@ def test_link_unlink_lock_undo(imported, capsys):
     before = answer(capsys, "stats")
     assert main(["link", a, b]) == 0
     out = capsys.readouterr().out
-    assert f"{a} and {b} are one cell: unit 31" in out  # what b was already
+    assert f"{a} and {b} are one cell: cell 31" in out  # what b was already
     assert [pin["kind"] for pin in answer(capsys, "show", "31")["pins"]] == ["link"]
-    assert main(["link", "--lock", "31"]) == 0
-    assert main(["link", "--unlink", a, b]) == 1
+    assert main(["lock", "31"]) == 0
+    assert main(["unlink", a, b]) == 1
     assert "is locked" in capsys.readouterr().err
-    assert main(["link", "--unlock", "31"]) == 0
-    assert main(["link", "--unlink", a]) == 0
+    assert main(["unlock", "31"]) == 0
+    assert main(["unlink", a]) == 0
     assert "is none of the cells it was linked with" in capsys.readouterr().out
     assert answer(capsys, "stats")["followed"] == before["followed"]
     for what in ("unlink", "unlock", "lock", "link"):
@@ -194,7 +195,7 @@ def test_plot(imported, folder, capsys):
         assert "no data to draw" in capsys.readouterr().err
     assert [path.name for path in folder.glob("*.png")] == ["presence.png"]
     assert main(["plot", "99"]) == 1
-    assert "has no unit '99'" in capsys.readouterr().err
+    assert "has no cell '99'" in capsys.readouterr().err
 
 
 def test_plot_of_units_with_data(folder, capsys):
@@ -209,7 +210,7 @@ def test_plot_of_units_with_data(folder, capsys):
     assert main([*words[:-2], "--json"]) == 2
     assert "2 sources for 3 sessions" in capsys.readouterr().err
     assert answer(capsys, *words)["multi_sess_units"] == len(cells)
-    for what, path in (("1", "unit_1.png"), ("gallery", "gallery.png")):
+    for what, path in (("1", "cell_1.png"), ("gallery", "gallery.png")):
         assert answer(capsys, "plot", what) == {"path": path}
         assert (folder / path).stat().st_size > 10_000
 
@@ -221,9 +222,7 @@ def test_plot_of_units_with_data(folder, capsys):
         (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy"),
         (["import", "units.txt", "empty"], "units.txt: expected a folder with cluster_group.tsv or iscell.npy"),
         (["import", "cells.mat"], "cells.mat: does not name its sessions"),
-        (["link", "a/1"], "expected 2 units, found 1"),
         (["link", "a", "b"], "'a': expected session/unit or session/group/unit"),
-        (["link", "--lock", "1", "2"], "expected 1 unit, found 2"),
     ],
 )
 def test_wrong_usage(folder, capsys, words, message):
@@ -237,7 +236,17 @@ def test_wrong_usage(folder, capsys, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["import"], ["import", "x", "--span", "a=1"], ["import", "x", "--column", "unit"], ["show"], ["draw"]]
+    "words",
+    [
+        [],
+        ["import"],
+        ["import", "x", "--span", "a=1"],
+        ["import", "x", "--column", "unit"],
+        ["show"],
+        ["draw"],
+        ["link", "a/1"],
+        ["lock", "1", "2"],
+    ],
 )
 def test_words_that_are_no_command(words, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -246,7 +255,22 @@ def test_words_that_are_no_command(words, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["show", "1"], ["stats"], ["check"], ["export", "x.csv"], ["compare", "a", "b"], ["undo"], ["history"]]
+    "words",
+    [
+        ["show", "1"],
+        ["stats"],
+        ["check"],
+        ["export", "x.csv"],
+        ["compare", "a", "b"],
+        ["undo"],
+        ["history"],
+        ["list"],
+        ["present-in", "2"],
+        ["pins"],
+        ["remove", "a"],
+        ["id-map", "a", "b"],
+        ["merge", "x"],
+    ],
 )
 def test_asking_makes_no_store(folder, capsys, words):
     assert main(words) == 1
@@ -343,3 +367,55 @@ def test_control_characters_of_names_are_shown_not_sent_to_the_terminal(folder, 
         printed = "".join(capsys.readouterr())
         assert not set("\x1b\x07\u202e") & set(printed)
         assert "\\x1b[" in printed
+
+
+def test_list_and_present_in(imported, capsys):
+    cells = answer(capsys, "list")
+    assert (len(cells), cells[0]["cell"]) == (39, 1)
+    assert sum(cell["in sessions"] for cell in cells) == 62
+    both = answer(capsys, "present-in", "2")
+    assert (len(both), {cell["which"] for cell in both}) == (23, {f"{MORNING}, {NOON}"})
+    assert len(answer(capsys, "present-in", "1", "--session", NOON)) == sum(NOON in cell["which"] for cell in cells)
+    assert [session["name"] for session in answer(capsys, "list", "sessions")] == list(kavli.SESSIONS)
+    units = answer(capsys, "list", "units", "--session", NOON, "--group", "1")
+    assert {(unit["session"], unit["group"]) for unit in units} == {(NOON, "1")}
+    assert [named["name"] for named in answer(capsys, "list", "link-sets")] == ["cells"]
+    assert main(["list"]) == 0
+    assert "and 19 more; --json lists all" in capsys.readouterr().out
+    assert main(["list", "--group", "9"]) == 1
+    assert "no group '9'; there are '1'" in capsys.readouterr().err
+
+
+def test_pins_are_listed(imported, capsys):
+    assert main(["unlink", f"{MORNING}/1/11", f"{NOON}/1/12"]) == 0
+    assert main(["pins"]) == 0
+    assert "unlink" in capsys.readouterr().out
+    (pin,) = answer(capsys, "pins")
+    assert (pin["kind"], pin["session_a"], pin["unit_b"]) == ("unlink", MORNING, "12")
+
+
+def test_remove_id_map_merge_and_set_source(imported, folder, capsys):
+    main(["import", "cells.xlsx", "--name", "second"])
+    capsys.readouterr()
+    same = answer(capsys, "id-map", "cells", "second")
+    assert len(same) == 39
+    assert all(row["shared"] == row["old_size"] == row["new_size"] for row in same)
+    assert answer(capsys, "remove", "cells") == {"removed": "cells", "current": "second"}
+    assert main(["remove", "cells"]) == 1
+    assert "no link set 'cells'" in capsys.readouterr().err
+    (folder / "other").mkdir()
+    pd.DataFrame({"Session": ["x", "y"], "Cell": ["1", "2"], "Unique unit no": ["a", "a"]}).to_csv("b.csv")
+    main(["import", "b.csv", "--store", "other/units.sqlite"])
+    capsys.readouterr()
+    merged = answer(capsys, "merge", "other/units.sqlite")
+    assert (merged["link_sets"], merged["sessions"], merged["units"]) == (["b"], 4, 82)
+    assert answer(capsys, "set-source", "x", "other", "--kind", "phy") == {"session": "x", "source": "other"}
+    assert main(["set-source", "x", "nowhere"]) == 1
+    assert main(["set-source", "z", "other"]) == 1
+    assert "no session 'z'" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"pyflow {pyflow.__version__}\n"

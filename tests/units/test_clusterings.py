@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pyflow.units import UnitStore
-from pyflow.units.clusterings import (
+from pyflow.units.incoming.clusterings import (
     clustering_table,
     consistent_ids,
     read_clustering,
@@ -17,7 +17,7 @@ from pyflow.units.clusterings import (
     read_suite2p_ids,
     split_spikes,
 )
-from pyflow.units.table import TableError, UnitTable
+from pyflow.units.unit_table import TableError, UnitTable
 
 SPANS = {"morning": (0, 1000), "noon": (1000, 1800), "evening": (2000, 3000)}
 

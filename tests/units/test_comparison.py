@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyflow.units import UnitStore, UnitTable
-from pyflow.units.comparison import Comparison, Members, Overlap, _unpacked_ones, mutual_best, overlap
+from pyflow.units.store.comparison import Comparison, Members, Overlap, _unpacked_ones, mutual_best, overlap
 
 N_SESSIONS = 4
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pyflow.units import UnitStore, UnitTable, database
+from pyflow.units import UnitStore, UnitTable
+from pyflow.units.store import database
 
 path, before, n_kills = Path(sys.argv[1]), Path(sys.argv[1] + ".before"), int(sys.argv[2])
 rng = random.Random(7)
@@ -75,7 +76,7 @@ print(json.dumps(found))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="killing an import needs fork")
 def test_killed_at_any_moment_the_store_is_whole(tmp_path):
-    command = [sys.executable, "-W", "error", "-c", _KILLER, str(tmp_path / "units.sqlite"), str(N_KILLS)]
+    command = [sys.executable, "-P", "-W", "error", "-c", _KILLER, str(tmp_path / "units.sqlite"), str(N_KILLS)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)

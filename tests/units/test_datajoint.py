@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     except ImportError:
         pytest.skip("DATAJOINT IS MISSING: pip install 'datajoint[postgres]'", allow_module_level=True)
 
-from pyflow.units.datajoint import declare, fetch_link_set, insert_link_set
+from pyflow.units.outgoing.datajoint import declare, fetch_link_set, insert_link_set
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:datajoint", "ignore::DeprecationWarning:datajoint")
 

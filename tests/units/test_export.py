@@ -14,10 +14,10 @@ import scipy.io
 from units import kavli
 
 from pyflow.units import UnitStore
-from pyflow.units.export import arrays, export
-from pyflow.units.nwb import write_nwb_columns
-from pyflow.units.spreadsheet import read_spreadsheet
-from pyflow.units.table import UnitTable
+from pyflow.units.incoming.spreadsheet import read_spreadsheet
+from pyflow.units.outgoing.arrays import arrays
+from pyflow.units.outgoing.nwb_columns import write_nwb_columns
+from pyflow.units.unit_table import UnitTable
 
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
 
@@ -80,7 +80,7 @@ def test_exported_and_read_again_the_store_is_equal(store, tmp_path, suffix):
 def test_everything_that_a_table_can_say_survives(tmp_path, suffix):
     with UnitStore.open(tmp_path / "a.sqlite") as a, UnitStore.open(tmp_path / "b.sqlite") as b:
         a.import_table(small_table())
-        path = export(a, tmp_path / f"match.{suffix}")
+        path = a.export(tmp_path / f"match.{suffix}")
         b.import_spreadsheet(path)
         tables = a.tables(), b.tables()
     # "Unit no" and attributes whose names are the sheet's own are given on export
@@ -165,7 +165,7 @@ def test_going_on_in_the_exported_workbook(store, tmp_path):
 def test_arrays_npz_and_mat_say_the_same(tmp_path):
     with UnitStore.open(tmp_path / "a.sqlite") as store:
         store.import_table(small_table())
-        expected = arrays(store)
+        expected = arrays(store.gather())
         store.export(tmp_path / "match.npz")
         store.export(tmp_path / "match.mat")
     with np.load(tmp_path / "match.npz") as file:
@@ -211,11 +211,11 @@ def test_refusals(store, tmp_path):
     with pytest.raises(ValueError, match=r"no export to '.doc'; choose one of .xlsx, .csv"):
         store.export(tmp_path / "cells.doc")
     with pytest.raises(ValueError, match=r"no link set 'other'.* 'cells'"):
-        export(store, tmp_path / "cells.csv", link_set="other")
+        store.export(tmp_path / "cells.csv", link_set="other")
     assert not list(tmp_path.glob("cells.csv"))
     with UnitStore.open(tmp_path / "empty.sqlite") as empty:
-        with pytest.raises(ValueError, match="no link set; it holds none"):
-            export(empty, tmp_path / "cells.csv")
+        with pytest.raises(ValueError, match="holds no link set"):
+            empty.export(tmp_path / "cells.csv")
 
 
 # NWB
@@ -350,3 +350,20 @@ def test_a_link_set_that_follows_nothing(tmp_path, suffix):
     if suffix == "mat":
         content = scipy.io.loadmat(path)
         assert (content["member"].shape, content["unit_session"].shape) == ((0, 1), (1, 1))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_one_link_set_is_exported_without_reading_the_others(tmp_path, suffix):
+    units = pd.DataFrame({"session": np.repeat(["Mon", "Tue"], 2000), "unit": np.tile(np.arange(2000), 2).astype(str)})
+    small = units.assign(identity=np.where(units["unit"].astype(int) < 10, units["unit"], None))
+    steps = []
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(small, name="small", origin="test"))
+        for name in ("one", "two", "three"):
+            counted = [0]
+            store._database._connection.set_progress_handler(lambda n=counted: n.__setitem__(0, n[0] + 1), 100)
+            store.export(tmp_path / f"small.{suffix}", link_set="small")
+            store._database._connection.set_progress_handler(None, 0)
+            steps.append(counted[0])
+            store.import_table(UnitTable(units.assign(identity=units["unit"]), name=name, origin="test"))
+    assert steps[0] <= steps[-1] < 1.2 * steps[0]

@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 
 from pyflow.units import UnitStore
-from pyflow.units.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
-from pyflow.units.table import TableError
+from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
+from pyflow.units.unit_table import TableError
 
 DAYS = ["day1", "day2", "day3"]
 # rows of each session that are one cell, from 0; -1: absent

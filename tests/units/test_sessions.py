@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from units import simulated
 
-from pyflow.units.nwb import write_nwb_columns
-from pyflow.units.opening import BrainObservatoryCache, open_sessions
+from pyflow.units.across.opening import BrainObservatoryCache, open_sessions
+from pyflow.units.outgoing.nwb_columns import write_nwb_columns
 from pyflow.units.sources import SourceError
 from pyflow.units.sources.dff import dff
-from pyflow.units.store import UnitStore
-from pyflow.units.table import UnitTable
+from pyflow.units.store.unit_store import UnitStore
+from pyflow.units.unit_table import UnitTable
 
 # Runs against BrainObservatoryCache of either package: what changes is where it is imported from.
 NOTEBOOK = """
@@ -319,9 +319,9 @@ def test_absent_units_raise_or_are_nan(suite2p):
     store, days = suite2p
     cell = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
     number = number_of(store, cell)
-    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'; missing='nan'"):
+    with pytest.raises(ValueError, match=f"cell {number} is absent in 'day2'; missing='nan'"):
         store.traces(number)
-    with pytest.raises(ValueError, match=f"unit {number} is absent in 'day2'"):
+    with pytest.raises(ValueError, match=f"cell {number} is absent in 'day2'"):
         store.masks(number)
     with pytest.raises(ValueError, match="missing is 'no', expected 'raise' or 'nan'"):
         store.traces(number, missing="no")

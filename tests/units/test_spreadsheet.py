@@ -14,8 +14,8 @@ from odf.text import P
 from units import kavli
 
 from pyflow.units import UnitStore
-from pyflow.units.spreadsheet import read_spreadsheet
-from pyflow.units.table import TableError
+from pyflow.units.incoming.spreadsheet import read_spreadsheet
+from pyflow.units.unit_table import TableError
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from pyflow.units import (
     UnitStore,
     UnitStoreError,
     UnitTable,
-    schema,
 )
+from pyflow.units.store import schema
 
 DAYS = ("Mon", "Tue", "Wed")
 
@@ -282,7 +282,7 @@ def test_a_lock_holds_until_it_is_taken_off(store):
         assert content(store) == before
     store.unlock(8)
     store.unlink(("Mon", "2", "1"))
-    with pytest.raises(UnitStoreError, match="unit 9 is not locked"):
+    with pytest.raises(UnitStoreError, match="cell 9 is not locked"):
         store.unlock(9)
 
 
@@ -618,3 +618,106 @@ def test_check_tells_of_damaged_pages(tmp_path):
         (tmp_path / "damaged.sqlite").write_bytes(content)
         with UnitStore.open(tmp_path / "damaged.sqlite") as damaged:
             assert damaged.check()
+
+
+# Working with it
+
+
+def test_members_of_some_sessions_and_groups(tmp_path):
+    units = pd.DataFrame(
+        {
+            "session": ["Mon", "Mon", "Tue", "Tue"],
+            "group": ["1", "2", "1", "2"],
+            "unit": "7",
+            "identity": ["a", "b", "a", None],
+            "quality": ["good", "mua", "good", "good"],
+        }
+    )
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        assert store.units().empty
+        store.import_table(UnitTable(units, name="x", origin="test"))
+        assert store.members(sessions=["Tue"])["group"].tolist() == ["1"]
+        assert store.members(groups=["2", "1"], sessions=["Mon"])["label"].tolist() == ["a", "b"]
+        assert store.members("a", sessions=["Mon"])["session"].tolist() == ["Mon"]
+        assert store.members(where={"session": "Mon", "label": ["b", "c"]})["group"].tolist() == ["2"]
+        assert store.units({"quality": "good", "group": "2"})[["session", "number"]].to_numpy().tolist() == [
+            ["Tue", pd.NA]
+        ]
+        assert store.sessions({"name": ["Tue"]})["n_units"].tolist() == [2]
+        with pytest.raises(UnitStoreError, match="no group '3'; there are '1', '2'"):
+            store.members(groups=["3"])
+        with pytest.raises(UnitStoreError, match="no session 'Sun'; there are 'Mon', 'Tue'"):
+            store.members(sessions=["Sun"])
+        with pytest.raises(TypeError, match="expected a list of names"):
+            store.members(sessions="Mon")
+        with pytest.raises(ValueError, match="no column 'depth'; there are session, group, unit"):
+            store.units({"depth": 3})
+
+
+def test_a_store_says_what_is_inside(tmp_path):
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        assert repr(store) == f"<UnitStore {store.path}: 0 sessions, 0 units>"
+        store.import_table(table(THREE_DAYS))
+        store.import_table(table(THREE_DAYS, "other"))
+        inside = "3 sessions, 9 units; 3 cells in link set 'matching' and 1 more"
+        assert repr(store) == f"<UnitStore {store.path}: {inside}>"
+    assert repr(store).endswith("closed or damaged>")
+
+
+def test_a_source_is_set_later(store, tmp_path, monkeypatch):
+    (tmp_path / "suite2p").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store.set_source("Mon", tmp_path / "suite2p", kind="suite2p")
+    assert store.sessions({"name": "Mon"})[["source", "kind"]].to_numpy().tolist() == [["suite2p", "suite2p"]]
+    store.undo()
+    assert store.sessions({"name": "Mon"})["source"].tolist() == [""]
+    with pytest.raises(UnitStoreError, match="no session 'Sun'"):
+        store.set_source("Sun", tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file"):
+        store.set_source("Mon", "nowhere")
+
+
+def test_two_stores_become_one(store, tmp_path):
+    before, ours = content(store), links(store)
+    (tmp_path / "elsewhere" / "results").mkdir(parents=True)
+    with UnitStore.open(tmp_path / "elsewhere" / "units.sqlite", author="Bob") as other:
+        later = table((("1", "2"), ("2", "1")), "matching").units.replace({"Mon": "Wed", "Tue": "Thu"})
+        other.import_table(UnitTable(later, name="matching", origin="later", parameters={"a": 1}))
+        scores = pd.DataFrame({"a": [0], "b": [3], "name": "p", "value": [0.1 + 0.2]})
+        other.import_table(UnitTable(later, name="second", origin="later", scores=scores))
+        other.set_source("Thu", tmp_path / "elsewhere" / "results")
+        other.unlink(("Wed", "2", "0"), ("Thu", "2", "1"), link_set="second")
+        expected = other.members(link_set="second")
+        names = store.merge(other)
+    assert names == ["matching (from units.sqlite)", "second"]
+    columns = ["number", "global_id", "label", "session", "group", "unit"]
+    assert store.members(link_set="second")[columns].equals(expected[columns])
+    assert store.scores(("Thu", "2", "1"), link_set="second")["value"].tolist() == [0.1 + 0.2]
+    assert store.pins()[["kind", "session_a", "unit_a", "session_b", "unit_b"]].to_numpy().tolist() == [
+        ["unlink", "Wed", "0", "Thu", "1"]
+    ]
+    assert store.sessions({"name": "Thu"})["source"].tolist() == ["elsewhere/results"]
+    assert links(store, "matching") == ours
+    merged = content(store)
+    assert store.merge(tmp_path / "elsewhere" / "units.sqlite") == names  # nothing is new
+    assert content(store) == merged
+    store.undo()
+    store.undo()
+    assert content(store) == before
+
+
+def test_stores_that_cannot_be_one(store, tmp_path):
+    with pytest.raises(UnitStoreError, match="cannot be merged with itself"):
+        store.merge(store.path)
+    with pytest.raises(FileNotFoundError, match="no such unit store"):
+        store.merge(tmp_path / "nothing.sqlite")
+    sessions = pd.DataFrame({"name": ["Mon"], "start_time": ["2024-01-01"]})
+    for path, start in (("a", "2024-01-01"), ("b", "2024-01-02")):
+        with UnitStore.open(tmp_path / path) as other:
+            units = pd.DataFrame({"session": ["Mon"], "unit": ["0"], "group": "2"})
+            other.import_table(UnitTable(units, name="", origin="o", sessions=sessions.assign(start_time=start)))
+    store.merge(tmp_path / "a")
+    before = content(store)
+    with pytest.raises(UnitStoreError, match=r"session 'Mon' started at 2024-01-01 in .*, but at 2024-01-02 in"):
+        store.merge(tmp_path / "b")
+    assert content(store) == before

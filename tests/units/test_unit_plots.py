@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from units import simulated
 
-from pyflow.units.opening import open_sessions
-from pyflow.units.store import UnitStore
-from pyflow.units.table import UnitTable
+from pyflow.units.across.opening import open_sessions
+from pyflow.units.store.unit_store import UnitStore
+from pyflow.units.unit_table import UnitTable
 
 plots = pytest.importorskip("pyflow.plots")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: FIGURES ARE NOT TESTED")
@@ -46,7 +46,7 @@ def outline_area(collection):
 def test_one_unit_across_sessions(opened, days, tmp_path):
     cell = int(next(c for c in days[0].cells if all(c in day.cells for day in days)))
     figure = plots.plot_unit_across_sessions(opened, cell)
-    assert figure.get_suptitle() == f"unit {cell}, in 3 of 3 sessions"
+    assert figure.get_suptitle() == f"cell {cell}, in 3 of 3 sessions"
     for row, day in enumerate(days):
         image, mask, trace = figure.axes[3 * row : 3 * row + 3]
         assert image.get_ylabel() == day.name
@@ -71,7 +71,7 @@ def test_one_unit_across_sessions(opened, days, tmp_path):
 def test_absent_sessions_are_shown_as_absent(opened, days):
     cell = absent_in(days, 1)
     figure = plots.plot_unit_across_sessions(opened, cell, kind="fluorescence")
-    assert figure.get_suptitle() == f"unit {cell}, in 2 of 3 sessions"
+    assert figure.get_suptitle() == f"cell {cell}, in 2 of 3 sessions"
     assert texts(figure) == ["absent"]
     image, mask, trace = figure.axes[3:6]
     assert image.images  # where it would be
@@ -97,8 +97,8 @@ def test_gallery(opened, days, tmp_path):
     cells = sorted({int(cell) for day in days for cell in day.cells})
     figure = plots.plot_unit_gallery(opened, per_page=5)
     axes = figure.axes[0]
-    assert figure.get_suptitle() == f"units 1 to 5 of {len(cells)}"
-    assert [label.get_text() for label in axes.get_yticklabels()] == [f"unit {cell}" for cell in cells[:5]]
+    assert figure.get_suptitle() == f"cells 1 to 5 of {len(cells)}"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"cell {cell}" for cell in cells[:5]]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["day1", "day2", "day3"]
     mosaic = axes.images[0].get_array()
     pitch = mosaic.shape[0] // 5
@@ -116,11 +116,11 @@ def test_gallery(opened, days, tmp_path):
             assert tile[pitch // 2 - 1, pitch // 2 - 1] > 0.7  # the cell is bright, in the middle
     assert len(axes.collections) == len(shown)
     last = plots.plot_unit_gallery(opened, per_page=5, page=2)
-    assert last.get_suptitle() == f"units 6 to {len(cells)} of {len(cells)}"
+    assert last.get_suptitle() == f"cells 6 to {len(cells)} of {len(cells)}"
     with pytest.raises(ValueError, match="page 3 of 2"):
         plots.plot_unit_gallery(opened, per_page=5, page=3)
     figure = plots.plot_unit_gallery(opened, [cells[3], cells[0]], sessions=["day2"])
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"unit {cells[3]}", f"unit {cells[0]}"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"cell {cells[3]}", f"cell {cells[0]}"]
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 3000
 
@@ -160,7 +160,7 @@ def test_presence(opened, days, tmp_path):
     assert [bar.get_width() for bar in per_session.patches] == [len(day.cells) for day in days]
     cells = pd.Series(np.concatenate([day.cells for day in days])).value_counts()
     assert [bar.get_height() for bar in per_unit.patches] == [int((cells == n).sum()) for n in (1, 2, 3)]
-    assert figure.get_suptitle() == f"{len(cells)} units in 3 sessions, {(cells == 3).sum()} in all of them"
+    assert figure.get_suptitle() == f"{len(cells)} cells in 3 sessions, {(cells == 3).sum()} in all of them"
     assert [label.get_text() for label in matrix.get_yticklabels()] == ["day1", "day2", "day3"]
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
@@ -209,7 +209,7 @@ def test_a_large_gallery_wraps(opened, days):
     width, height = figure.get_size_inches()
     assert height <= width
     labels = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
-    assert labels == [f"unit {cell}" for cell in shown]
+    assert labels == [f"cell {cell}" for cell in shown]
     present = sum(cell in day.cells for cell in shown for day in days)
     assert sum(len(axes.collections) for axes in figure.axes) == present
     odd = plots.plot_unit_gallery(opened, (cells * 24)[:23])

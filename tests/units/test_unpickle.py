@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pyflow.io.unpickle import UnsafePickleError, load_npy
-from pyflow.units.matchers import read_caiman
-from pyflow.units.table import TableError
+from pyflow.units.incoming.matchers import read_caiman
+from pyflow.units.unit_table import TableError
 
 
 def save(path, content):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyflow.units.grid import Grid, iso_date
-from pyflow.units.sheets import read_sheets
-from pyflow.units.table import UNIT_COLUMNS, TableError, UnitTable
+from pyflow.units.incoming.sheet_columns import Grid, iso_date
+from pyflow.units.incoming.sheets import read_sheets
+from pyflow.units.unit_table import UNIT_COLUMNS, TableError, UnitTable
 
 logger = logging.getLogger(__name__)
 

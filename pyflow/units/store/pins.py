@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pyflow.units.database import Database
-from pyflow.units.lookup import unit_key
+from pyflow.units.store.database import Database
+from pyflow.units.store.lookup import unit_key
 
 _LARGEST = 9  # digits of a label that counts as a number
 

@@ -1,29 +1,15 @@
-"""Cells of one session, with AllenSDK's names, and the experiment they belong to."""
+"""Cells of one session, with AllenSDK's names."""
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pyflow.units.sources import Source, SourceError, open_source
+from pyflow.units.sources import Source
 from pyflow.units.sources.nwb import ID_COLUMNS
-
-NO_SOURCE = "session {!r} has no source in the unit store"
-
-# AllenSDK's name in the list of experiments: its name in the metadata.
-_LISTED = {
-    "imaging_depth": "imaging_depth_um",
-    "targeted_structure": "targeted_structure",
-    "cre_line": "cre_line",
-    "acquisition_age_days": "age_days",
-    "experiment_container_id": "experiment_container_id",
-    "session_type": "session_type",
-    "specimen_name": "specimen_name",
-}
 
 
 def typed_as_text(wanted: int | str, known: Container[int | str]) -> str:
@@ -221,87 +207,3 @@ class DataSet:
     def get_motion_correction(self) -> pd.DataFrame:
         """Translations of the frames: DataFrame with `x_motion`, `y_motion` (pixels), `timestamp`."""
         return self.source.motion_correction()
-
-
-@dataclass
-class Experiment:
-    """One imaging plane of one session, opened when it is used.
-
-    Attributes
-    ----------
-    id : int or str
-        Unique among all experiments.
-    session : str
-    path : Path or None
-        The source; None where a store names none.
-    group : str
-        Its plane.
-    members : pandas.DataFrame, optional
-        The units that a store follows; without them all ROIs are cells.
-    attributes : dict
-        Of the session in the store.
-    """
-
-    id: int | str
-    session: str
-    path: Path | None
-    group: str = ""
-    members: pd.DataFrame | None = None
-    attributes: dict = field(default_factory=dict)
-
-    @cached_property
-    def source(self) -> Source:
-        """The `Source`."""
-        if self.path is None:
-            raise SourceError(NO_SOURCE.format(self.session))
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"session {self.session!r}: its source {self.path} does not exist "
-                "(relative ones in a unit store start from its folder)"
-            )
-        return open_source(self.path, self.group)
-
-    @cached_property
-    def data(self) -> DataSet:
-        """The `DataSet`."""
-        if self.members is None:
-            return DataSet(str(self.id), self.source)
-        return DataSet(self.session, self.source, self._find_rows(), self.members["number"].to_numpy())
-
-    @property
-    def data_if_any(self) -> DataSet | None:
-        """The `DataSet`, None without a source."""
-        return None if self.path is None else self.data
-
-    def _find_rows(self):
-        """Rows of the members in the source: their original indices, else those of the ROIs that have their ids."""
-        n, row_of = len(self.source.roi_ids), {}
-        if self.members["original_index"].isna().any():
-            for ids in (self.source.cell_specimen_ids, self.source.roi_ids):
-                if ids is not None:
-                    row_of |= {str(name): row for row, name in enumerate(ids.tolist())}
-        rows = []
-        for unit, index in zip(self.members["unit"], self.members["original_index"], strict=True):
-            row = row_of.get(unit, -1) if pd.isna(index) else int(index)
-            if not 0 <= row < n:
-                why = "whose ids are others" if pd.isna(index) else f"where its original index is {row}"
-                raise SourceError(
-                    f"session {self.session!r}: no unit {unit!r} among the {n} ROIs of {self.source.path}, {why}"
-                )
-            rows.append(row)
-        return rows
-
-    @cached_property
-    def cells(self) -> set[int | str]:
-        """Ids of its cells; none where nobody knows them."""
-        if self.members is not None:
-            return set(self.members["number"].tolist())
-        ids = self.source.cell_specimen_ids
-        return set() if ids is None else set(ids.tolist()) - {-1}
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """What AllenSDK lists of an experiment, and the store's attributes of the session."""
-        found = self.source.experiment() if self.path is not None else {}
-        listed = {"id": self.id} | {name: found.get(key) for name, key in _LISTED.items()} | self.attributes
-        return listed | {"id": self.id}

@@ -26,9 +26,8 @@ from typing import Any
 import datajoint as dj
 import pandas as pd
 
-from pyflow.units.export import gather
-from pyflow.units.store import UnitStore
-from pyflow.units.table import UnitTable
+from pyflow.units.store.unit_store import UnitStore
+from pyflow.units.unit_table import UnitTable
 
 _CLAIM = ("source", "algorithm", "version", "author", "created")
 _BATCH = 5000  # rows of one INSERT; databases limit its size
@@ -141,7 +140,7 @@ def insert_link_set(
     ValueError
         The pipeline has a link set of that name, or lacks a unit, or `key` gives other attributes.
     """
-    claim, _, units = gather(store, link_set)
+    claim, _, units = store.gather(link_set)
     units = units[units["identity"].notna()]
     if tables.link_set & {"link_set": claim["name"]}:
         raise ValueError(f"the pipeline has a link set {claim['name']!r} already; delete it there first")

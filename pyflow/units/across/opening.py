@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from os.path import commonpath
 from pathlib import Path
 
-from pyflow.units.dataset import Experiment
-from pyflow.units.sessions import Sessions, followed_experiments
+from pyflow.units.across.sessions import Experiment, Sessions, followed_experiments
 from pyflow.units.sources import SourceError, find_sources, open_source
-from pyflow.units.store import UnitStore
+from pyflow.units.store.unit_store import UnitStore
 
 _SUFFIXES = (".nwb", ".h5", ".hdf5")
 

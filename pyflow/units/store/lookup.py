@@ -1,6 +1,7 @@
 """What people call a unit or an identity, and the row of the store that it stands for."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pyflow.units.database import Database, UnitStoreError
+from pyflow.units.store.database import Database, UnitStoreError
 
 
 class UnitKey(NamedTuple):
@@ -73,6 +74,18 @@ def session_id(database: Database, name: str) -> int:
     if found is None:
         raise UnitStoreError(f"{database.path}: no session {name!r}")
     return found
+
+
+def refuse_unknown(database: Database, column: str, names: Sequence[str]) -> None:
+    """Refuse names of sessions or groups (what `column` says) that the store does not have."""
+    if isinstance(names, str):
+        raise TypeError(f"{column}s is {names!r}, expected a list of names")
+    sql = {"session": "SELECT name FROM session", "group": "SELECT DISTINCT group_name FROM unit"}[column]
+    known = [name for (name,) in database.rows(sql)]
+    for name in names:
+        if name not in known:
+            there = ", ".join(map(repr, known)) or "none"
+            raise UnitStoreError(f"{database.path}: no {column} {name!r}; there are {there}")
 
 
 def unit_id(database: Database, key: tuple[str, str, str]) -> int:
@@ -152,7 +165,7 @@ def multi_sess_unit_id(database: Database, unit: UnitReference, of_link_set: int
         if (found := database.value(sql, of_link_set, text)) is not None:
             return found
     name = database.value("SELECT name FROM link_set WHERE link_set_id = ?", of_link_set)
-    raise UnitStoreError(f"{database.path}: link set {name!r} has no unit {unit!r} (number, global id or label)")
+    raise UnitStoreError(f"{database.path}: link set {name!r} has no cell {unit!r} (number, global id or label)")
 
 
 def multi_sess_unit(database: Database, row: int) -> MultiSessUnit:

@@ -1,6 +1,6 @@
 """The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file."""
 
-import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyflow.units import checks, edits, importing, lookup, schema
-from pyflow.units.comparison import Comparison, overlap
-from pyflow.units.database import Database
-from pyflow.units.lookup import MultiSessUnit, UnitKey, UnitReference
-from pyflow.units.table import UnitTable
+from pyflow.units.store import adding, edits, frames, lookup, pins, schema
+from pyflow.units.store.comparison import Comparison, overlap
+from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.store.frames import Gathered, Restriction
+from pyflow.units.store.lookup import MultiSessUnit, UnitKey, UnitReference
+from pyflow.units.unit_table import UnitTable
 
 
 class UnitStore:
@@ -79,6 +80,17 @@ class UnitStore:
         """Close the file."""
         self._database.close()
 
+    def __repr__(self) -> str:
+        try:
+            stats, sets = self.stats(), self.link_sets()["name"].tolist()
+        except (UnitStoreError, sqlite3.ProgrammingError):
+            return f"<UnitStore {self.path}: closed or damaged>"
+        inside = f"{stats['sessions']} sessions, {stats['units']} units"
+        if "link_set" in stats:
+            others = f" and {len(sets) - 1} more" if len(sets) > 1 else ""
+            inside += f"; {stats['multi_sess_units']} cells in link set {stats['link_set']!r}{others}"
+        return f"<UnitStore {self.path}: {inside}>"
+
     def __enter__(self) -> "UnitStore":
         return self
 
@@ -96,18 +108,42 @@ class UnitStore:
             `session`, `unit`, `link_set`, `multi_sess_unit`, `member_unit`, `score`, `pin`, `id_map`, `history`.
             Attributes of sessions and units are columns.
         """
-        tables = {name: self._database.frame(sql) for name, sql in schema.VIEWS.items()}
-        return tables | {name: _spread(tables[name]) for name in ("session", "unit")}
+        return frames.tables(self._database)
 
-    def sessions(self) -> pd.DataFrame:
-        """Sessions by start time: name, start_time, source, kind, n_units, then their attributes."""
-        return _spread(
-            self._database.frame(
-                "SELECT name, start_time, source, kind, "
-                "(SELECT count(*) FROM unit u WHERE u.session_id = s.session_id) AS n_units, attributes "
-                f"FROM session s ORDER BY {schema.BY_TIME}, session_id"
-            )
-        )
+    def sessions(self, where: Restriction | None = None) -> pd.DataFrame:
+        """Sessions by start time: name, start_time, source, kind, n_units, then their attributes.
+
+        Parameters
+        ----------
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
+        """
+        return frames.restricted(frames.sessions(self._database), where)
+
+    def units(self, where: Restriction | None = None, *, link_set: str | None = None) -> pd.DataFrame:
+        """All units, followed or not.
+
+        Parameters
+        ----------
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `session`, `group`, `unit`, `original_index`, `number` of the cell (missing: not followed), and the units'
+            attributes.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        ValueError
+            No such column.
+        """
+        return frames.restricted(frames.units(self._database, link_set), where)
 
     def link_sets(self) -> pd.DataFrame:
         """Link sets with their origin, numbers of units and members, which is current and which was replaced."""
@@ -119,23 +155,35 @@ class UnitStore:
 
     def pins(self) -> pd.DataFrame:
         """What people decided: kind (link, unlink, lock), both units (session_a, group_a ...), time, author."""
-        pins = self._database.frame(schema.VIEWS["pin"])
+        frame = self._database.frame(schema.VIEWS["pin"])
         units = [
-            lookup.unit_keys(self._database, pins.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
+            lookup.unit_keys(self._database, frame.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
         ]
-        return pd.concat([pins, *units], axis=1)
+        return pd.concat([frame, *units], axis=1)
 
     def current(self) -> str | None:
         """Name of the current link set, None in a store without one."""
         return lookup.current(self._database)
 
-    def members(self, unit: UnitReference | None = None, *, link_set: str | None = None) -> pd.DataFrame:
-        """Units that a multi-session unit consists of.
+    def members(
+        self,
+        unit: UnitReference | None = None,
+        *,
+        sessions: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        where: Restriction | None = None,
+        link_set: str | None = None,
+    ) -> pd.DataFrame:
+        """Units that a cell consists of.
 
         Parameters
         ----------
         unit : int, str, MultiSessUnit or (session, group, unit), optional
-            The multi-session unit; by default the members of all.
+            The cell; by default the members of all.
+        sessions, groups : sequence of str, optional
+            Only members in these.
+        where : dict, optional
+            Only rows with these values: column -> value, or list of values.
         link_set : str, optional
             The current one by default.
 
@@ -149,15 +197,22 @@ class UnitStore:
         Raises
         ------
         UnitStoreError
-            No such link set or unit.
+            No such link set, cell, session or group.
+        ValueError
+            No such column.
         """
         link_set_id = self._link_set(link_set)
-        sql, values = schema.MEMBERS, (link_set_id,)
-        if unit is not None:
-            sql += "AND u.multi_sess_unit_id = ? "
-            values += (lookup.multi_sess_unit_id(self._database, unit, link_set_id),)
-        frame = self._database.frame(sql + f"ORDER BY number, {schema.BY_TIME}, s.session_id", *values)
-        return frame.astype({"original_index": "Int64", "probability": "float64"})
+        wanted = {"session": sessions, "group": groups}
+        wanted = {column: names for column, names in wanted.items() if names is not None}
+        for column, names in wanted.items():
+            lookup.refuse_unknown(self._database, column, names)
+        if unit is None:
+            frame = frames.members(self._database, link_set_id)
+        else:
+            row = lookup.multi_sess_unit_id(self._database, unit, link_set_id)
+            frame = self._database.frame(schema.MEMBERS, row)
+            frame = frame.astype({"original_index": "Int64", "probability": "float64"})
+        return frames.restricted(frame, wanted | dict(where or {}))
 
     def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:
         """A `MultiSessUnit` by its number, global id, label or one of its members.
@@ -230,6 +285,20 @@ class UnitStore:
             counts = np.bincount(members.identity[counted[members.session]], minlength=1 + ids.max(initial=0))
             numbers = numbers[counts[ids] >= at_least]
         return np.sort(numbers)
+
+    def gather(self, link_set: str | None = None) -> Gathered:
+        """All units and their identities in a link set, by default the current one.
+
+        Returns
+        -------
+        Gathered
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        """
+        return frames.gather(self._database, link_set)
 
     def scores(self, unit: UnitReference, *, link_set: str | None = None) -> pd.DataFrame:
         """Scores of pairs that a multi-session unit's members take part in.
@@ -320,6 +389,63 @@ class UnitStore:
         frame = frame[columns].astype({c: "Int64" for c in columns if not c.endswith("id")})
         return frame.sort_values(["old_number", "new_number"], ignore_index=True)
 
+    def set_source(self, session: str, source: str | Path, *, kind: str | None = None) -> None:
+        """Say where a session's results are.
+
+        Parameters
+        ----------
+        session : str
+            Its name.
+        source : path-like
+            File or folder; below the store's folder it is kept as seen from there, so that both can be moved.
+        kind : str, optional
+            "suite2p", "nwb", "phy" ...; left as it is by default.
+
+        Raises
+        ------
+        UnitStoreError
+            No such session.
+        FileNotFoundError
+            No such file or folder.
+        """
+        if not Path(source).exists():
+            raise FileNotFoundError(f"{source}: no such file or folder")
+        row = lookup.session_id(self._database, session)
+        with self._database.change("set-source", f"{session} {source}"):
+            kept = adding.beside_store(self._database, str(source))
+            self._database.run("UPDATE session SET source = ? WHERE session_id = ?", kept, row)
+            if kind is not None:
+                self._database.run("UPDATE session SET kind = ? WHERE session_id = ?", kind, row)
+
+    def merge(self, other: "str | Path | UnitStore") -> list[str]:
+        """Take over everything that another store knows: sessions, units, link sets with their ids, and pins.
+
+        A link set whose name this store has with other content is called "... (from FILE)". Pins of this store hold
+        against those of the other.
+
+        Parameters
+        ----------
+        other : UnitStore or path-like
+
+        Returns
+        -------
+        list of str
+            Names of the link sets that came in.
+
+        Raises
+        ------
+        UnitStoreError
+            A session of the same name started at another time, or the other is this store.
+        FileNotFoundError
+            No such store.
+        """
+        from pyflow.units.store import merging
+
+        if isinstance(other, UnitStore):
+            return merging.merge(self._database, other._database)
+        with UnitStore.open(other, create=False) as opened:
+            return merging.merge(self._database, opened._database)
+
     def check(self) -> list[str]:
         """Look for damage and contradictions.
 
@@ -328,7 +454,7 @@ class UnitStore:
         list of str
             One sentence per finding; empty: all is well.
         """
-        return checks.find_all(self._database)
+        return self._database.damage() or pins.contradictions(self._database)
 
     def _link_set(self, name=None):
         return lookup.link_set_id(self._database, name)
@@ -336,7 +462,7 @@ class UnitStore:
     # Bringing in
 
     def import_spreadsheet(self, path: str | Path, *, make_current: bool = False, **options: Any) -> str:
-        """Import a spreadsheet of followed units; see `pyflow.units.spreadsheet.read_spreadsheet`.
+        """Import a spreadsheet of followed units; see `pyflow.units.incoming.spreadsheet.read_spreadsheet`.
 
         Returns
         -------
@@ -350,7 +476,7 @@ class UnitStore:
         TableError
             The sheet contradicts itself or cannot be read; the store is unchanged.
         """
-        from pyflow.units.spreadsheet import read_spreadsheet
+        from pyflow.units.incoming.spreadsheet import read_spreadsheet
 
         return self.import_table(read_spreadsheet(path, **options), make_current=make_current)
 
@@ -386,7 +512,7 @@ class UnitStore:
         StoreLockedError
             Another process kept the store locked.
         """
-        importing.add_table(self._database, table, make_current=make_current, other_groups=other_groups)
+        adding.add_table(self._database, table, make_current=make_current, other_groups=other_groups)
         return table.name
 
     # Changing
@@ -400,7 +526,7 @@ class UnitStore:
             No such link set.
         """
         with self._database.change("use", link_set) as change_id:
-            importing.set_current(self._database, self._link_set(link_set), change_id)
+            adding.set_current(self._database, self._link_set(link_set), change_id)
 
     def remove(self, link_set: str) -> None:
         """Delete a link set; sessions, units and pins stay, and the newest other one becomes current if this was.
@@ -414,7 +540,7 @@ class UnitStore:
             self._database.run("DELETE FROM link_set WHERE link_set_id = ?", self._link_set(link_set))
             newest = self._database.value("SELECT max(link_set_id) FROM link_set")
             if self.current() is None and newest is not None:
-                importing.set_current(self._database, newest, change_id)
+                adding.set_current(self._database, newest, change_id)
 
     def link(self, a: tuple[str, str, str], b: tuple[str, str, str], *, link_set: str | None = None) -> MultiSessUnit:
         """Say that two units are one cell: join what they belong to and pin the link.
@@ -474,7 +600,7 @@ class UnitStore:
             No such unit, or a member is locked already.
         """
         identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("lock", f"unit {identity.number}") as change_id:
+        with self._database.change("lock", f"cell {identity.number}") as change_id:
             edits.lock(self._database, self._identity(identity), change_id)
 
     def unlock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
@@ -486,7 +612,7 @@ class UnitStore:
             No such unit, or it is not locked.
         """
         identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("unlock", f"unit {identity.number}"):
+        with self._database.change("unlock", f"cell {identity.number}"):
             edits.unlock(self._database, self._identity(identity))
 
     def _identity(self, identity):
@@ -525,14 +651,14 @@ class UnitStore:
         unit : int, str, MultiSessUnit or (session, group, unit)
             As of `members`.
         kind, missing, as_
-            As of `pyflow.units.sessions.Sessions.traces`.
+            As of `pyflow.units.across.sessions.Sessions.traces`.
         link_set : str, optional
             The current one by default.
 
         Returns
         -------
         dict of str to Trace, xarray.DataArray or pandas.DataFrame
-            See `pyflow.units.sessions.Sessions.traces`.
+            See `pyflow.units.across.sessions.Sessions.traces`.
 
         Raises
         ------
@@ -549,30 +675,42 @@ class UnitStore:
     def masks(
         self, unit: UnitReference, *, missing: str = "raise", as_: str | None = None, link_set: str | None = None
     ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
-        """Masks of a multi-session unit in every session; see `traces` and `pyflow.units.sessions.Sessions.masks`."""
+        """Masks of a multi-session unit in every session; see `pyflow.units.across.sessions.Sessions.masks`."""
         sessions, number = self._sessions_of(unit, link_set)
         return sessions.masks(number, missing=missing, as_=as_)
 
     def _sessions_of(self, unit, link_set):
         """Sessions in which one unit is the only cell, and its number."""
-        from pyflow.units.sessions import Sessions, followed_experiments
+        from pyflow.units.across.sessions import Sessions, followed_experiments
 
         members = self.members(unit, link_set=link_set)
         experiments = followed_experiments(self.sessions(), members, self.path.parent)
         return Sessions(experiments), int(members["number"].iloc[0])
 
-    def export(self, path: str | Path, **options: Any) -> Path:
-        """Write a link set as .xlsx, .csv, .tsv, .npz or .mat; see `pyflow.units.export.export`."""
-        from pyflow.units.export import export
+    def export(self, path: str | Path, *, link_set: str | None = None) -> Path:
+        """Write all units and who is who in a link set.
 
-        return export(self, path, **options)
+        Parameters
+        ----------
+        path : path-like
+            ``.xlsx``, ``.csv``, ``.tsv``: the lab's spreadsheet, which `read_spreadsheet` reads again. ``.npz``,
+            ``.mat``: what `pyflow.units.outgoing.arrays.arrays` returns; in .mat indices start at 1 and an absent one
+            is 0, and text that is not ASCII is written in Python's escapes.
+        link_set : str, optional
+            The current one by default.
 
+        Returns
+        -------
+        Path
+            The file.
 
-def _spread(frame):
-    """The frame with its column of JSON attributes spread into one column each."""
-    texts = frame.pop("attributes")
-    if (texts == "{}").all():
-        return frame
-    attributes = pd.DataFrame([json.loads(text) for text in texts], index=frame.index)
-    attributes.columns = [f"{column} (attribute)" if column in frame else column for column in attributes]
-    return pd.concat([frame, attributes], axis=1)
+        Raises
+        ------
+        UnitStoreError
+            No such link set.
+        ValueError
+            Another suffix, or text that a workbook cannot hold.
+        """
+        from pyflow.units.outgoing.export import export
+
+        return export(self.gather(link_set), path)

@@ -145,23 +145,15 @@ CREATE TABLE id_map (
 # Times may be of several zones, whose texts do not sort; texts that are no times keep their order.
 BY_TIME = "julianday(start_time), start_time"
 
-# Table -> what `UnitStore.tables` gives of it; attributes become columns there.
+# Table -> what `UnitStore.tables` gives of it (frames.py adds the large ones); attributes become columns there.
 VIEWS = {
     "session": "SELECT session_id, name, start_time, source, kind, attributes FROM session ORDER BY session_id",
-    "unit": 'SELECT unit_id, session_id, s.name AS session, group_name AS "group", unit_name AS unit, '
-    "original_index, u.attributes FROM unit u JOIN session s USING (session_id) ORDER BY unit_id",
     "link_set": "SELECT link_set_id, name, source, algorithm, version, parameters, author, created, "
     "EXISTS (SELECT 1 FROM current_link_set c WHERE c.link_set_id = l.link_set_id) AS is_current, "
     "(SELECT name FROM link_set n WHERE n.link_set_id = l.replaced_by) AS replaced_by, "
     "(SELECT count(*) FROM multi_sess_unit m WHERE m.link_set_id = l.link_set_id) AS n_units, "
     "(SELECT coalesce(sum(n_sessions), 0) FROM multi_sess_unit m WHERE m.link_set_id = l.link_set_id) AS n_members "
     "FROM link_set l ORDER BY link_set_id",
-    "multi_sess_unit": "SELECT multi_sess_unit_id, l.name AS link_set, number, global_id, label, n_sessions "
-    "FROM multi_sess_unit JOIN link_set l USING (link_set_id) ORDER BY link_set_id, number",
-    "member_unit": "SELECT l.name AS link_set, m.multi_sess_unit_id, number, global_id, unit_id, "
-    's.name AS session, group_name AS "group", unit_name AS unit, probability '
-    "FROM member_unit m JOIN link_set l USING (link_set_id) JOIN multi_sess_unit USING (multi_sess_unit_id) "
-    "JOIN unit USING (unit_id) JOIN session s ON s.session_id = m.session_id ORDER BY m.link_set_id, unit_id",
     "score": "SELECT l.name AS link_set, unit_a, unit_b, s.name, value "
     "FROM score s JOIN link_set l USING (link_set_id) ORDER BY link_set_id, unit_a, unit_b, s.name",
     "pin": "SELECT kind, unit_a, unit_b, time, author FROM pin JOIN change USING (change_id) "
@@ -170,11 +162,13 @@ VIEWS = {
     "history": "SELECT change_id, time, author, action, detail, undone_by FROM change ORDER BY change_id",
 }
 
+# What `UnitStore.members` tells of the members of one identity
 MEMBERS = (
     "SELECT number, global_id, label, s.name AS session, start_time, source, kind, "
     'group_name AS "group", unit_name AS unit, original_index, probability, unit_id '
     "FROM multi_sess_unit u JOIN member_unit m USING (multi_sess_unit_id) JOIN unit USING (unit_id) "
-    "JOIN session s ON s.session_id = m.session_id WHERE u.link_set_id = ? "
+    "JOIN session s ON s.session_id = m.session_id WHERE u.multi_sess_unit_id = ? "
+    f"ORDER BY {BY_TIME}, s.session_id"
 )
 
 # Table -> (key, other columns that undo restores), parents first. n_sessions is left to its triggers.

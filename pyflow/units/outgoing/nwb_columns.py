@@ -10,8 +10,7 @@ import pandas as pd
 
 from pyflow.io.atomic import replacing
 from pyflow.io.output import OutputFile, undisturbed
-from pyflow.units.export import gather
-from pyflow.units.store import UnitStore
+from pyflow.units.store.unit_store import UnitStore
 
 _COLUMNS = {
     "global_id": "UUID of the cell across sessions; empty: not followed",
@@ -64,7 +63,7 @@ def write_nwb_columns(
         Not an NWB file, no such table or session, or a unit that has no row in it.
     """
     path = Path(path)
-    units = gather(store, link_set)[2]
+    units = store.gather(link_set).units
     units = units[(units["session"] == session) & ((units["group"] == group) | (group is None))]
     if units.empty:
         of_group = "" if group is None else f" and group {group!r}"

@@ -6,8 +6,8 @@ Every function runs in a change that is under way (`Database.change`) and takes 
 import json
 import uuid
 
-from pyflow.units.database import Database, UnitStoreError
-from pyflow.units.lookup import multi_sess_unit, owner, unit_key
+from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.store.lookup import multi_sess_unit, owner, unit_key
 
 _MEMBERS = "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = ?"
 
@@ -85,7 +85,7 @@ def unlock(database: Database, identity: int) -> None:
     """Take the lock off an identity."""
     sql = "DELETE FROM pin WHERE kind = 'lock' AND unit_a IN (SELECT value FROM json_each(?))"
     if not database.run(sql, json.dumps(_members(database, identity))).rowcount:
-        raise UnitStoreError(f"unit {multi_sess_unit(database, identity).number} is not locked")
+        raise UnitStoreError(f"cell {multi_sess_unit(database, identity).number} is not locked")
 
 
 def _members(database, identity):
@@ -121,7 +121,7 @@ def _refuse_clash(database, a, b):
     if clash:
         raise UnitStoreError(
             f"{unit_key(database, clash[0])} and {unit_key(database, clash[1])} are two units of session "
-            f"{clash[2]!r}; a multi-session unit has one member per session"
+            f"{clash[2]!r}; a cell has one unit per session"
         )
     pin = database.row(
         "SELECT unit_a, unit_b FROM json_each(?1) x, json_each(?2) y, pin WHERE kind = 'unlink' "

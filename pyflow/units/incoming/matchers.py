@@ -17,7 +17,7 @@ import scipy.io
 from numpy.typing import ArrayLike
 
 from pyflow.io.unpickle import load_npy, load_npz
-from pyflow.units.table import TableError, UnitTable, in_group, session_table, unit_table
+from pyflow.units.unit_table import TableError, UnitTable, in_group, session_table, unit_table
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pyflow.units.sheets import Sheet, Uncalculated, cell_name
-from pyflow.units.table import TableError
+from pyflow.units.incoming.sheets import Sheet, Uncalculated, cell_name
+from pyflow.units.unit_table import TableError
 
 logger = logging.getLogger(__name__)
 

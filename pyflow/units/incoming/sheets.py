@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import openpyxl
 from openpyxl.utils import get_column_letter
 
-from pyflow.units.table import TableError
+from pyflow.units.unit_table import TableError
 
 # A sheet kept by hand has some thousand rows, under 1 MB; what is larger was not, or wants to fill the memory.
 MAX_BYTES = 100 << 20

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyflow.units.clusterings import Spans, read_clustering, read_phy_ids, read_suite2p_ids
-from pyflow.units.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
-from pyflow.units.spreadsheet import read_spreadsheet
-from pyflow.units.table import UnitTable
+from pyflow.units.incoming.clusterings import VERDICTS, Spans, read_clustering, read_phy_ids, read_suite2p_ids
+from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
+from pyflow.units.incoming.spreadsheet import read_spreadsheet
+from pyflow.units.unit_table import UnitTable
 
 _SPREADSHEETS = (".xlsx", ".ods", ".csv", ".tsv")
 _BY_SUFFIX = {".mat": read_cellreg, ".npy": read_caiman, ".npz": read_caiman, ".json": read_roicat}
-_VERDICTS = ("cluster_group.tsv", "cluster_groups.csv", "cluster_KSLabel.tsv")
 
 
 class UnrecognisedError(ValueError):
@@ -97,7 +96,7 @@ def _is_folder_of_session(path, spans):
 
 
 def _kind(folder):
-    if any((folder / verdict).exists() for verdict in _VERDICTS):
+    if any((folder / verdict).exists() for verdict, _ in VERDICTS):
         return read_phy_ids
     return read_suite2p_ids if (folder / "iscell.npy").exists() else None
 
@@ -109,7 +108,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
         _refuse_group(folder, grouped)
         return read_track2p(folder, sessions=sessions, sources=sources, name=name or "track2p")
     raise UnrecognisedError(
-        f"{folder}: holds neither {_VERDICTS[0]} nor iscell.npy nor track_ops.npy; "
+        f"{folder}: holds neither {VERDICTS[0][0]} nor iscell.npy nor track_ops.npy; "
         "a recording that joins several sessions needs their spans"
     )
 
@@ -117,7 +116,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
 def _read_folders(folders, sessions, named):
     for folder in folders:
         if not folder.is_dir() or (kind := _kind(folder)) is None:
-            raise UnrecognisedError(f"{folder}: expected a folder with {_VERDICTS[0]} or iscell.npy, one per session")
+            raise UnrecognisedError(f"{folder}: expected a folder with {VERDICTS[0][0]} or iscell.npy, one per session")
         if kind is not _kind(folders[0]):
             raise UnrecognisedError(f"{folder}: another kind of folder than {folders[0]}")
     names = _names(folders) if sessions is None else sessions

@@ -1,9 +1,10 @@
 """The store's file: opening it, transactions with an entry in the history, and taking them back."""
 
 import getpass
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -12,11 +13,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyflow.units import schema
-from pyflow.units.comparison import Members
+from pyflow.units.store import schema
+from pyflow.units.store.comparison import Members
 
 _PACKED = np.dtype("<i4")  # rows in the table `packed_members`
+_AT_ONCE = 250_000  # rows of a column in one text, which SQLite limits to 10**9 bytes
 _CACHE_KIB = 131072  # SQLite's own 2 MB make a large import write its pages twice
+
+_OBJECTS = "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+_MISCOUNTED = (
+    "SELECT l.name, number, n_sessions, (SELECT count(*) FROM member_unit m "
+    "WHERE m.multi_sess_unit_id = u.multi_sess_unit_id) AS found "
+    "FROM multi_sess_unit u JOIN link_set l USING (link_set_id) WHERE n_sessions <> found OR found = 0"
+)
+_MEMBER_TRIGGERS = ("member_added", "member_removed", "undo_member_unit_delete", "undo_multi_sess_unit_delete")
+_RECOUNT = (
+    "UPDATE multi_sess_unit SET n_sessions = (SELECT count(*) FROM member_unit m "
+    "WHERE m.multi_sess_unit_id = multi_sess_unit.multi_sess_unit_id) WHERE link_set_id IN "
+    "(SELECT json_extract(row, '$.link_set_id') FROM undo_log WHERE change_id = ? AND table_name = 'member_unit')"
+)
 
 
 class UnitStoreError(ValueError):
@@ -28,7 +43,7 @@ class StoreLockedError(UnitStoreError):
 
 
 class Database:
-    """One SQLite file with the tables of `pyflow.units.schema`, and who changes it.
+    """One SQLite file with the tables of `pyflow.units.store.schema`, and who changes it.
 
     It is made with a rollback journal: safe on network file systems, and whole again after a crash.
     """
@@ -114,6 +129,43 @@ class Database:
             columns = [column[0] for column in cursor.description]
             return pd.DataFrame(cursor.fetchall(), columns=columns)
 
+    def columns(
+        self, table: str, numbers: Sequence[str], others: Sequence[str], where: str = ""
+    ) -> dict[str, np.ndarray]:
+        """Columns of a large table, by its first column.
+
+        Parameters
+        ----------
+        table : str
+        numbers : sequence of str
+            Columns of integers without NULL; the first is the key, a row's number.
+        others : sequence of str
+            Columns of text or of integers.
+        where : str
+            SQL that rows must fulfil; empty: all.
+
+        Returns
+        -------
+        dict of str to ndarray
+            int64, and objects (None where NULL).
+        """
+        made = [f"group_concat({column})" for column in numbers] + [f"json_group_array({column})" for column in others]
+        sql = f"SELECT {', '.join(made)} FROM {table} WHERE {numbers[0]} BETWEEN ? AND ? {where and 'AND ' + where}"
+        last = self.value(f"SELECT max({numbers[0]}) FROM {table}") or 0
+        parts: dict[str, list] = {column: [] for column in (*numbers, *others)}
+        for start in range(0, last + 1, _AT_ONCE):
+            row = self.row(sql, start, start + _AT_ONCE - 1)
+            for column, text in zip(parts, row, strict=True):
+                if column in numbers:
+                    parts[column].append(np.fromstring(text or "", dtype=np.int64, sep=","))
+                else:
+                    values = json.loads(text)
+                    parts[column].append(np.fromiter(values, dtype=object, count=len(values)))
+        empty = {column: np.empty(0, np.int64 if column in numbers else object) for column in parts}
+        columns = {column: np.concatenate([empty[column], *found]) for column, found in parts.items()}
+        order = np.argsort(columns[numbers[0]], kind="stable")
+        return {column: values[order] for column, values in columns.items()}
+
     def next_id(self, table: str) -> int:
         """Smallest id above all of a table."""
         return 1 + self.value(f"SELECT coalesce(max({table}_id), 0) FROM {table}")
@@ -131,6 +183,36 @@ class Database:
         )
         flat = np.fromiter(chain.from_iterable(rows), _PACKED, count=3 * len(rows))
         return flat.reshape(-1, 3).T.tobytes()
+
+    def damage(self) -> list[str]:
+        """One sentence for each thing that is missing or broken in the file."""
+        findings = []
+        for look in (self._find_missing, self._find_broken):
+            try:
+                findings = look()
+            except UnitStoreError as error:  # what cannot even be asked is a finding too
+                findings = [str(error)]
+            if findings:
+                return findings
+        return findings
+
+    def _find_missing(self):
+        with closing(sqlite3.connect(":memory:")) as empty:
+            for statement in schema.statements():
+                empty.execute(statement)
+            wanted = empty.execute(_OBJECTS).fetchall()
+        there = set(self.rows(_OBJECTS))
+        return [f"the {kind} {name} is missing" for kind, name in wanted if (kind, name) not in there]
+
+    def _find_broken(self):
+        findings = [text for (text,) in self.rows("PRAGMA integrity_check") if text != "ok"]
+        findings += [
+            f"table {name}: row {row} refers to nothing" for name, row, *_ in self.rows("PRAGMA foreign_key_check")
+        ]
+        return findings + [
+            f"link set {name!r}: unit {number} counts {n} sessions but has {found} members"
+            for name, number, n, found in self.rows(_MISCOUNTED)
+        ]
 
     # Changing
 
@@ -162,6 +244,16 @@ class Database:
         ):
             self.run("INSERT INTO packed_members VALUES (?, ?)", link_set_id, self._packed_members(link_set_id))
 
+    @contextmanager
+    def untriggered(self, *names: str) -> Iterator[None]:
+        """Take triggers away for what follows in this transaction, which does their work itself."""
+        made = [self.value("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?", name) for name in names]
+        for name in names:
+            self.run(f"DROP TRIGGER {name}")
+        yield
+        for sql in made:
+            self.run(sql)
+
     def undo(self) -> str:
         """Take back the last change that is not undone yet.
 
@@ -186,15 +278,19 @@ class Database:
                 *(now(), self.author, f"change {change_id}: {what}"),
             ).lastrowid
             self.run("PRAGMA defer_foreign_keys = ON")
-            for table in reversed(schema.COLUMNS):
-                self.run(f"DELETE FROM {table} WHERE change_id = ?", change_id)
-            for table in schema.COLUMNS:
-                old = self.rows(
-                    "SELECT row FROM undo_log WHERE change_id = ?1 AND table_name = ?2 "
-                    "AND json_extract(row, '$.change_id') <> ?1 ORDER BY undo_id DESC",
-                    *(change_id, table),
-                )
-                self.run_many(schema.restore(table), [{"row": text} for (text,) in old])
+            whole = row[1] in ("import", "remove")  # link sets, whose members are counted anew rather than one by one
+            with self.untriggered(*(_MEMBER_TRIGGERS if whole else ())):
+                for table in reversed(schema.COLUMNS):
+                    self.run(f"DELETE FROM {table} WHERE change_id = ?", change_id)
+                for table in schema.COLUMNS:
+                    old = self.rows(
+                        "SELECT row FROM undo_log WHERE change_id = ?1 AND table_name = ?2 "
+                        "AND json_extract(row, '$.change_id') <> ?1 ORDER BY undo_id DESC",
+                        *(change_id, table),
+                    )
+                    self.run_many(schema.restore(table), [{"row": text} for (text,) in old])
+            if whole:
+                self.run(_RECOUNT, change_id)
             self.run("DELETE FROM undo_log WHERE change_id = ?", change_id)
             self.run("UPDATE change SET undone_by = ? WHERE change_id = ?", undo_id, change_id)
             self._pack_members()

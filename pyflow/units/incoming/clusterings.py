@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pyflow.io.unpickle import load_npy
-from pyflow.units.sheets import read_sheets
-from pyflow.units.table import TableError, UnitTable, in_group, session_table
+from pyflow.units.incoming.sheets import read_sheets
+from pyflow.units.unit_table import TableError, UnitTable, in_group, session_table
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Spans = Mapping[str, tuple[int, int]]
 MAX_GROUP_NAME = 64  # characters of a multi-session clustering's name
 
 # phy's verdict and the sorter's; the file, and its column beside `cluster_id`
-_VERDICTS = (("cluster_group.tsv", "group"), ("cluster_groups.csv", "group"), ("cluster_KSLabel.tsv", "KSLabel"))
+VERDICTS = (("cluster_group.tsv", "group"), ("cluster_groups.csv", "group"), ("cluster_KSLabel.tsv", "KSLabel"))
 
 
 def clustering_table(
@@ -178,7 +178,7 @@ def read_clustering(
 def _read_verdicts(folder):
     """Cluster -> verdict, phy's where it gave one; None where the folder has none."""
     found = None
-    for name, column in reversed(_VERDICTS):
+    for name, column in reversed(VERDICTS):
         path = folder / name
         if not path.exists():
             continue
@@ -272,7 +272,7 @@ def read_phy_ids(
     for session, folder in folders.items():
         verdicts = _read_verdicts(Path(folder))
         if verdicts is None:
-            raise FileNotFoundError(f"{Path(folder) / _VERDICTS[0][0]}: no such file")
+            raise FileNotFoundError(f"{Path(folder) / VERDICTS[0][0]}: no such file")
         kept = {i: verdict for i, verdict in sorted(verdicts.items()) if verdict not in exclude}
         ids[session] = list(kept)
         quality += kept.values()

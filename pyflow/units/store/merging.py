@@ -1,0 +1,89 @@
+"""Everything that another store knows, taken over into this one in one change."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pyflow.units.store import frames, lookup
+from pyflow.units.store.adding import add_within
+from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.unit_table import UnitTable
+
+_CLAIM = ("source", "algorithm", "version", "author", "created")
+
+
+def merge(database: Database, other: Database) -> list[str]:
+    """Take over another store; see `UnitStore.merge`."""
+    if other.path.resolve() == database.path.resolve():
+        raise UnitStoreError(f"{other.path}: a store cannot be merged with itself")
+    names = [name for (name,) in other.rows("SELECT name FROM link_set WHERE replaced_by IS NULL ORDER BY link_set_id")]
+    sessions = _sessions(database, other)
+    with database.change("merge", str(other.path)) as change_id:
+        units = frames.spread(frames.all_units(other))
+        kept = {"origin": str(other.path), "sessions": sessions}
+        listed = units.drop(columns=["session_id", "unit_id"])
+        add_within(database, UnitTable(listed, name="", **kept), change_id)
+        _add_pins(database, other, change_id)
+        return [_add_link_set(database, other, name, kept, change_id) for name in names]
+
+
+def _sessions(database, other):
+    """The other store's sessions, their sources as seen from anywhere."""
+    sessions = frames.sessions(other).drop(columns="n_units")
+    start_of = dict(database.rows("SELECT name, start_time FROM session"))
+    for name, start in sessions[["name", "start_time"]].itertuples(index=False):
+        if start and start_of.get(name) not in (None, "", start):
+            raise UnitStoreError(
+                f"session {name!r} started at {start_of[name]} in {database.path}, but at {start} in {other.path}"
+            )
+    folder = other.path.absolute().parent
+    where = [folder / source if source else Path() for source in sessions["source"]]
+    return sessions.assign(
+        source=[
+            str(path) if path.exists() and old else old for path, old in zip(where, sessions["source"], strict=True)
+        ]
+    )
+
+
+def _add_pins(database, other, change_id):
+    """Pins of the other store, between the units as they are called here; where both have one, ours holds."""
+    pins = other.rows("SELECT kind, unit_a, unit_b FROM pin")
+    if not pins:
+        return
+    ids = sorted({unit for _, *pair in pins for unit in pair})
+    keys = lookup.unit_keys(other, ids).itertuples(index=False)
+    here = {old: lookup.unit_id(database, tuple(key)) for old, key in zip(ids, keys, strict=True)}
+    ours = {frozenset(pair) for pair in database.rows("SELECT unit_a, unit_b FROM pin")}
+    for kind, *pair in pins:
+        a, b = sorted(here[unit] for unit in pair)
+        if frozenset((a, b)) not in ours:
+            database.run("INSERT INTO pin (unit_a, unit_b, kind, change_id) VALUES (?, ?, ?, ?)", a, b, kind, change_id)
+
+
+def _add_link_set(database, other, name, kept, change_id):
+    claim, _, units = frames.gather(other, name)
+    units = units.rename(columns={"identity_id": "global_id", "identity_probability": "probability"})
+    scores = frames.scores(other, lookup.link_set_id(other, name))
+    units = units.set_index("unit_id").drop(columns=["session_id", "identity_number"])
+    table = UnitTable(
+        units[["session", "group", "unit", "identity", "global_id", "probability"]],
+        name=_free_name(database, name, units, other),
+        parameters=json.loads(claim["parameters"]),
+        scores=scores if len(scores) else None,
+        **kept,
+        **{field: claim[field] for field in _CLAIM},
+    )
+    add_within(database, table, change_id, other_groups="replace")
+    return table.name
+
+
+def _free_name(database, name, units, other):
+    """The link set's name, or one beside ours where ours says something else."""
+    if database.value("SELECT 1 FROM link_set WHERE name = ?", name) is None:
+        return name
+    columns = ["session", "group", "unit", "global_id"]
+    ours = frames.members(database, lookup.link_set_id(database, name))[columns]
+    theirs = units[units["identity"].notna()][columns]
+    same = pd.concat([ours, theirs]).astype(object).drop_duplicates(keep=False).empty
+    return name if same else f"{name} (from {other.path.name})"
