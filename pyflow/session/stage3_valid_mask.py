@@ -10,7 +10,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from pyflow.layout import (
     iterate_masks,
     read_field,
 )
+from pyflow.motion.align import aligned_frames
 from pyflow.session.artifacts import State, check_done, make_key, retire, save_mask, save_npz
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
@@ -37,7 +37,6 @@ from pyflow.session.keys import aligned_parts, session_parts
 from pyflow.session.recordings import hold_results, relative_path
 from pyflow.session.results import Progress, Session, Stage1Result, open_session, read_averages
 from pyflow.session.stage import Stage, execute
-from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
@@ -155,27 +154,13 @@ def align_sequence_video(
         It could not be written, for want of space for example; the message names `output_path`.
     """
     with open_video(compensated_path) as reader:
-        frame_shape = reader.shape[1:]
-        fill = reference_average.reshape(*reference_average.shape[:2], -1)
-        if displacement.shape[:2] != frame_shape[:2] or fill.shape != frame_shape:
-            raise ValueError(
-                f"{compensated_path}: frames of shape {frame_shape}, but displacement {displacement.shape} "
-                f"and reference average {reference_average.shape}"
-            )
-        if np.issubdtype(reader.dtype, np.integer):
-            limits = np.iinfo(reader.dtype)
-            fill = np.clip(np.rint(fill), limits.min, limits.max)
-        fill = fill.astype(reader.dtype)
+        frames = aligned_frames(reader, displacement, reference_average, chunk_size=chunk_size, n_threads=n_threads)
         output_path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            get_video_file_writer(output_path, output_format) as writer,
-            ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
-        ):
-            for first, frames in reader.batches(chunk_size):
-                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
-                writer.write_frames(np.stack(list(warped)))
+        with get_video_file_writer(output_path, output_format) as writer:
+            for warped in frames:
+                writer.write_frames(warped)
                 if progress is not None:
-                    progress(first + len(frames), reader.frame_count)
+                    progress(writer.frames_written, reader.frame_count)
     return output_path
 
 
