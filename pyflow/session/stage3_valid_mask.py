@@ -156,7 +156,8 @@ def align_sequence_video(
     with open_video(compensated_path) as reader:
         frames = aligned_frames(reader, displacement, reference_average, chunk_size=chunk_size, n_threads=n_threads)
         output_path.parent.mkdir(parents=True, exist_ok=True)
-        with get_video_file_writer(output_path, output_format) as writer:
+        rate = {"frame_rate_hz": reader.frame_rate_hz} if output_format == "TIFF" else {}
+        with get_video_file_writer(output_path, output_format, **rate) as writer:
             for warped in frames:
                 writer.write_frames(warped)
                 if progress is not None:
