@@ -26,7 +26,8 @@ WINGS = {
     "motion": {"", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
-    "session": {"", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "export": {"", "_lazy", "io", "layout", "motion"},
+    "session": {"", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
@@ -37,7 +39,7 @@ from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "submit", "status", "verify", "manifest", "demo")
+COMMANDS = ("run", "submit", "status", "verify", "manifest", "export", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -122,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
         "--first", type=int, choices=(0, 1), help="number of the first task, on every scheduler (default: 1)"
     )
 
+    export = commands.add_parser("export", help="write a finished session for suite2p, CaImAn or NWB")
+    _add_config(export)
+    export.add_argument("--to", choices=("suite2p", "caiman", "nwb"), required=True, help="the next program")
+    export.add_argument("--output", type=Path, metavar="FOLDER", help="where to (default: in final_results)")
+    export.add_argument("--channel", type=int, default=1, help="counted from 1 (default: 1)")
+    export.add_argument("--frame-rate", type=float, metavar="HZ", help="frames per second; suite2p and NWB need it")
+    export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
+
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
     return parser
@@ -196,6 +206,8 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return _submit(options, config, path)
     if options.command == "manifest":
         return _manifest(options, config, path)
+    if options.command == "export":
+        return _export(options, config, console)
     with _progress(console) as progress:
         _run(options, config, path, progress)
     return DONE
@@ -307,6 +319,33 @@ def _submit(options: argparse.Namespace, config: SessionConfig, path: Path) -> i
         out.print("Nothing was submitted. JOB1, JOB2 ... stand for the numbers that the scheduler gives.")
     else:
         out.print("When they have ended, the same command submits again what failed.")
+    return DONE
+
+
+def _export(options: argparse.Namespace, config: SessionConfig, console: Console) -> int:
+    state = session_status(config)[1]
+    if not state.done:
+        raise ValueError(f"all stages of the session have to run first ({state.reason})")
+    folder = options.output or (config.final_results if options.to == "suite2p" else config.final_results / options.to)
+    try:
+        metadata = {} if options.metadata is None else tomllib.loads(options.metadata.read_text(encoding="utf-8"))
+        if options.frame_rate is not None:
+            metadata["frame_rate"] = options.frame_rate
+        if options.to == "suite2p" and "frame_rate" not in metadata:
+            raise ValueError("suite2p needs the frames per second: --frame-rate")
+    except (OSError, ValueError) as error:
+        _print_error(console, error)
+        return USAGE
+    with _progress(console) as progress:
+        common = {"channel": options.channel, "progress": progress}
+        if options.to == "suite2p":
+            written = [to_suite2p(config.final_results, folder, frame_rate=metadata["frame_rate"], **common)]
+        elif options.to == "caiman":
+            written = [to_caiman(config.final_results, folder, **common)]
+        else:
+            written = to_nwb(config.final_results, folder, metadata, **common)
+    for path in written:
+        _console().print(str(path))
     return DONE
 
 

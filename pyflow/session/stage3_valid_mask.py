@@ -14,7 +14,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from pyflow.layout import (
     open_compensated,
     read_field,
 )
+from pyflow.motion.align import aligned_frames
 from pyflow.session.artifacts import State, check_done, make_key, read_mask, read_status, retire, save_mask
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
@@ -165,27 +165,14 @@ def align_sequence_video(
         It could not be written, for want of space for example; the message names `output_path`.
     """
     with open_compensated(compensated_path) as reader:
-        frame_shape = reader.shape[1:]
-        fill = reference_average.reshape(*reference_average.shape[:2], -1)
-        if displacement.shape[:2] != frame_shape[:2] or fill.shape != frame_shape:
-            raise ValueError(
-                f"{compensated_path}: frames of shape {frame_shape}, but displacement {displacement.shape} "
-                f"and reference average {reference_average.shape}"
-            )
-        if np.issubdtype(reader.dtype, np.integer):
-            limits = np.iinfo(reader.dtype)
-            fill = np.clip(np.rint(fill), limits.min, limits.max)
-        fill = fill.astype(reader.dtype)
+        frames = aligned_frames(reader, displacement, reference_average, chunk_size=chunk_size, n_threads=n_threads)
         output_path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            get_video_file_writer(output_path, output_format) as writer,
-            ThreadPoolExecutor(resolve_threads(n_threads)) as pool,
-        ):
-            for first, frames in reader.batches(chunk_size):
-                warped = pool.map(lambda frame: imregister(frame, displacement, fill=fill, n_threads=1), frames)
-                writer.write_frames(np.stack(list(warped)))
+        rate = {"frame_rate_hz": reader.frame_rate_hz} if output_format == "TIFF" else {}
+        with get_video_file_writer(output_path, output_format, **rate) as writer:
+            for warped in frames:
+                writer.write_frames(warped)
                 if progress is not None:
-                    progress(first + len(frames), reader.frame_count)
+                    progress(writer.frames_written, reader.frame_count)
     return output_path
 
 

@@ -176,7 +176,7 @@ def test_round_trip(tmp_path, output_format, dtype, n_channels):
 def test_tiff_is_one_series_for_everyone(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(write(tmp_path / "a.tif", "TIFF", movie())), movie()[..., 0])
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        assert file.is_bigtiff
+        assert file.is_imagej
 
 
 def test_hdf5_holds_nothing_but_its_channels(tmp_path):

@@ -398,3 +398,24 @@ def test_status_says_when_an_input_changed(session, capsys):
     status["markers"]["stage1"]["parts"]["input"]["mtime_ns"] = 10**40
     path.write_text(json.dumps(status))
     assert main(["status", str(session)]) == 0
+
+
+def test_a_finished_session_is_handed_over(tmp_path, session, capsys):
+    path = session
+    assert main(["export", str(path), "--to", "caiman"]) == 1
+    assert "all stages of the session have to run first" in capsys.readouterr().err
+    assert main([str(path)]) == 0
+    capsys.readouterr()
+    for words, code, expected in (
+        (["--to", "suite2p"], 2, "suite2p needs the frames per second: --frame-rate"),
+        (["--to", "suite2p", "--frame-rate", "30"], 0, "suite2p/plane0/ops.npy"),
+        (["--to", "caiman"], 0, "caiman/aligned_d1_48_d2_56_d3_1_order_C_frames_18_.mmap"),
+        (["--to", "caiman", "--output", str(tmp_path / "x")], 0, f"{tmp_path}/x/aligned_d1_48"),
+        (["--to", "nwb", "--frame-rate", "30"], 1, "rec1: session_description is missing"),
+        (["--to", "nwb", "--metadata", "gone.toml"], 2, "gone.toml"),
+    ):
+        assert main(["export", str(path), *words]) == code
+        said = capsys.readouterr()
+        assert expected in said.out + said.err, words
+    assert main(["status", str(path)]) == 0
+    assert "stage 3: done" in capsys.readouterr().out
