@@ -21,12 +21,13 @@ WINGS = {
     "threads": set(),
     "_ext": set(),
     "flow": {"_ext", "threads"},
+    "align": {"flow", "threads"},
     "io": {"threads"},
     "layout": {"", "io", "threads"},
     "motion": {"", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
-    "session": {"", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "session": {"", "align", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 
