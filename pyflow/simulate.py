@@ -7,6 +7,7 @@ displacement is known exactly: it is the inverse of the coordinates at which the
 Displacements are backward, in pixels: ``rest(y, x) = frame(y + v, x + u)`` with ``u = w[..., 0]``, ``v = w[..., 1]``.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,102 @@ def simulate_depth(
     return SimulatedDepth(_record(scene, still, present, motion, taken, 1.0, rng, tissue, depth), stack, depth)
 
 
+@dataclass(frozen=True)
+class SimulatedPair:
+    """Temporal averages of two recordings and how the second is displaced against the first.
+
+    Attributes
+    ----------
+    reference, moving : ndarray, shape (H, W), float32
+        The averages, in grey values.
+    displacement_px : ndarray, shape (H, W, 2), float32
+        Backward, in pixels: ``reference(y, x)`` shows what ``moving(y + v, x + u)`` shows.
+    """
+
+    reference: np.ndarray
+    moving: np.ndarray
+    displacement_px: np.ndarray
+
+
+def simulate_pair(
+    shape: tuple[int, int] = (256, 256),
+    *,
+    shift_px: tuple[float, float] = (0.0, 0.0),
+    rotation_deg: float = 0.0,
+    stretch: tuple[float, float] = (1.0, 1.0),
+    deformation_px: float = 1.5,
+    turnover: float = 0.15,
+    activity: float = 0.3,
+    neuropil: float = 0.2,
+    photons: float = 500.0,
+    blur_px: float = 0.5,
+    other_depth: bool = False,
+    seed: int = 0,
+) -> SimulatedPair:
+    """Simulate the averages of two recordings of one field of view, days apart.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        (H, W).
+    shift_px : (float, float)
+        Of the second recording's content, along x and y.
+    rotation_deg : float
+    stretch : (float, float)
+        How much larger the second recording shows the tissue, along x and y.
+    deformation_px : float
+        Largest component of the smooth change beyond that.
+    turnover : float
+        Share of the cells that is missing from each recording.
+    activity : float
+        How differently the others shine: standard deviation of the logarithm of their brightness.
+    neuropil : float
+        Share of the neuropil, 0 to 1, that looks otherwise.
+    photons : float
+        Mean photons per pixel of a whole average.
+    blur_px : float
+        Standard deviation of the Gaussian by which what is left of a recording's motion blurs its average.
+    other_depth : bool
+        The second recording shows another plane: vessels and illumination are the same, all else is not.
+    seed : int
+        Same seed, same pair.
+
+    Returns
+    -------
+    SimulatedPair
+
+    Raises
+    ------
+    ValueError
+        A size or amount is negative, or the images smaller than 32 x 32.
+    """
+    if min(shape) < 32 or min(stretch) <= 0 or photons <= 0 or not 0 <= turnover < 1 or not 0 <= neuropil <= 1:
+        raise ValueError(
+            f"shape {shape}, stretch {stretch}, photons {photons}, turnover {turnover}, neuropil {neuropil}: "
+            "expected at least 32 x 32, positive, positive, within [0, 1), and within [0, 1]"
+        )
+    rng = np.random.default_rng(seed)
+    angle = np.deg2rad(rotation_deg)
+    forward = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(stretch)
+    backward = np.linalg.inv(forward)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    x, y = columns - (shape[1] - 1) / 2 - shift_px[0], rows - (shape[0] - 1) / 2 - shift_px[1]
+    where = np.stack([x, y], axis=-1) @ backward.T
+    sampling = (where - np.stack([columns - (shape[1] - 1) / 2, rows - (shape[0] - 1) / 2], axis=-1)).astype(np.float32)
+    sampling += _bending(shape, 1, deformation_px, rng)[0]
+
+    scene = _Scene(shape, int(np.ceil(np.abs(sampling).max())) + _SPLINE_BORDER, rng)
+    later = scene.at_another_depth(rng) if other_depth else scene.on_another_day(neuropil, rng)
+    averages = []
+    for plane, moved in ((scene, np.zeros_like(sampling)), (later, sampling)):
+        present = np.flatnonzero(rng.random(len(plane.patches)) >= turnover)
+        light = plane.sample(plane.at_rest(present, rng.lognormal(0, activity, len(present))), moved)
+        light = ndimage.gaussian_filter(np.maximum(light, 0), blur_px)
+        counts = rng.poisson(light * (photons / light.mean())) / photons
+        averages.append((1000 * rng.uniform(0.6, 1.6) * counts + 200).astype(np.float32))
+    return SimulatedPair(*averages, invert(sampling))
+
+
 def invert(sampling: np.ndarray) -> np.ndarray:
     """Backward displacement that undoes a sampling.
 
@@ -440,13 +537,31 @@ class _Scene:
         canvas = (shape[0] + 2 * margin, shape[1] + 2 * margin)
         light = 1 + 0.35 * _noise(canvas, min(shape) / 3, rng)
         vessels = _vessels(canvas, rng)
-        texture = 0.22 * _noise(canvas, 1.6, rng) + 0.22 * _noise(canvas, 4, rng) + 0.25 * _noise(canvas, 12, rng)
-        background = np.exp(texture) + 1.3 * _processes(canvas, rng)
-        self.still = _coefficients(background * light * vessels)
+        self._light, self._vessels = light, vessels
+        self._fill(rng)
+
+    def _fill(self, rng: np.random.Generator) -> None:
+        """Put new neuropil and somata between the vessels."""
+        self._neuropil = _neuropil(self._light.shape, rng)
+        self.still = _coefficients(self._neuropil * self._light * self._vessels)
+        shade = self._light * self._vessels
         self.patches = []
-        for (rows, columns), soma in _somata(canvas, rng):
-            shaded = soma * (light * vessels)[rows, columns]
+        for (rows, columns), soma in _somata(shade.shape, rng):
+            shaded = soma * shade[rows, columns]
             self.patches.append(((rows, columns), _coefficients(shaded), soma > 0.5 * soma.max()))
+
+    def on_another_day(self, renewed: float, rng: np.random.Generator) -> "_Scene":
+        """The same tissue, `renewed` of whose neuropil (0 to 1) looks otherwise."""
+        other = copy.copy(self)
+        neuropil = (1 - renewed) * self._neuropil + renewed * _neuropil(self._light.shape, rng)
+        other.still = _coefficients(neuropil * self._light * self._vessels)
+        return other
+
+    def at_another_depth(self, rng: np.random.Generator) -> "_Scene":
+        """Another plane below the same vessels: all else in it is other tissue."""
+        other = copy.copy(self)
+        other._fill(rng)
+        return other
 
     def at_rest(self, present: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Canvas coefficients with the somata `present`, each times its gain."""
@@ -618,6 +733,12 @@ def _draw(shape: tuple[int, int], points: np.ndarray, values: np.ndarray | float
     inside = ((where >= 0) & (where < shape)).all(axis=1)
     np.maximum.at(image, tuple(where[inside].T), np.broadcast_to(values, len(points))[inside])
     return image
+
+
+def _neuropil(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Brightness of everything that is not a soma: texture of several sizes, and processes."""
+    texture = 0.22 * _noise(shape, 1.6, rng) + 0.22 * _noise(shape, 4, rng) + 0.25 * _noise(shape, 12, rng)
+    return np.exp(texture) + 1.3 * _processes(shape, rng)
 
 
 def _processes(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -21,13 +21,14 @@ WINGS = {
     "threads": set(),
     "_ext": set(),
     "flow": {"_ext", "threads"},
+    "align": {"flow", "threads"},
     "io": {"threads"},
     "layout": {"", "io", "threads"},
     "motion": {"", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},
-    "session": {"", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "session": {"", "align", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 

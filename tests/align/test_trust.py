@@ -1,0 +1,113 @@
+"""An alignment of one tissue is believed, one of two tissues is not, however alike the flow has made them."""
+
+import numpy as np
+import pytest
+
+from pyflow.align.between import Alignment, Flow, align
+from pyflow.align.start import Map
+from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, examine, judge
+from pyflow.simulate import simulate_pair
+
+SIZE = (160, 160)
+GOOD = {
+    "tiles_found": 0.9,
+    "correlation_held_out": 0.8,
+    "overlap": 0.9,
+    "least_jacobian": 0.8,
+    "disagreement_px": 0.1,
+}
+
+
+def trust(reference, moving):
+    alignment = align(reference, moving, Flow())
+    return examine(reference, moving, alignment, Flow())[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"turnover": 0.4, "activity": 0.8},
+        {"neuropil": 0.5, "shift_px": (12.0, -9.0)},
+        {"photons": 40.0, "stretch": (1.0, 1.2)},
+    ],
+)
+def test_one_tissue_is_believed(change):
+    pair = simulate_pair(SIZE, seed=3100, **change)
+    found = trust(pair.reference, pair.moving)
+    assert found.verdict == ALIGNED, found
+    assert found.why == ""
+    assert found.correlation_after > found.correlation_before
+    assert found.disagreement_px < 0.5
+
+
+def test_another_tissue_is_not_believed():
+    a, b = (simulate_pair(SIZE, seed=seed) for seed in (3200, 3201))
+    found = trust(a.reference, b.moving)
+    assert found.verdict == NOT_ALIGNABLE, found
+    assert "does not show what the centre shows" in found.why
+
+
+def test_a_mirror_image_is_not_believed():
+    pair = simulate_pair(SIZE, seed=3202)
+    assert trust(pair.reference, np.ascontiguousarray(pair.moving[:, ::-1])).verdict == NOT_ALIGNABLE
+
+
+def test_another_depth_below_the_same_vessels_is_not_believed():
+    pair = simulate_pair(SIZE, seed=3203, other_depth=True)
+    assert trust(pair.reference, pair.moving).verdict != ALIGNED
+
+
+def test_real_days_and_a_mirrored_one(six_days):
+    assert trust(six_days[2], six_days[3]).verdict == ALIGNED
+    assert trust(six_days[2], np.ascontiguousarray(six_days[3][:, ::-1])).verdict == NOT_ALIGNABLE
+
+
+def test_a_wrong_field_of_one_tissue_is_not_believed():
+    pair = simulate_pair(SIZE, seed=3204)
+    wrong = Map(np.eye(2), np.array([25.0, -20.0]))
+    found, residual = examine(pair.reference, pair.moving, Alignment(wrong.field(SIZE), wrong, 1.0, 25.0, 1), Flow())
+    assert found.verdict != ALIGNED
+    assert np.nanmedian(residual) > 2
+
+
+def test_the_residual_shows_the_tile_that_is_off():
+    pair = simulate_pair(SIZE, seed=3205, deformation_px=0, turnover=0, neuropil=0)
+    w = pair.displacement_px.copy()
+    w[40:80, 60:100, 0] += 3
+    identity = Map(np.eye(2), np.zeros(2))
+    _, residual = examine(pair.reference, pair.moving, Alignment(w, identity, 1.0, 25.0, 1), Flow())
+    assert residual.shape == (8, 8)
+    assert np.abs(residual[2:4, 3:5] - 3).max() <= 1
+    assert np.median(residual) < 1
+
+
+def test_an_average_without_structure_is_not_believed():
+    image = simulate_pair(SIZE, seed=3206).reference
+    assert trust(image, np.ones(SIZE)).verdict == NOT_ALIGNABLE
+    assert trust(np.ones(SIZE), image).verdict == NOT_ALIGNABLE
+
+
+@pytest.mark.parametrize(
+    ("measure", "verdict", "word"),
+    [
+        ({"tiles_found": 0.4}, DOUBTFUL, "40%"),
+        ({"tiles_found": 0.1}, NOT_ALIGNABLE, "10%"),
+        ({"correlation_held_out": 0.3}, DOUBTFUL, "0.30"),
+        ({"correlation_held_out": 0.1}, NOT_ALIGNABLE, "0.10"),
+        ({"overlap": 0.3}, DOUBTFUL, "30% of the image"),
+        ({"overlap": 0.1}, NOT_ALIGNABLE, "10% of the image"),
+        ({"least_jacobian": -0.1}, DOUBTFUL, "folds"),
+        ({"disagreement_px": 3.0}, DOUBTFUL, "3.0 px"),
+    ],
+)
+def test_every_measure_can_cast_doubt_and_says_so(measure, verdict, word):
+    assert judge(GOOD, 30) == (ALIGNED, "")
+    found, why = judge({**GOOD, **measure}, 30)
+    assert found == verdict
+    assert word in why
+
+
+def test_few_tiles_are_no_proof():
+    verdict, why = judge(GOOD, 3)
+    assert verdict == DOUBTFUL
+    assert "3 tiles" in why
