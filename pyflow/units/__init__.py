@@ -20,12 +20,13 @@ _HOME = {
     "read_caiman": "pyflow.units.incoming.matchers",
     "read_cellreg": "pyflow.units.incoming.matchers",
     "read_clustering": "pyflow.units.incoming.clusterings",
-    "read_id_table": "pyflow.units.incoming.clusterings",
+    "read_id_table": "pyflow.units.incoming.id_tables",
     "read_phy_ids": "pyflow.units.incoming.clusterings",
     "read_roicat": "pyflow.units.incoming.matchers",
     "read_spreadsheet": "pyflow.units.incoming.spreadsheet",
     "read_suite2p_ids": "pyflow.units.incoming.clusterings",
     "read_track2p": "pyflow.units.incoming.matchers",
+    "read_wide_table": "pyflow.units.incoming.id_tables",
     "read_unitmatch": "pyflow.units.incoming.matchers",
 }
 

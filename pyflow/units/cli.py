@@ -20,7 +20,7 @@ from rich.text import Text
 
 import pyflow
 from pyflow.io.atomic import replacing
-from pyflow.units.incoming.recognise import UnrecognisedError, read_any
+from pyflow.units.incoming.recognise import LAYOUTS, UnrecognisedError, read_any
 from pyflow.units.store.database import UnitStoreError
 from pyflow.units.store.lookup import MultiSessUnit, UnitKey
 from pyflow.units.store.unit_store import UnitStore
@@ -108,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--append", action="store_true", help="keep the other groups of a link set of that name")
     how.add_argument("--replace", action="store_true", help="replace it even where it holds other groups")
     command.add_argument("--sheet", metavar="NAME", help="of a workbook")
+    command.add_argument(
+        "--layout",
+        default=LAYOUTS[0],
+        choices=LAYOUTS,
+        help="of a table: a column says which cell a unit is (the default); the same id is the same cell; or a row per "
+        "cell and a column per session",
+    )
     command.add_argument(
         "--column", action="append", type=_pair, metavar="MEANING=HEADING", help="session=Sitzung, unit=Zelle ..."
     )
@@ -212,6 +219,7 @@ def _import(options: argparse.Namespace) -> int:
         spans=dict(options.span) if options.span else None,
         sheet=options.sheet,
         columns=dict(options.column) if options.column else None,
+        layout=options.layout,
     )
     with UnitStore.open(options.store, author=options.author) as store:
         before = set(store.link_sets()["name"])

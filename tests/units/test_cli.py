@@ -101,7 +101,7 @@ def test_show(imported, capsys):
     for name, message in (
         ("40", "link set 'cells' has no cell '40'"),
         (f"{MORNING}/1/11", f"{MORNING}/1/11 is not followed"),
-        (f"{MORNING}/1/99", "has no cell '99'"),
+        (f"{MORNING}/1/99", "has no unit '99'"),
     ):
         assert main(["show", name]) == 1
         assert message in capsys.readouterr().err
@@ -419,3 +419,13 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"pyflow {pyflow.__version__}\n"
+
+
+def test_tables_of_ids(folder, capsys):
+    ids = pd.DataFrame({"day": ["Mo", "Mo", "Di"], "unit": ["1", "2", "1"]})
+    ids.to_excel("ids.xlsx", index=False)
+    words = ["import", "ids.xlsx", "--layout", "ids", "--column", "session=day"]
+    assert answer(capsys, *words)["by_sessions"] == {"1": 1, "2": 1}
+    pd.DataFrame({"cell": ["A", "B"], "Mo": ["1", "2"], "Di": ["1", None]}).to_csv("wide.csv", index=False)
+    assert answer(capsys, "import", "wide.csv", "--layout", "wide")["by_sessions"] == {"1": 1, "2": 1}
+    assert answer(capsys, "compare", "ids", "wide")["counts"]["shared"] == 1

@@ -12,11 +12,11 @@ from pyflow.units.incoming.clusterings import (
     clustering_table,
     consistent_ids,
     read_clustering,
-    read_id_table,
     read_phy_ids,
     read_suite2p_ids,
     split_spikes,
 )
+from pyflow.units.incoming.id_tables import read_id_table, read_wide_table
 from pyflow.units.unit_table import TableError, UnitTable
 
 SPANS = {"morning": (0, 1000), "noon": (1000, 1800), "evening": (2000, 3000)}
@@ -173,14 +173,73 @@ def test_tables(tmp_path):
     assert table.name == "ids"
     with pytest.raises(TableError, match="rows 2 and 3, column 'id': day 'Mo', group '', id '00012' is listed twice"):
         read_id_table(tmp_path / "ids.csv", session="day", unit="id")
-    with pytest.raises(TableError, match="no column 'session'; found 'day'"):
+    with pytest.raises(TableError, match="no header with 'session', 'unit'; the most similar row has 'day'"):
         read_id_table(tmp_path / "ids.csv")
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(TableError, match=r"empty.csv, row 1: no column 'session'; found an empty file"):
+    with pytest.raises(TableError, match=r"empty.csv: the sheet is empty"):
         read_id_table(tmp_path / "empty.csv")
     (tmp_path / "gap.tsv").write_text("session\tunit\nMo\t1\n\t2\n")
     with pytest.raises(TableError, match=r"gap.tsv, row 3, column 'session': .* is no session name"):
         read_id_table(tmp_path / "gap.tsv")
+
+
+@pytest.mark.parametrize("suffix", ["xlsx", "csv"])
+def test_table_of_units_with_uuids(tmp_path, suffix):
+    """One row per unit and session, a UUID says which cell it is: the UUIDs live on in the store."""
+    a, b = "6f0c1f3e-0000-4000-8000-00000000000a", "6f0c1f3e-0000-4000-8000-00000000000b"
+    frame = pd.DataFrame(
+        {"session_name": ["d1", "d1", "d1", "d2"], "unit": [3, 8, 9, 8], "uuid": [a, b.upper(), None, b.upper()]}
+    )
+    path = tmp_path / f"units.{suffix}"
+    frame.to_excel(path, index=False) if suffix == "xlsx" else frame.to_csv(path, index=False)
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(read_id_table(path, session="session_name", identity="uuid"))
+        assert store.multi_sess_unit(b).n_sessions == 2
+        assert store.find("d1", "3").global_id == a
+        assert store.find("d1", "9") is None
+        columns = {"session": "session_name", "unit": "unit", "identity": "uuid"}
+        store.import_spreadsheet(path, columns=columns, name="as a spreadsheet")
+        assert store.multi_sess_unit(b, link_set="as a spreadsheet").n_sessions == 2
+
+
+@pytest.mark.parametrize("suffix", ["xlsx", "csv", "tsv"])
+def test_wide_table(tmp_path, suffix):
+    frame = pd.DataFrame({"cell": ["A", "B", "C"], "d1": ["00012", None, "1-2"], "d2": [None, "7", "1E5"]})
+    path = tmp_path / f"wide.{suffix}"
+    if suffix == "xlsx":
+        frame.to_excel(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
+    table = read_wide_table(path)
+    expected = [("d1", "00012", "A"), ("d2", "7", "B"), ("d1", "1-2", "C"), ("d2", "1E5", "C")]
+    assert keys(table) == expected
+    assert table.sessions["name"].tolist() == ["d1", "d2"]
+    assert keys(read_wide_table(path, sessions=["d2"], group="p")) == [("d2", "7", "p/B"), ("d2", "1E5", "p/C")]
+    unnamed = frame.drop(columns="cell")
+    unnamed.to_csv(tmp_path / "unnamed.csv", index=False)
+    assert keys(read_wide_table(tmp_path / "unnamed.csv")) == [
+        (session, unit, str("ABC".index(cell) + 1)) for session, unit, cell in expected
+    ]
+
+
+def test_wide_tables_that_are_refused(tmp_path):
+    path = tmp_path / "wide.csv"
+    for text, message in (
+        (
+            "cell,d1,d2\nA,1,2\nB,1,3\n",
+            r"rows 2 and 3, column 'd1': unit '1' of session 'd1' is two cells",
+        ),
+        ("cell,d1,d2\nA,1,2\n,3,4\n", r"row 3, column 'cell': A3 is empty: the cell has no name"),
+        ("cell,d1,d1\nA,1,2\n", r"two columns of that name, B1 and C1"),
+        ("cell,d1\n", r"no units below the header"),
+        ("", r"the sheet is empty"),
+    ):
+        path.write_text(text)
+        with pytest.raises(TableError, match=message):
+            read_wide_table(path)
+    path.write_text("cell,d1\nA,1\n")
+    with pytest.raises(TableError, match="no header with 'd3'"):
+        read_wide_table(path, sessions=["d1", "d3"])
 
 
 def of_tetrode(group, clusters):

@@ -1,7 +1,11 @@
 """Results of other programs, in files made here as those programs make them."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
+import tarfile
+import zipfile
 
 import h5py
 import numpy as np
@@ -11,6 +15,7 @@ import scipy.io
 
 from pyflow.units import UnitStore
 from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
+from pyflow.units.incoming.recognise import read_any
 from pyflow.units.unit_table import TableError
 
 DAYS = ["day1", "day2", "day3"]
@@ -161,6 +166,43 @@ def test_roicat_refuses(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\x80\x04")
     with pytest.raises(TableError, match=r"a.json: no labels_bySession"):
         read_roicat(tmp_path / "a.json", DAYS)
+
+
+def write_richfile(folder, labels):
+    """ROICaT's results_all as version 1.7 leaves it (richfile 0.6): a folder, and the three archives of it."""
+    root = folder / "a.tracking.results_all.richfile"
+    item = root / "clusters.dict_item" / "value.dict" / "labels_bySession.dict_item"
+    item.mkdir(parents=True)
+    (item / "value.json").write_text(json.dumps(labels))
+    (item / "key.json").write_text('"labels_bySession"')
+    (root / ".metadata.richfile").write_text('{"type": "dict", "version_richfile": "0.6.2"}')
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    with zipfile.ZipFile(f"{root}.zip", "w") as archive:
+        for name, path in files.items():
+            archive.write(path, name)
+    with tarfile.open(f"{root}.tar", "w") as archive:
+        for name, path in files.items():
+            archive.add(path, name)
+    with contextlib.closing(sqlite3.connect(f"{root}.sqlar")) as archive:
+        archive.execute("CREATE TABLE sqlar(name TEXT PRIMARY KEY, mode INT, mtime INT, sz INT, data BLOB)")
+        rows = [(name, 33188, 0, path.stat().st_size, path.read_bytes()) for name, path in files.items()]
+        archive.executemany("INSERT INTO sqlar VALUES (?, ?, ?, ?, ?)", rows)
+        archive.commit()
+    return [root, *(root.with_name(f"{root.name}.{kind}") for kind in ("zip", "tar", "sqlar"))]
+
+
+def test_roicat_richfiles(tmp_path):
+    for path in write_richfile(tmp_path, [[0, -1, 1], [1, 0]]):
+        table = read_any([path], sessions=["a", "b"])
+        assert members(table) == [{"a": 0, "b": 1}, {"a": 2, "b": 0}]
+        assert len(table.units) == 5
+    (tmp_path / "other.richfile").mkdir()
+    (tmp_path / "other.richfile.zip").write_bytes(b"PK")
+    (tmp_path / "other.richfile.sqlar").write_bytes(b"no database at all")
+    (tmp_path / "other.richfile.tar").write_bytes(b"no archive")
+    for suffix in ("", ".zip", ".sqlar", ".tar"):
+        with pytest.raises(TableError, match=r"no labels_bySession; expected ROICaT's .*richfile"):
+            read_roicat(tmp_path / f"other.richfile{suffix}", ["a", "b"])
 
 
 # track2p

@@ -7,8 +7,14 @@ their original index too.
 import csv
 import json
 import re
+import sqlite3
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import h5py
 import numpy as np
@@ -39,6 +45,8 @@ _UIDS = {
 }
 _SESSIONS = (("RecSes1", "RecSes2"), ("RecSes 1", "RecSes 2"))
 _PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
+_RICHFILE_LABELS = "clusters.dict_item/value.dict/labels_bySession.dict_item/value.json"
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, sqlite3.DatabaseError, zlib.error)
 _SCORED = 0.5  # pairs that UnitMatch itself takes for matches
 
 
@@ -184,7 +192,8 @@ def read_roicat(
     Parameters
     ----------
     labels : sequence of (n_s,) int arrays, or path-like
-        Cluster of each ROI, session by session; -1: none. A path: ``....tracking.results_clusters.json``.
+        Cluster of each ROI, session by session; -1: none. A path: ``....tracking.results_clusters.json``, or
+        ``....tracking.results_all.richfile``, a folder or its archive (.zip, .tar, .sqlar).
     sessions : sequence of str
         Session names in the order in which ROICaT had them.
     indices, sources, kind, group, name
@@ -206,9 +215,11 @@ def read_roicat(
     if isinstance(labels, str | Path):
         origin = str(labels)
         try:
-            labels = json.loads(Path(labels).read_text(encoding="utf-8"))["labels_bySession"]
-        except (ValueError, KeyError, TypeError) as error:
-            message = "no labels_bySession; expected ROICaT's ....tracking.results_clusters.json"
+            labels = _read_roicat_labels(Path(labels))
+        except (ValueError, KeyError, TypeError, *_DAMAGE) as error:
+            message = (
+                "no labels_bySession; expected ROICaT's ....tracking.results_clusters.json or results_all.richfile"
+            )
             raise TableError(origin, message) from error
     _check_lengths(origin, sessions, labels=labels, indices=indices, sources=sources)
     units = []
@@ -228,6 +239,29 @@ def read_roicat(
     units["group"] = group
     claim = {"name": name, "origin": origin, "algorithm": "ROICaT", "source": "" if origin == "labels" else origin}
     return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
+
+
+def _read_roicat_labels(path):
+    """`labels_bySession` of a .json file or of a richfile, whose parts are files in folders, archived or not."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))["labels_bySession"]
+    if path.is_dir():
+        text = (path / _RICHFILE_LABELS).read_text(encoding="utf-8") if (path / _RICHFILE_LABELS).exists() else "{}"
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(_RICHFILE_LABELS)
+    elif path.suffix == ".tar":
+        with tarfile.open(path) as archive:
+            text = archive.extractfile(_RICHFILE_LABELS).read()
+    else:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as archive:
+            found = archive.execute("SELECT sz, data FROM sqlar WHERE name = ?", (_RICHFILE_LABELS,)).fetchone()
+            size, text = found or (2, "{}")
+            text = text if len(text) == size else zlib.decompress(text)
+    labels = json.loads(text)
+    if not isinstance(labels, list):
+        raise ValueError(f"no {_RICHFILE_LABELS}")
+    return labels
 
 
 def _check_lengths(origin, sessions, **lists):

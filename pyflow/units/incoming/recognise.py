@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyflow.units.incoming.clusterings import VERDICTS, Spans, read_clustering, read_phy_ids, read_suite2p_ids
+from pyflow.units.incoming.id_tables import read_id_table, read_wide_table
 from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
 from pyflow.units.incoming.spreadsheet import read_spreadsheet
 from pyflow.units.unit_table import UnitTable
 
 _SPREADSHEETS = (".xlsx", ".ods", ".csv", ".tsv")
 _BY_SUFFIX = {".mat": read_cellreg, ".npy": read_caiman, ".npz": read_caiman, ".json": read_roicat}
+LAYOUTS = ("cells", "ids", "wide")
 
 
 class UnrecognisedError(ValueError):
@@ -26,6 +28,7 @@ def read_any(
     spans: Spans | None = None,
     sheet: str | None = None,
     columns: dict[str, str] | None = None,
+    layout: str = "cells",
 ) -> UnitTable:
     """Read a claim about identities, whatever its form.
 
@@ -47,6 +50,10 @@ def read_any(
         Sessions in a concatenated recording, in samples.
     sheet, columns
         As in `read_spreadsheet`.
+    layout : {"cells", "ids", "wide"}
+        What a spreadsheet is: one that says in a column which cell each unit is (`read_spreadsheet`); a list of units
+        in which the same id is the same cell (`read_id_table`); or one row per cell, one column per session
+        (`read_wide_table`).
 
     Returns
     -------
@@ -68,22 +75,41 @@ def read_any(
     grouped = {} if group is None else {"group": group}
     named = grouped | ({} if name is None else {"name": name})
     first = paths[0]
+    if _is_richfile(first):
+        return read_roicat(first, _sessions_of(first, sessions), sources=sources, **named)
     if len(paths) > 1 or _is_folder_of_session(first, spans):
         return _read_folders(paths, sessions, named)
     if first.is_dir():
         return _read_folder(first, sessions, sources, spans, name, grouped)
     if first.suffix.lower() in _SPREADSHEETS and first.name != "MatchTable.csv":
-        _refuse_group(first, grouped)
-        return read_spreadsheet(first, sheet=sheet, columns=columns, name=name)
+        return _read_table(first, layout, sessions, grouped, sheet=sheet, columns=columns, name=name)
     reader = read_unitmatch if first.name == "MatchTable.csv" else _BY_SUFFIX.get(first.suffix.lower())
     if reader is None:
         known = ", ".join((*_SPREADSHEETS, *_BY_SUFFIX))
         raise UnrecognisedError(f"{first}: a {first.suffix or 'file without suffix'}, expected one of {known}")
-    if sessions is None:
-        raise UnrecognisedError(f"{first}: does not name its sessions; give their names in its order")
+    sessions = _sessions_of(first, sessions)
     if sources is not None and len(sources) != len(sessions):
         raise UnrecognisedError(f"{len(sources)} sources for {len(sessions)} sessions")
     return reader(first, sessions, sources=sources, **named)
+
+
+def _sessions_of(path, sessions):
+    if sessions is None:
+        raise UnrecognisedError(f"{path}: does not name its sessions; give their names in its order")
+    return sessions
+
+
+def _is_richfile(path):
+    return ".richfile" in path.name and (path.suffix in (".zip", ".tar", ".sqlar") or path.suffix == ".richfile")
+
+
+def _read_table(path, layout, sessions, grouped, *, sheet, columns, name):
+    if layout == "wide":
+        return read_wide_table(path, sessions=sessions, sheet=sheet, name=name, **grouped)
+    _refuse_group(path, grouped)
+    if layout == "ids":
+        return read_id_table(path, sheet=sheet, name=name, **(columns or {}))
+    return read_spreadsheet(path, sheet=sheet, columns=columns, name=name)
 
 
 def _refuse_group(path, grouped):

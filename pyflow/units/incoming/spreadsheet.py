@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyflow.units.incoming.id_tables import global_ids
 from pyflow.units.incoming.sheet_columns import Grid, iso_date
 from pyflow.units.incoming.sheets import read_sheets
 from pyflow.units.unit_table import UNIT_COLUMNS, TableError, UnitTable
@@ -84,6 +85,8 @@ def read_spreadsheet(
             message = f"no column {headings[partner]!r}, which {headings[key]!r} needs"
             raise grid.error(message, grid.header_row, column=headings[partner], values=[grid.heading(key)])
     units, sessions = _read_rows(grid)
+    if "global_id" not in units:
+        units["global_id"] = global_ids(units["identity"])
     claim = {"name": path.stem, "source": str(path), "algorithm": "spreadsheet"} | _read_claim(path, sheets)
     if name is not None:
         claim["name"] = name

@@ -1,0 +1,159 @@
+"""Tables of ids alone: one row per unit and session, or one row per cell and one column per session."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pyflow.units.incoming.sheet_columns import Grid
+from pyflow.units.incoming.sheets import Sheet, read_sheets
+from pyflow.units.unit_table import UnitTable, in_group, session_table
+
+CELL = "cell"
+"""Heading of a wide table's column with the cells' own names."""
+
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def read_id_table(
+    path: str | Path,
+    *,
+    session: str = "session",
+    unit: str = "unit",
+    group: str | None = None,
+    identity: str | None = None,
+    sheet: str | None = None,
+    name: str | None = None,
+    **claim: Any,
+) -> UnitTable:
+    """Read a table with one row per unit and session.
+
+    Parameters
+    ----------
+    path : path-like
+        .xlsx, .ods, .csv or .tsv.
+    session, unit, group : str
+        Headings; with a group, an id is the same unit within its group. Other columns become attributes.
+    identity : str, optional
+        Heading of the column that says which cell a unit is, for example its UUID; empty: not followed. Without it the
+        same id is the same cell.
+    sheet : str, optional
+        The sheet's name; by default the one that has the header.
+    name : str, optional
+        Name of the link set; by default the file's name without suffix.
+    **claim
+        What else `UnitTable` knows: `author`, `sessions`, `parameters` ...
+
+    Returns
+    -------
+    UnitTable
+        Identities that are all UUIDs are the cells' global ids too.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        A column is missing, or an id is twice in one session.
+    """
+    path = Path(path)
+    headings = {"session": session, "unit": unit}
+    headings |= {key: heading for key, heading in (("group", group), ("identity", identity)) if heading}
+    grid = Grid(path, read_sheets(path), sheet, headings, tuple(headings))
+    names = {key: grid.names(key, dates=key == "session") for key in headings}
+    table = pd.DataFrame(names | {key: grid.cells(key) for key in grid.attributes}, index=grid.rows, dtype=object)
+    grid.refuse_merged(grid.rows)
+    if not group:
+        table["group"] = ""
+    if identity:
+        table["identity"] = table["identity"].replace({"": None})
+        table["global_id"] = global_ids(table["identity"])
+    else:
+        table["identity"] = [i for g, u in zip(table["group"], table["unit"], strict=True) for i in in_group(g, [u])]
+    how = "table of cells" if identity else "ids kept by hand"
+    claim = {"origin": grid.origin, "source": str(path), "algorithm": how} | claim
+    return UnitTable(table, name=path.stem if name is None else name, headings=headings, **claim)
+
+
+def read_wide_table(
+    path: str | Path,
+    *,
+    sessions: Sequence[str] | None = None,
+    sheet: str | None = None,
+    group: str = "",
+    name: str | None = None,
+    **claim: Any,
+) -> UnitTable:
+    """Read a table with one row per cell and one column per session, in which stands the unit's id there.
+
+    Parameters
+    ----------
+    path : path-like
+        .xlsx, .ods, .csv or .tsv. Blank: the cell is absent. A column with the heading "cell" holds the cells' own
+        names; without it they are numbered.
+    sessions : sequence of str, optional
+        Headings of the sessions' columns; by default all but "cell".
+    sheet : str, optional
+        The sheet's name; by default the one that has the header.
+    group : str
+        Tetrode, probe or plane of all units.
+    name : str, optional
+        Name of the link set; by default the file's name without suffix.
+    **claim
+        What else `UnitTable` knows: `author`, `parameters` ...
+
+    Returns
+    -------
+    UnitTable
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    TableError
+        A column is missing, a unit stands in two rows, or a cell has no name.
+    """
+    path, sheets = Path(path), read_sheets(path)
+    columns = _first_row(sheets, sheet) if sessions is None else list(sessions)
+    grid = Grid(path, sheets, sheet, {key: key for key in (*columns, CELL)}, columns)
+    columns = [column for column in columns if column != CELL]
+    units = {session: grid.names(session) for session in columns}
+    named = grid.names(CELL)
+    grid.refuse_merged(grid.rows)
+    cells, first = [], {}
+    for number, row in enumerate(grid.rows):
+        for session, ids in units.items():
+            before = first.setdefault((session, ids[number]), row) if ids[number] else row
+            if before != row:
+                message = f"unit {ids[number]!r} of session {session!r} is two cells"
+                raise grid.error(message, before, row, column=session, values=[ids[number], ids[number]])
+        label = named[number] if CELL in grid.columns else str(number + 1)
+        if not label:
+            raise grid.cell_error(row, CELL, "is empty: the cell has no name", "")
+        cells += [(row, session, ids[number], label) for session, ids in units.items() if ids[number]]
+    if not cells:
+        raise grid.error("no units below the header", grid.header_row)
+    index, *of_unit = zip(*cells, strict=True)
+    table = pd.DataFrame(dict(zip(("session", "unit", "identity"), of_unit, strict=True)), index=index, dtype=object)
+    table["global_id"] = global_ids(table["identity"])
+    table["identity"] = in_group(group, table["identity"])
+    claim = {"origin": grid.origin, "source": str(path), "algorithm": "table of cells"} | claim
+    claim = {"sessions": session_table(columns)} | claim
+    return UnitTable(table.assign(group=group), name=path.stem if name is None else name, **claim)
+
+
+def _first_row(sheets: list[Sheet], title: str | None) -> list[str]:
+    """Headings in the first row that holds something, of the sheet of that name or the first."""
+    found = [sheet for sheet in sheets if title in (None, sheet.title) and sheet.rows]
+    cells = next(iter(found[0].rows.values())) if found else []
+    return [str(cell).strip() for cell in cells if cell is not None and str(cell).strip()]
+
+
+def global_ids(identities: Iterable[str | None]) -> list[str | None]:
+    """The same where all of them are UUIDs, else none."""
+    texts = list(identities)
+    if all(text is None or _UUID.fullmatch(text) for text in texts):
+        return [text and text.lower() for text in texts]
+    return [None] * len(texts)
