@@ -2,28 +2,32 @@
 
 That is how smooth the flow should be (``alpha="auto"``), and how much noise is left in it then.
 
-The even and the odd rows of a frame show the same motion through independent noise. So the displacement found in the
-ones is judged by how well it registers the others: fitting noise does not help there, missing motion does harm.
+Two successive frames show nearly the same deformation of the tissue through independent noise, whatever shook the
+field of view as a whole in between (see `pyflow.motion.coherence`). So the deformation found in the one is judged by
+how well it registers the other: fitting noise does not help there, missing motion does harm. Pixels may share their
+noise.
 
-1. Some frames are parted into the two; missing rows are interpolated. Each half is registered with a series of alphas,
-   from finding everything to finding next to nothing. Where neighbouring rows share their noise (the recording was
-   interpolated or smoothed before), two successive frames, with nearly the same motion, take the place of the halves.
-2. The other half is warped by what was found and multiplied with the template's fine structure. In this covariance
-   noise has no expectation, other than in a squared difference, which interpolation lowers by blurring the noise.
-3. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the means. From the
-   largest alpha on, smaller ones are tried until two are worse than the best.
-4. The difference between the deformations found in the two halves is their noise. Successive frames do not tell it:
-   they also differ by motion.
+1. Both frames of some pairs are registered with a series of alphas, from finding everything to finding next to nothing.
+   Then each is warped by its own displacement, but the other's deformation, and multiplied with the template's fine
+   structure. In this covariance noise has no expectation, other than in a squared difference, which interpolation
+   lowers by blurring the noise.
+2. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the medians; where
+   the brain jerks, some pairs mislead.
+3. The even and the odd rows of a frame show exactly the same motion, each with noise of its own unless the recording
+   was interpolated or smoothed before. Missing rows are interpolated, and the difference between the deformations that
+   are found in the two halves is their noise. Successive frames do not tell it: they also differ by motion.
 """
 
 import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from pyflow.flow.filters import gaussian_filter
+from pyflow.flow.filters import gaussian_filter, resize_planes
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -38,9 +42,11 @@ START_ALPHA = 60.0
 """What photon-limited recordings of a moving brain typically need."""
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
+_PAIRS = 12
 _FRAMES = 12
 _FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
-_MIN_LEVEL = 2  # the best alpha is nearly the same on all levels of the toolbox; this one tells well at little cost
+_QUALITY = "balanced"  # the best alpha is nearly the same for all schedules; this one tells well at little cost
+_MIN_LEVEL = 2  # and on all levels of the toolbox
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
 _WHITE = 0.85  # power along columns at the highest frequencies by that at lower ones; after linear interpolation 0.05
 
@@ -90,74 +96,77 @@ def tune(source: FrameSource, reference: np.ndarray, options: OFOptions) -> Tuni
 def _alpha_and_noise(
     source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions
 ) -> tuple[float | tuple[float, float], float]:
-    found = options.alpha == "auto"
-    alphas = _ALPHAS if found else [options.alpha]
-    scores, noise = _scores(source, reference, preprocess, options, alphas)
-    if not scores.size:
-        alpha = START_ALPHA if found else options.alpha
-        logger.info("alpha is %s: no frame resembles the reference", alpha)
-        return alpha, 0.0
+    found, coherent = options.alpha == "auto", options.coherent
+    cheap = {"quality_setting": _QUALITY} if options.scheduled else {"min_level": _MIN_LEVEL}
+    options = options.replace(update_reference=False, **cheap)
+    template = preprocess.image(reference)
+
+    def registration(alpha: float | tuple[float, float]) -> FrameRegistration:
+        return FrameRegistration(template, reference, preprocess, options.with_alpha(alpha), np.dtype(np.float32))
+
+    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as workers:
+        best = options.alpha
+        if found:
+            scores = _scores(_pairs(source), template, preprocess, registration, workers)
+            best = _peak(scores) if scores.size else START_ALPHA
+        noise_px = _noise(source.usable(_FRAMES), registration(best), workers) if coherent else 0.0
     if not found:
-        return options.alpha, float(noise[0])
-    best = _peak(scores)
-    noise_px = float(np.interp(math.log(best), np.log(alphas), noise))
-    alpha = _two_digits(best * _COHERENT if options.coherent and noise_px else best)
+        return best, noise_px
+    if not scores.size:
+        logger.info("alpha is %s: no frames resemble the reference", best)
+        return best, noise_px
+    alpha = _two_digits(best * _COHERENT if noise_px else best)
     left = f"{noise_px:.2g} px" if noise_px else "not known"
     logger.info("alpha is %g, found from the recording; noise of a frame's flow: %s", alpha, left)
     return alpha, noise_px
 
 
-def _scores(
-    source: FrameSource, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions, alphas: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """How well images of pairs register each other, at most 1, and noise in pixels, both (alphas,) or empty."""
-    level = {} if options.scheduled else {"min_level": _MIN_LEVEL}
-    options = options.replace(update_reference=False, **level)
-    template = preprocess.image(reference)
-    structure = template - gaussian_filter(template, _FINE_STRUCTURE)
-    pairs, are_halves = _pairs(source)
-    prepared = [[preprocess.image(image) for image in pair] for pair in pairs]
-    scores, noise = np.zeros((len(alphas), 2 * len(pairs))), np.zeros(len(alphas))
-    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        for k in reversed(range(len(alphas))):
-            tried = scores[k + 1 :].sum(axis=1)
-            if len(tried) > 2 and tried.argmax() >= 2:
-                break  # past the peak; small alphas take longest, as their flows need many unknowns
-            register = FrameRegistration(
-                template, reference, preprocess, options.with_alpha(alphas[k]), np.dtype(np.float32)
-            )
-
-            def covariance(
-                pair: int, own: int, other: int, register: FrameRegistration = register
-            ) -> tuple[float, np.ndarray]:
-                w = register.estimate([pairs[pair][own]]).displacement
-                return float((register.warp(prepared[pair][other], w, None) * structure).sum()), deformation(w)
-
-            both_ways = [(pair, *way) for pair in range(len(pairs)) for way in ((0, 1), (1, 0))]
-            results = list(pool.map(lambda which, covariance=covariance: covariance(*which), both_ways))
-            scores[k] = [score for score, _ in results]
-            # the difference has the variance of both, and each twice that of a whole frame
-            variances = [np.mean((a - b) ** 2) / 4 for (_, a), (_, b) in zip(results[::2], results[1::2], strict=True)]
-            noise[k] = np.sqrt(np.median(variances)) if are_halves else 0.0
-    scores = scores[:, (scores > 0).any(axis=0)]
-    if not scores.size:
-        return np.zeros(0), np.zeros(0)
-    # where the brain jerks, a frame's motion is not its neighbour's
-    centre = np.mean if are_halves else np.median
-    return centre(scores / scores.max(axis=0), axis=1), noise
-
-
-def _pairs(source: FrameSource) -> tuple[list[list[np.ndarray]], bool]:
-    """Pairs of images (H, W, C) with nearly the same motion and halves noise; whether they are halves of a frame.
-
-    Only halves have exactly the same motion, so that they differ by noise alone.
-    """
-    frames = source.usable(_FRAMES)
-    if frames and _white_along_columns(frames):
-        return [even_and_odd_rows(frame) for frame in frames], True
-    starts = np.unique(np.linspace(0, max(len(source) - 2, 0), _FRAMES).round().astype(int))
+def _pairs(source: FrameSource) -> list[np.ndarray]:
+    """Pairs (2, H, W, C) of successive frames from all over the recording that hold an image."""
+    starts = np.unique(np.linspace(0, max(len(source) - 2, 0), _PAIRS).round().astype(int))
     pairs = [source.read(start, start + 2) for start in starts]
-    return [list(pair) for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)], False
+    return [pair for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)]
+
+
+def _scores(
+    pairs: list[np.ndarray],
+    template: np.ndarray,
+    preprocess: Preprocessor,
+    registration: Callable[[float], FrameRegistration],
+    workers: Executor,
+) -> np.ndarray:
+    """How well frames of pairs tell each other's deformation, at most 1, for each of `_ALPHAS`; empty: none does."""
+    structure = template - gaussian_filter(template, _FINE_STRUCTURE)
+    prepared = [[preprocess.image(frame) for frame in pair] for pair in pairs]
+
+    def covariances(register: FrameRegistration, pair: int) -> list[float]:
+        fields = [register.estimate([frame]).displacement for frame in pairs[pair]]
+        change = deformation(fields[0]) - deformation(fields[1])
+        change = np.moveaxis(resize_planes(change, template.shape[:2]), 0, -1)
+        swapped = fields[0] - change, fields[1] + change
+        registered = [register.warp(*each, None) for each in zip(prepared[pair], swapped, strict=True)]
+        return [float((image * structure).sum()) for image in registered]
+
+    scores = []
+    for alpha in _ALPHAS:
+        of_pairs = workers.map(partial(covariances, registration(alpha)), range(len(pairs)))
+        scores.append([score for both in of_pairs for score in both])
+    scores = np.array(scores)
+    scores = scores[:, (scores > 0).any(axis=0)]
+    return np.median(scores / scores.max(axis=0), axis=1) if scores.size else np.zeros(0)
+
+
+def _noise(frames: list[np.ndarray], register: FrameRegistration, workers: Executor) -> float:
+    """Standard deviation in pixels of the error of a frame's deformation; 0 where rows share their noise."""
+    if not frames or not _white_along_columns(frames):
+        return 0.0
+
+    def difference(frame: np.ndarray) -> float:
+        one, other = (deformation(register.estimate([half]).displacement) for half in even_and_odd_rows(frame))
+        return float(np.mean((one - other) ** 2))
+
+    # the difference has the variance of both, and each twice that of a whole frame
+    return float(np.sqrt(np.median(list(workers.map(difference, frames))) / 4))
 
 
 def _white_along_columns(frames: list[np.ndarray]) -> bool:

@@ -18,13 +18,13 @@ def chosen(movie, reference, **options):
     return tune(FrameSource(movie[..., np.newaxis]), reference[..., np.newaxis], OFOptions(**options))
 
 
-def test_noise_asks_for_smoothness():
+@pytest.mark.parametrize("seed", [5, 6])
+def test_noise_asks_for_smoothness(seed):
     """Two photons a pixel leave little but noise, two thousand next to none; motion is the same."""
-    dark, bright = (
-        simulate_recording((128, 128), 20, photons=photons, rigid_px=3, nonrigid_px=2, seed=4) for photons in (2, 2000)
-    )
+    motion = {"rigid_px": 3, "nonrigid_px": 0.5, "jerks": 0, "seed": seed}
+    dark, bright = (simulate_recording((128, 128), 20, photons=photons, **motion) for photons in (2, 2000))
     found = [chosen(recording.movie, recording.template) for recording in (dark, bright)]
-    assert found[0].alpha > 1.5 * found[1].alpha
+    assert found[0].alpha > 2 * found[1].alpha
     assert found[0].noise_px > 0
 
 
@@ -109,6 +109,17 @@ def test_noise_that_rows_share_is_no_motion(seed):
     as_it_is, interpolated = chosen(movie, recording.template), chosen(blurred, recording.template[1:])
     assert interpolated.alpha > as_it_is.alpha / 2
     assert interpolated.noise_px == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_jerks_are_no_deformation_where_rows_share_their_noise(seed):
+    """What shakes the field of view as a whole between two frames is not taken for a deformation that was missed."""
+    conditions = {"photons": 12, "rigid_px": 6, "nonrigid_px": 1.5, "jerks": 6}
+    recording = simulate_recording((128, 128), 24, seed=seed, **conditions)
+    movie = recording.movie.astype(np.float32)
+    as_it_is = chosen(movie, recording.template)
+    interpolated = chosen((movie[:, 1:] + movie[:, :-1]) / 2, recording.template[1:])
+    assert interpolated.alpha < 3 * as_it_is.alpha
 
 
 @pytest.mark.parametrize("alpha", [40, "auto"])
