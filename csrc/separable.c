@@ -7,6 +7,9 @@
  *  3. the result is transposed into the output rows.
  * Both sums run over contiguous memory whatever the indices are.
  *
+ * Where most outputs have the same weights, each at a sample further on (a filter), step 2 needs no transposing: a strip
+ * row is a weighted sum of itself, shifted.
+ *
  * Where rows are many times as many afterwards, the sums along columns come first: transposing is what costs most, and the
  * source has fewer rows to transpose.
  */
@@ -61,9 +64,44 @@ static int check(int h, int w, const pf_axis *y, const pf_axis *x)
     return PF_OK;
 }
 
-/* Columns of up to STRIP lines of width w. strip: (w, STRIP), mapped: (x->size, STRIP). */
-static void map_columns(const float *lines, int n_rows, int w, const pf_axis *x, float *strip, float *mapped, float *out)
+/* Whether the output after c is the same sum as c, one sample further on. */
+static int goes_on(const pf_axis *axis, int c)
 {
+    const int32_t *index = axis->index + (size_t)c * axis->taps;
+    const float *weight = axis->weight + (size_t)c * axis->taps;
+    for (int p = 0; p < axis->taps; p++)
+        if (index[p + axis->taps] != index[p] + 1 || weight[p + axis->taps] != weight[p]) return 0;
+    return 1;
+}
+
+/* Outputs first to stop - 1 are one sum, shifted. */
+typedef struct {
+    int first, stop;
+} same_sums;
+
+static same_sums find_same(const pf_axis *axis)
+{
+    same_sums same = {axis->size / 2, axis->size / 2 + 1};
+    while (same.first > 0 && goes_on(axis, same.first - 1)) same.first--;
+    while (same.stop < axis->size && goes_on(axis, same.stop - 1)) same.stop++;
+    return same;
+}
+
+static void filter_row(const float *line, const pf_axis *x, same_sums same, float *out)
+{
+    for (int c = 0; c < same.first; c++) combine(line, 1, x, c, 1, out + c);
+    combine(line, 1, x, same.first, same.stop - same.first, out + same.first);
+    for (int c = same.stop; c < x->size; c++) combine(line, 1, x, c, 1, out + c);
+}
+
+/* Columns of up to STRIP lines of width w. strip: (w, STRIP), mapped: (x->size, STRIP). */
+static void map_columns(const float *lines, int n_rows, int w, const pf_axis *x, same_sums same, float *strip,
+                        float *mapped, float *out)
+{
+    if (same.stop - same.first > x->size / 2) {
+        for (int r = 0; r < n_rows; r++) filter_row(lines + (size_t)r * w, x, same, out + (size_t)r * x->size);
+        return;
+    }
     transpose_in(lines, n_rows, w, strip);
     for (int c = 0; c < x->size; c++) combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
     transpose_out(mapped, n_rows, x->size, out);
@@ -75,6 +113,7 @@ static int map_separable(const float *src, int h, int w, const pf_axis *y, const
     if (status != PF_OK) return status;
     const int n_strips = (y->size + STRIP - 1) / STRIP;
     const size_t scratch = (size_t)STRIP * (2 * (size_t)w + (size_t)x->size);
+    const same_sums same = find_same(x);
     int failed = 0;
     (void)n_threads;
 
@@ -92,7 +131,7 @@ static int map_separable(const float *src, int h, int w, const pf_axis *y, const
             float *strip = lines + (size_t)STRIP * w, *mapped = strip + (size_t)STRIP * w;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, y->size - first);
             for (int r = 0; r < n_rows; r++) combine(src, (size_t)w, y, first + r, w, lines + (size_t)r * w);
-            map_columns(lines, n_rows, w, x, strip, mapped, out + (size_t)first * x->size);
+            map_columns(lines, n_rows, w, x, same, strip, mapped, out + (size_t)first * x->size);
         }
         free(lines);
     }
@@ -105,6 +144,7 @@ static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, c
     const int status = check(h, w, y, x);
     if (status != PF_OK) return status;
     const int n_strips = (h + STRIP - 1) / STRIP;
+    const same_sums same = find_same(x);
     float *wide = malloc((size_t)h * x->size * sizeof(float));
     int failed = wide == NULL;
     if (failed) return PF_ENOMEM;
@@ -122,7 +162,7 @@ static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, c
         for (int s = 0; s < n_strips; s++) {
             if (!strip) continue;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, h - first);
-            map_columns(src + (size_t)first * w, n_rows, w, x, strip, strip + (size_t)STRIP * w,
+            map_columns(src + (size_t)first * w, n_rows, w, x, same, strip, strip + (size_t)STRIP * w,
                         wide + (size_t)first * x->size);
         }
 #ifdef _OPENMP

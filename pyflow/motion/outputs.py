@@ -125,13 +125,16 @@ class FileSink:
 
     def write(self, results: list[RegisteredFrame]) -> None:
         """Take the next frames."""
-        self._behind.submit(self._write, results)
+        # what waits to be written, and not all of a result, stays in memory
+        self._behind.submit(
+            self._write, {name: [getattr(result, name) for result in results] for name in self._writers}
+        )
 
-    def _write(self, results: list[RegisteredFrame]) -> None:
-        for name, writer in self._writers.items():
-            frames = _stacked([getattr(result, name) for result in results])
+    def _write(self, pieces: dict[str, list[np.ndarray]]) -> None:
+        for name, piece in pieces.items():
+            frames = _stacked(piece)
             frames = frames.view(np.uint8) * np.uint8(255) if name == "valid" else frames
-            writer.write_frames(frames)
+            self._writers[name].write_frames(frames)
 
     def save(self, state: LoopState, *, now: bool) -> None:
         """Save the state once the frames so far are on disk: `now`, or if the last one is older than a minute."""
