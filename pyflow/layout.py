@@ -49,7 +49,7 @@ VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".mat", ".tif", ".tiff")
 _CHANNEL_FILE = re.compile(r"compensated_ch(\d+)", re.IGNORECASE)
 FLOW_FILES = (FLOW_FILE, "w.h5")
 
-SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif"}
+SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAIMAN_HDF5": ".hdf5"}
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
