@@ -6,7 +6,7 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
-``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame
+``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame; the same in ``w_to_reference.mat``
 ``rois.npz``                regions of interest that people drew
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
@@ -40,6 +40,7 @@ AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
 CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"
+FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
