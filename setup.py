@@ -9,6 +9,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 KERNELS = ("separable", "median", "warp", "tensor", "solver")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
@@ -26,6 +27,20 @@ def variants(msvc):
         "v3": ["-march=x86-64-v3"],
         "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     }
+
+
+def check_compiler(compiler):
+    """Say in one sentence that there is no C compiler, rather than in the words of whatever needs it first."""
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe.c")
+        probe.write_text("int main(void) { return 0; }\n")
+        try:
+            compiler.compile([str(probe)], output_dir=folder)
+        except Exception as error:  # every compiler class raises its own
+            raise CompileError(
+                f"building pyflow-2p needs a C compiler, and none works here ({error}): install one (gcc on Debian, "
+                "c-compiler on conda, xcode-select --install on macOS, Build Tools for Visual Studio), or a wheel"
+            ) from None
 
 
 def openmp_flags(compiler, msvc):
@@ -59,6 +74,7 @@ class BuildKernels(build_ext):
         # no contraction, no reassociation: all variants give the same bits
         exact = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
         common = ["/O2", "/fp:precise"] if msvc else ["-O3", "-fopenmp-simd", *exact]
+        check_compiler(self.compiler)
         self.openmp = openmp_flags(self.compiler, msvc)
         self.variants = variants(msvc)
         self.common = common

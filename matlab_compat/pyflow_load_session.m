@@ -6,6 +6,9 @@ function session = pyflow_load_session(folder)
 %
 %     session.n                      number of recordings
 %     session.video_files{i}         compensated video of recording i
+%     session.aligned_files{i}       the same in the centre's frame, where there are such videos
+%
+%   The paths in the file are relative to its folder; video_files and aligned_files are absolute and open from anywhere.
 %
 %   session.final_valid is logical, height x width:   pixels = frame(session.final_valid);
 %   session.middle_idx counts from 1:                 session.recordings{session.middle_idx}
@@ -34,15 +37,28 @@ for name = {'aligned_valid_masks', 'per_seq_valid_masks'}
 end
 session.middle_idx = double(session.middle_idx);
 
-paths = session.compensated_h5_paths(:);
-session.n = numel(paths);
-session.video_files = cell(session.n, 1);
-for i = 1:session.n
-    session.video_files{i} = [folder filesep paths{i}];
-    if exist(session.video_files{i}, 'file') ~= 2  % pyflowreg and MATLAB write absolute paths
-        session.video_files{i} = paths{i};
+session.video_files = absolute(folder, session.compensated_h5_paths);
+session.n = numel(session.video_files);
+session.aligned_files = cell(0, 1);
+if isfield(session, 'aligned_video_paths')
+    session.aligned_files = absolute(folder, session.aligned_video_paths);
+end
+end
+
+function files = absolute(folder, paths)
+files = paths(:);
+if ~is_absolute(folder)
+    folder = fullfile(pwd, folder);
+end
+for i = 1:numel(files)
+    if ~is_absolute(files{i})  % pyflowreg and MATLAB write absolute paths
+        files{i} = [folder filesep files{i}];
     end
 end
+end
+
+function answer = is_absolute(path)
+answer = any(strncmp(path, {'/', '\'}, 1)) || (numel(path) > 1 && path(2) == ':');
 end
 
 function cells = stack_to_cells(stack)

@@ -8,7 +8,7 @@ function pyflow_write_recording(folder, video, masks)
 %   masks    height x width x frames, nonzero where a pixel of a frame is valid
 %
 %   Writes compensated.hdf5 (ch1, ch2, ...) and idx.hdf. The temporal average is computed by stage 2.
-%   Octave has no function for plain HDF5 data sets: there, one channel is written as a group that holds its 'value',
+%   Octave has no function for plain HDF5 data sets: there, a channel is written as a group that holds its 'value',
 %   as by save -hdf5, which pyflow reads too.
 
 if ~iscell(video)
@@ -18,9 +18,6 @@ for c = 1:numel(video)
     if ~isequal(size(video{c}), size(masks))
         error('pyflow:size', 'channel %d is %s, but the masks are %s', c, mat2str(size(video{c})), mat2str(size(masks)));
     end
-end
-if numel(video) > 1 && exist('OCTAVE_VERSION', 'builtin')
-    error('pyflow:octave', 'Octave can write one channel, found %d; write them in MATLAB or Python', numel(video));
 end
 if exist(folder, 'dir') ~= 7
     mkdir(folder);

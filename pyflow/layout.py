@@ -6,7 +6,7 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
-``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame
+``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame; the same in ``w_to_reference.mat``
 ``rois.npz``                regions of interest that people drew
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
@@ -40,6 +40,7 @@ AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
 CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"
+FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
@@ -49,7 +50,7 @@ VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".mat", ".tif", ".tiff")
 _CHANNEL_FILE = re.compile(r"compensated_ch(\d+)", re.IGNORECASE)
 FLOW_FILES = (FLOW_FILE, "w.h5")
 
-SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif"}
+SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAIMAN_HDF5": ".hdf5"}
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.

@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyflow.io import open_video
 from pyflow.layout import (
     FLOW_DATASETS,
     MASK_FILE,
@@ -18,6 +17,8 @@ from pyflow.layout import (
     find_flow,
     frames_per_chunk,
     iterate_masks,
+    open_compensated,
+    read_field,
 )
 from pyflow.motion.align import aligned_frames
 
@@ -45,14 +46,19 @@ def load_session(folder: str | Path) -> dict[str, Any]:
     ValueError
         The file is not a session's.
     """
+    return _load(folder)
+
+
+def _load(folder: str | Path, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Load some of what ``final_valid_idx.npz`` holds, and its paths; all of it where no names are given."""
     path = Path(folder).absolute() / f"{RESULT_FILE}.npz"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; all stages of the session have to run first")
     with np.load(path, allow_pickle=False) as file:
-        content: dict[str, Any] = dict(file)
-    missing = {"final_valid", "recordings", *_PATHS} - content.keys()
-    if missing:
-        raise ValueError(f"{path}: expected {', '.join(sorted(missing))}, found {', '.join(content)}")
+        missing = {"final_valid", "recordings", *_PATHS} - set(file)
+        if missing:
+            raise ValueError(f"{path}: expected {', '.join(sorted(missing))}, found {', '.join(file)}")
+        content: dict[str, Any] = {name: file[name] for name in (file if names is None else (*names, *_PATHS))}
     content["recordings"] = content["recordings"].tolist()
     for name in _PATHS:
         content[name] = [(path.parent / one).resolve() for one in content[name].tolist()]
@@ -79,15 +85,22 @@ class AlignedRecording:
         (T, H, W, C).
     dtype
         Of the video.
-    displacement
-        (H, W, 2) float32, pixels, backward, into the centre's frame.
     """
 
     name: str
     video: Path
     shape: tuple[int, int, int, int]
     dtype: np.dtype
-    displacement: np.ndarray
+
+    def displacement(self) -> np.ndarray:
+        """Read the displacement into the centre's frame, (H, W, 2) float32, pixels, backward.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is gone.
+        """
+        return read_field(self.video.parent)
 
     def counts(self) -> np.ndarray:
         """Tell which frames count, (T,) bool: those of which a pixel is valid; all where no masks were kept.
@@ -178,15 +191,14 @@ class AlignedSession:
         ValueError
             There is no such channel, or no pixel is valid.
         """
-        content = load_session(folder)
+        content = _load(folder, ("final_valid", "recordings", "reference_average"))
         valid, reference = content["final_valid"], content["reference_average"]
         if not valid.any():
             raise ValueError(f"{folder}: no pixel is valid in every recording, so there is nothing to hand over")
-        fields = np.stack([content["displacement_fields_u"], content["displacement_fields_v"]], axis=-1)
         recordings = []
-        for name, video, w in zip(content["recordings"], content["compensated_h5_paths"], fields, strict=True):
-            with open_video(video) as reader:
-                recordings.append(AlignedRecording(name, video, reader.shape, reader.dtype, w))
+        for name, video in zip(content["recordings"], content["compensated_h5_paths"], strict=True):
+            with open_compensated(video) as reader:
+                recordings.append(AlignedRecording(name, video, reader.shape, reader.dtype))
                 if not 1 <= channel <= reader.n_channels:
                     raise ValueError(f"channel {channel}: {video} has the channels 1 to {reader.n_channels}")
         return cls(Path(folder).absolute(), valid, reference.reshape(*valid.shape, -1), recordings)
@@ -217,8 +229,8 @@ class AlignedSession:
         ndarray
             (n, H, W) in the recording's dtype.
         """
-        with open_video(recording.video) as reader:
-            for frames in aligned_frames(reader, recording.displacement, self.reference, chunk_size=chunk_size):
+        with open_compensated(recording.video) as reader:
+            for frames in aligned_frames(reader, recording.displacement(), self.reference, chunk_size=chunk_size):
                 one = frames[..., channel - 1]
                 if masked:
                     still = self.reference[~self.valid, channel - 1]

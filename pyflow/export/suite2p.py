@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pyflow.export.source import AlignedSession
-from pyflow.io import open_video
 from pyflow.io.atomic import replacing
+from pyflow.layout import open_compensated
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def _scale(session: AlignedSession) -> float:
         whole &= recording.dtype.kind in "bui"
         if np.can_cast(recording.dtype, np.int16):
             continue
-        with open_video(recording.video) as reader:
+        with open_compensated(recording.video) as reader:
             for frames in reader:
                 largest = max(largest, float(np.nanmax(np.abs(frames.astype(np.float64)), initial=0)))
     if whole and largest <= _LARGEST:
@@ -186,7 +186,7 @@ def _write(
 def _shifts(recording: Any) -> np.ndarray:
     """Mean displacement of each frame into the centre's frame, (T, 2): x, y; without that of the frames if not kept."""
     translation = recording.translation()
-    between = recording.displacement.mean(axis=(0, 1), dtype=np.float64)
+    between = recording.displacement().mean(axis=(0, 1), dtype=np.float64)
     return np.tile(between, (recording.shape[0], 1)) + (0 if translation is None else translation)
 
 

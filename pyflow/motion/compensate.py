@@ -58,7 +58,7 @@ class RecordingResult:
     output_path
         Folder with the results.
     video_file
-        The registered movie.
+        The registered movie; the name without ``_ch1`` where every channel has a file, of no file with ``"NULL"``.
     statistics
         Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
         in pixels per pixel, ``misfit`` (1 less the correlation with the reference, both reduced to a quarter); NaN for

@@ -103,15 +103,18 @@ class OFOptions(BaseModel):
     output_path
         Folder the results are written to.
     output_format
-        Format of the registered movie: ``"HDF5"`` or ``"TIFF"``. Only HDF5 can be continued after an
-        interruption.
+        Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
+        or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
+        ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
+        ``"NULL"`` for none. Only HDF5 can be continued after an interruption.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
         Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
-        ``"gzip"`` compresses the HDF5 results without loss. None: not compressed.
+        How HDF5 and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
+        by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed.
     channel_idx
         Channels of the input to use, counted from 0. None: all.
     alpha
@@ -214,10 +217,21 @@ class OFOptions(BaseModel):
     input_file: Execution[Path | tuple[Path, ...] | np.ndarray | VideoReader | None] = None
     reader: ReaderOptions = ReaderOptions()
     output_path: Execution[Path] = Path("results")
-    output_format: Literal["HDF5", "TIFF"] = "HDF5"
+    output_format: Literal[
+        "HDF5",
+        "TIFF",
+        "MAT",
+        "MAT7",
+        "CAIMAN_HDF5",
+        "MULTIFILE_HDF5",
+        "MULTIFILE_TIFF",
+        "MULTIFILE_MAT",
+        "MULTIFILE_MAT7",
+        "NULL",
+    ] = "HDF5"
     output_file_name: Execution[str | None] = None
     output_typename: str | None = None
-    compression: Execution[Literal["gzip"] | None] = None
+    compression: Execution[Literal["gzip", "lzf", "lz4", "zstd", "blosc"] | None] = None
     channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
 
     alpha: Annotated[

@@ -180,7 +180,8 @@ def _open_writers(
     if options.output_format == "HDF5":
         yield "frame", get_video_file_writer(movie_file(options), "HDF5", **hdf5("frame"))
     else:
-        yield "frame", get_video_file_writer(movie_file(options), options.output_format)
+        compression = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT")) else {}
+        yield "frame", get_video_file_writer(movie_file(options), options.output_format, **compression)
     if options.save_valid_idx:
         path = options.output_path / MASK_FILE
         yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5("valid"))
@@ -200,8 +201,8 @@ def _stacked(frames: list[np.ndarray]) -> np.ndarray:
 
 
 def movie_file(options: OFOptions) -> Path:
-    """Return the path of the registered movie."""
-    name = Path(VIDEO_FILE).with_suffix(SUFFIXES[options.output_format]).name
+    """Return the path of the registered movie; of a file per channel, without the part that numbers the channel."""
+    name = Path(VIDEO_FILE).with_suffix(SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")).name
     return options.output_path / (options.output_file_name or name)
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.io
 
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister
-from pyflow.layout import FIELD_FILE, read_field
+from pyflow.io.atomic import replacing
+from pyflow.layout import FIELD_FILE, FIELD_MATLAB_FILE, read_field
 from pyflow.session.artifacts import save_npz
 from pyflow.session.config import SessionConfig
 from pyflow.session.results import Session, Stage1Result, open_session, read_averages
@@ -143,11 +145,14 @@ def _field(config: SessionConfig, session: Session, result: Stage1Result, averag
                 w = compute_between_displacement(averages[session.middle_idx], average, config)
             except ValueError as error:
                 raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
-        save_npz(recording.folder / FIELD_FILE, u=w[..., 0], v=w[..., 1])
+        field = {"u": w[..., 0], "v": w[..., 1]}
+        save_npz(recording.folder / FIELD_FILE, **field)
+        with replacing(recording.folder / FIELD_MATLAB_FILE) as temporary:
+            scipy.io.savemat(temporary, field, appendmat=False, do_compression=True)
         u, v = (round(float(mean), 4) for mean in w.mean(axis=(0, 1), dtype=np.float64))
         logger.info("%s: shifted by (%.2f, %.2f) px against %s", recording.name, u, v, center.recording.name)
         return {"center": center.recording.name, "mean_shift_px": [u, v]}
 
-    outputs = (recording.folder / FIELD_FILE,)
+    outputs = (recording.folder / FIELD_FILE, recording.folder / FIELD_MATLAB_FILE)
     parts = partial(session.field_parts, result)
     return Stage("stage2", "stage 2", recording.folder, recording.name, parts, run, outputs)

@@ -146,7 +146,7 @@ def align_sequence_video(
     chunk_size
         Frames in memory at a time.
     output_format
-        ``"TIFF"`` or ``"HDF5"``.
+        One of `SUFFIXES`: ``"TIFF"``, ``"HDF5"`` and so on.
     n_threads
         Frames warped at once; 0 for all threads this process may use.
     progress

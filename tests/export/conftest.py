@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pyflow.layout import FLOW_FILE, MASK_FILE, RESULT_FILE, STATUS_FILE, VIDEO_FILE
+from pyflow.layout import FIELD_FILE, FLOW_FILE, MASK_FILE, RESULT_FILE, STATUS_FILE, VIDEO_FILE
 
 SHAPE = (72, 80)
 SHIFTS = {"day1": (0, 0), "day2": (3, -2)}  # of the content, along x and y, in pixels
@@ -70,6 +70,7 @@ def finished(tmp_path):
             marker = {"input_file": os.path.relpath(recorded, folder)}
             (folder / STATUS_FILE).write_text(json.dumps({"markers": {"stage1": marker}}))
             fields.append(np.broadcast_to(np.float32([x, y]), (*shape, 2)))
+            np.savez(folder / FIELD_FILE, u=fields[-1][..., 0], v=fields[-1][..., 1])
             averages.append(np.stack([frames.mean(0) * (1 + channel) for channel in range(n_channels)], axis=-1))
             paths.append(os.path.relpath(folder / VIDEO_FILE, results))
         u, v = np.moveaxis(np.stack(fields), -1, 0)

@@ -362,3 +362,35 @@ def test_interleaved_channels_raise_an_alarm(tmp_path, caplog):
     caplog.clear()
     assert compensate_recording(options.replace(reader={"n_channels": 2})).period == 1
     assert "every frame resembles" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("output_format", "name"),
+    [
+        ("TIFF", "compensated.tif"),
+        ("MAT", "compensated.mat"),
+        ("MAT7", "compensated.mat"),
+        ("CAIMAN_HDF5", "compensated.hdf5"),
+        ("MULTIFILE_TIFF", "compensated_ch1.tif"),
+        ("MULTIFILE_HDF5", "compensated_ch1.hdf5"),
+        ("NULL", None),
+    ],
+)
+def test_every_format_holds_the_same_frames(options, movie, output_format, name):
+    registered, _ = compensate_arr(movie[..., 0], options=options)
+    compensate_recording(options.replace(output_format=output_format))
+    found = sorted(path.name for path in options.output_path.iterdir() if path.name.startswith("compensated"))
+    assert found == ([] if name is None else [name])
+    assert not list(options.output_path.glob(".*"))
+    if name is None:
+        return
+    path = options.output_path / name
+    if output_format == "MAT7":
+        values = scipy.io.loadmat(path)["ch1"].transpose(2, 0, 1)
+    elif name.endswith("tif"):
+        values = tifffile.imread(path)
+    else:
+        with h5py.File(path) as file:
+            values = next(iter(file.values()))[:]
+        values = values.transpose(0, 2, 1) if output_format == "MAT" else values
+    np.testing.assert_array_equal(values, registered)

@@ -63,7 +63,6 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
         ("valid_fraction = 0", ["valid_fraction", "greater than 0"]),
         ("scheduler = 'dask'", ["scheduler", "'dask' is not available in this release", "local, array"]),
         ("align_output_format = 'ZARR'", ["align_output_format", "not available in this release"]),
-        ("align_output_format = 'MAT'", ["align_output_format", "not available in this release"]),
         ("flow_backend = 'torch'", ["'torch'", "expected one of flowreg"]),
         ("backend_params = {device = 'cuda'}", ["backend_params", "device"]),
         ("output_root = '.'", ["output_root", "is or contains root"]),

@@ -10,12 +10,18 @@ import pytest
 import scipy.io
 
 from pyflow import layout
+from pyflow.io import get_video_file_writer, open_video
 from pyflow.layout import AVERAGE_FILE, MASK_DATASET, MASK_FILE, RESULT_FILE, VIDEO_FILE
-from pyflow.session import SessionConfig, run_session, run_stage2, run_stage3
+from pyflow.session import SessionConfig, run_session, run_stage1, run_stage2, run_stage3
 
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")
 FUNCTIONS = Path(__file__).parents[2] / "matlab_compat"
-NAMES = ("MASK_FILE", "MASK_DATASET", "RESULT_FILE")  # of `layout`, variables of the statements that Octave runs
+NAMES = (
+    "MASK_FILE",
+    "MASK_DATASET",
+    "RESULT_FILE",
+    "FIELD_MATLAB_FILE",
+)  # of `layout`, variables of the statements that Octave runs
 
 pytestmark = pytest.mark.skipif(OCTAVE is None, reason="GNU OCTAVE IS MISSING: apt-get install octave")
 
@@ -75,6 +81,22 @@ def test_session_reads_the_same_in_octave(config):
     assert out["n"].item() == 3
 
 
+def test_videos_are_found_from_anywhere(config, tmp_path):
+    run_session(config)
+    out = octave(
+        config.root,
+        """
+        s = pyflow_load_session('final_results');
+        cd('/');
+        found = cellfun(@(file) exist(file, 'file') == 2, [s.video_files; s.aligned_files]);
+        video = pyflow_read_video(s.video_files{1});
+        cd(fileparts(s.video_files{1})); cd('../..');
+        save('-v7', 'out.mat', 'found');
+        """,
+    )
+    assert out["found"].ravel().tolist() == [1] * 6
+
+
 def test_names_that_are_not_ascii_load_in_octave(config, caplog):
     (config.root / "rec1.tif").rename(config.root / "zürich 1.tif")
     run_session(config)
@@ -101,18 +123,95 @@ def test_a_session_of_pyflowreg_loads(tmp_path, shared):
     )
 
 
-def test_stages_2_and_3_go_on_from_octave(tmp_path):
+def stage1_in_octave(tmp_path, n_channels, script):
+    """Run statements on `video` (a cell, an array per channel) and `masks`, and stages 2 and 3 on what they wrote."""
     rng = np.random.default_rng(0)
-    video = rng.integers(0, 4000, (5, 24, 30), dtype=np.uint16)
-    masks = rng.random(video.shape) > 0.1
-    scipy.io.savemat(tmp_path / "in.mat", {"video": video.transpose(1, 2, 0), "masks": masks.transpose(1, 2, 0)})
-    octave(tmp_path, "load('in.mat'); pyflow_write_recording('outputs/rec1', video, masks);")
-    config = SessionConfig(root=tmp_path, output_root="outputs", sigma_smooth=1)
+    video = rng.integers(0, 4000, (5, 24, 30, n_channels), dtype=np.uint16)
+    masks = rng.random(video.shape[:3]) > 0.1
+    cells = np.empty((1, n_channels), object)
+    cells[0] = [video[..., channel].transpose(1, 2, 0) for channel in range(n_channels)]
+    scipy.io.savemat(tmp_path / "in.mat", {"video": cells, "masks": masks.transpose(1, 2, 0)})
+    octave(tmp_path, f"load('in.mat'); mkdir('outputs'); {script}")
+    config = SessionConfig(root=tmp_path, output_root="outputs", sigma_smooth=1, align_output_format="HDF5")
     run_stage2(config)
     mask = run_stage3(config)
-    np.testing.assert_array_equal(mask, masks.all(axis=0))
     average = np.load(tmp_path / "outputs" / "rec1" / AVERAGE_FILE)
-    np.testing.assert_allclose(average, video.mean(axis=0))
+    np.testing.assert_allclose(average, video.mean(axis=0).squeeze())
+    with open_video(config.final_results / "aligned_rec1.hdf5") as reader:
+        np.testing.assert_array_equal(reader[:], video)
+    return mask, masks
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_stages_2_and_3_go_on_from_octave(tmp_path, n_channels):
+    mask, masks = stage1_in_octave(tmp_path, n_channels, "pyflow_write_recording('outputs/rec1', video, masks);")
+    np.testing.assert_array_equal(mask, masks.all(axis=0))
+
+
+@pytest.mark.parametrize("version", ["-v7", "-v6"])
+def test_stages_2_and_3_go_on_from_mat_files_of_octave(tmp_path, version):
+    """As the toolbox leaves them: a movie per file, and displacements that tell which pixels are valid."""
+    script = f"""
+        mkdir('outputs/rec1');
+        ch1 = video{{1}}; ch2 = video{{2}};
+        save('{version}', 'outputs/rec1/compensated.MAT', 'ch1', 'ch2');
+        idx = permute(255 * uint8(masks), [2 1 3]);
+        save('-hdf5', 'outputs/rec1/idx.hdf', 'idx');
+    """
+    mask, masks = stage1_in_octave(tmp_path, 2, script)
+    np.testing.assert_array_equal(mask, masks.all(axis=0))
+
+
+def test_stages_2_and_3_go_on_from_tiff_files_of_octave(tmp_path):
+    script = """
+        mkdir('outputs/rec1');
+        imwrite(permute(video{1}, [1 2 4 3]), 'outputs/rec1/compensated.TIFF');
+        idx = permute(255 * uint8(masks), [2 1 3]);
+        save('-hdf5', 'outputs/rec1/idx.hdf', 'idx');
+    """
+    mask, masks = stage1_in_octave(tmp_path, 1, script)
+    np.testing.assert_array_equal(mask, masks.all(axis=0))
+
+
+@pytest.mark.parametrize("output_format", ["HDF5", "MAT7", "TIFF"])
+def test_octave_goes_on_from_stage_1(config, tmp_path, output_format):
+    """A person who has no more than Octave reads the frames, the masks and, after stage 2, the displacements."""
+    run_stage1(config)
+    run_stage2(config)
+    valid = run_stage3(config.replace(align_output_format="none"))
+    folder = config.output_root / "rec10"
+    with open_video(folder / VIDEO_FILE) as reader:
+        frames = reader[:]
+    if output_format != "HDF5":
+        name = {"MAT7": "movie.mat", "TIFF": "movie.tif"}[output_format]
+        with get_video_file_writer(config.output_root / name, output_format) as writer:
+            writer.write_frames(frames)
+    read = {
+        "HDF5": "video = pyflow_read_video('rec10/compensated.hdf5');",
+        "MAT7": "video = load('movie.mat').ch1;",
+        "TIFF": "n = numel(imfinfo('movie.tif')); video = cat(3, arrayfun(@(t) imread('movie.tif', t), 1:n, "
+        "'UniformOutput', false){:});",
+    }[output_format]
+    out = octave(
+        config.output_root,
+        read
+        + """
+        valid = true;
+        for name = {'rec1', 'rec2', 'rec10'}
+            idx = pyflow_read_video([name{1} filesep MASK_FILE], MASK_DATASET);
+            w = load([name{1} filesep FIELD_MATLAB_FILE]);
+            mask = all(idx > 0, 3);
+            [x, y] = meshgrid(1:size(mask, 2), 1:size(mask, 1));
+            x = double(single(x) + w.u); y = double(single(y) + w.v);
+            inside = x >= 1 & x <= size(mask, 2) & y >= 1 & y <= size(mask, 1);
+            column = min(max(floor(x + 0.5), 1), size(mask, 2)); row = min(max(floor(y + 0.5), 1), size(mask, 1));
+            valid = valid & inside & mask(sub2ind(size(mask), row, column));
+        end
+        save('-v7', 'out.mat', 'video', 'valid');
+        """,
+    )
+    np.testing.assert_array_equal(out["video"].transpose(2, 0, 1), frames[..., 0])
+    np.testing.assert_array_equal(out["valid"], valid)
 
 
 def test_errors_in_octave_name_the_file(tmp_path):

@@ -85,7 +85,7 @@ class Hdf5Reader(StackReader):
         said = None
         if nwb:
             said = _axes_of_nwb(file, first)
-        elif first.ndim == 3 and TOOLBOX_NAME.fullmatch(first.name.strip("/")):
+        elif first.ndim == 3 and TOOLBOX_NAME.fullmatch(_variable(first)):
             said = toolbox_axes(matlab=matlab)
         said = _axes_of_labels(first) or said
         self._lay_out(
@@ -164,7 +164,8 @@ def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Datas
             raise ValueError(
                 f"{path}: its images are in other files, {', '.join(outside[:3])}; open those instead of this one"
             )
-    channels = {name: int(name[2:]) for name in videos if re.fullmatch(r"ch\d+", name, re.IGNORECASE)}
+    matches = {name: re.fullmatch(r"ch(\d+)", _variable(item), re.IGNORECASE) for name, item in videos.items()}
+    channels = {name: int(match[1]) for name, match in matches.items() if match}
     if channels:
         return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
     if len(videos) == 1:
@@ -178,7 +179,18 @@ def _is_matlab(path: Path, dataset: h5py.Dataset) -> bool:
     with open(path, "rb") as file:
         if file.read(10) == b"MATLAB 7.3":
             return True
+    # pyflow_write_recording.m turns its arrays round, so that they lie as the toolbox's
+    return _is_octave(dataset) and not TOOLBOX_NAME.fullmatch(_variable(dataset))
+
+
+def _is_octave(dataset: h5py.Dataset) -> bool:
+    """Tell whether Octave wrote a data set: in a group, which has the variable's name, as its value."""
     return dataset.name.endswith("/value") and "OCTAVE_NEW_FORMAT" in dataset.parent.attrs
+
+
+def _variable(dataset: h5py.Dataset) -> str:
+    """Return the name that a data set has for those who wrote it."""
+    return (dataset.parent.name if _is_octave(dataset) else dataset.name).strip("/")
 
 
 # ---- what the file says of its axes

@@ -1,17 +1,26 @@
 """Which class writes which file."""
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pyflow.io.writers.many import ChannelFilesWriter
 from pyflow.io.writers.video import VideoWriter
 
 # Format: module, class, extensions. A new format is one line.
 _FORMATS = {
     "TIFF": ("pyflow.io.writers.tiff", "TiffWriter", (".tif", ".tiff", ".btf", ".tf8")),
     "HDF5": ("pyflow.io.writers.hdf5", "Hdf5Writer", (".h5", ".hdf5", ".hdf")),
+    "MAT": ("pyflow.io.writers.mat", "MatWriter", (".mat",)),
+    "MAT7": ("pyflow.io.writers.mat", "Mat7Writer", ()),
+    "CAIMAN_HDF5": ("pyflow.io.writers.hdf5", "CaimanHdf5Writer", ()),
+    "NULL": ("pyflow.io.writers.many", "NullWriter", ()),
 }
 _BY_EXTENSION = {extension: name for name, (*_, extensions) in _FORMATS.items() for extension in extensions}
+
+# A file for each channel, of any format in the table.
+_MULTIFILE = "MULTIFILE_"
 
 
 def get_video_file_writer(path: str | Path, output_format: str | None = None, **options: Any) -> VideoWriter:
@@ -21,10 +30,11 @@ def get_video_file_writer(path: str | Path, output_format: str | None = None, **
     ----------
     path : str or Path
         Target; its folder must exist.
-    output_format : {"TIFF", "HDF5"}, optional
-        By the extension where not given.
+    output_format : {"TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "NULL"}, optional
+        By the extension where not given. ``"MULTIFILE_TIFF"``, ``"MULTIFILE_HDF5"``, ``"MULTIFILE_MAT"`` and so on
+        write a file for each channel, with ``_ch1`` ... behind the name. See the classes in `pyflow.io.writers`.
     **options
-        Of the format, see `pyflow.io.writers.hdf5.Hdf5Writer`.
+        Of the format, for example ``compression`` of HDF5.
 
     Returns
     -------
@@ -38,7 +48,9 @@ def get_video_file_writer(path: str | Path, output_format: str | None = None, **
     path = Path(path)
     if output_format is None:
         output_format = _BY_EXTENSION.get(path.suffix.lower(), path.suffix)
-    if output_format not in _FORMATS:
+    single = output_format.removeprefix(_MULTIFILE)
+    if single not in _FORMATS:
         raise ValueError(f"{path}: unknown format {output_format!r}, expected one of {', '.join(_FORMATS)}")
-    module, writer, _ = _FORMATS[output_format]
-    return getattr(import_module(module), writer)(path, **options)
+    module, writer, _ = _FORMATS[single]
+    create = partial(getattr(import_module(module), writer), **options)
+    return create(path) if single == output_format else ChannelFilesWriter(path, create)

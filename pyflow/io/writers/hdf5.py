@@ -2,12 +2,33 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from pyflow.io.output import undisturbed
 from pyflow.io.writers.video import VideoWriter
+
+
+def filters(compression: str | None) -> dict[str, Any]:
+    """Return the arguments with which h5py makes a compressed data set.
+
+    Raises
+    ------
+    ImportError
+        The compression needs hdf5plugin, which is not installed.
+    """
+    if compression is None:
+        return {}
+    if compression in ("gzip", "lzf"):
+        return {"compression": compression, "shuffle": True}
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        raise ImportError(f"compression {compression!r} needs hdf5plugin: pip install hdf5plugin") from error
+    plugin = {"lz4": "LZ4", "zstd": "Zstd", "blosc": "Blosc"}[compression]
+    return {"shuffle": compression != "blosc", **getattr(hdf5plugin, plugin)()}  # blosc shuffles itself
 
 
 class Hdf5Writer(VideoWriter):
@@ -18,8 +39,9 @@ class Hdf5Writer(VideoWriter):
     path : str or Path
     dataset_names : sequence of str, optional
         One per channel; ``ch1``, ``ch2`` ... by default.
-    compression : {"gzip"}, optional
-        With the byte shuffle; read everywhere HDF5 is.
+    compression : {"gzip", "lzf", "lz4", "zstd", "blosc"}, optional
+        With the byte shuffle. ``"gzip"`` is read everywhere HDF5 is, MATLAB included; ``"lzf"`` by h5py; the others
+        where hdf5plugin is.
     resume_at : int, optional
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
     snapshot : mapping of str, optional
@@ -31,6 +53,8 @@ class Hdf5Writer(VideoWriter):
     ------
     ValueError
         The interrupted file holds fewer frames, or is not as it was written.
+    ImportError
+        The compression needs hdf5plugin, which is not installed.
     OSError
         The file cannot be created, or the interrupted one not opened.
     """
@@ -45,10 +69,10 @@ class Hdf5Writer(VideoWriter):
         snapshot: Mapping[str, np.ndarray] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> None:
+        self._filters = filters(compression)
         super().__init__(path, resume_at, snapshot)
         self._file: h5py.File | None = None
         self._names = dataset_names
-        self._filters = {"compression": compression, "shuffle": True} if compression else {}
         try:
             self._open(resume_at, attributes or {})
             self._output.check()
@@ -76,10 +100,13 @@ class Hdf5Writer(VideoWriter):
         self._names, self.frames_written = names, n_frames
         self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
 
+    def _default_names(self, n_channels: int) -> list[str]:
+        return [f"ch{channel + 1}" for channel in range(n_channels)]
+
     @undisturbed
     def _append(self, frames: np.ndarray) -> None:
         count, height, width, n_channels = frames.shape
-        names = self._names or [f"ch{channel + 1}" for channel in range(n_channels)]
+        names = self._names or self._default_names(n_channels)
         if len(names) != n_channels:
             raise ValueError(f"{self.path}: {n_channels} channels for the data sets {', '.join(names)}")
         for channel, name in enumerate(names):
@@ -108,3 +135,10 @@ class Hdf5Writer(VideoWriter):
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+class CaimanHdf5Writer(Hdf5Writer):
+    """Writes HDF5 as CaImAn loads it: a data set ``mov`` (T, H, W); of several channels ``mov``, ``mov_ch2`` ..."""
+
+    def _default_names(self, n_channels: int) -> list[str]:
+        return ["mov", *(f"mov_ch{channel}" for channel in range(2, n_channels + 1))]

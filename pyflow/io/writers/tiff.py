@@ -56,6 +56,8 @@ class TiffWriter(VideoWriter):
         self._output.write(memoryview(planes).cast("B"))
 
     def _append_big(self, frames: np.ndarray) -> None:
+        if frames.dtype == bool:  # the library packs them into bits, one page at a time only
+            raise ValueError(f"{self.path}: frames of type bool, expected numbers, for example uint8")
         if self._big is None:
             self._big = tifffile.TiffWriter(self._output, bigtiff=True)
         single = frames.shape[-1] == 1

@@ -55,7 +55,7 @@ class VideoWriter(ABC):
     ) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(f"{PARTIAL_PREFIX}{self.path.name}")
-        self._keep = resume_at is not None
+        self._keep, self._ended = resume_at is not None, False
         try:
             if not resume_at:  # a link there would have its target overwritten
                 self._partial.unlink(missing_ok=True)
@@ -91,9 +91,9 @@ class VideoWriter(ABC):
         OSError
             The disk is full or broken; the message names the target, the bytes to write and the bytes free.
         """
-        self._output.check()
+        self._check()
         self._flush_file()
-        self._output.check()
+        self._check()
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Flush, and return what is needed to go on from here; to be kept before `settle` is called.
@@ -150,14 +150,29 @@ class VideoWriter(ABC):
                 f"{known[2]}) {self._dtype} as before"
             )
         self._frame_shape, self._dtype = frames.shape[1:], frames.dtype
-        self._output.check()
+        self._check()
         # In pieces: what the disk refuses stays in memory until the piece is done.
         step = piece_length(self._frame_shape, self._dtype)
         for first in range(0, len(frames), step):
             piece = frames[first : first + step]
             self._append(piece)
-            self._output.check()
+            self._check()
             self.frames_written += len(piece)
+
+    def _check(self) -> None:
+        """Raise an error if the disk has refused anything so far."""
+        self._output.check()
+
+    def finish(self) -> None:
+        """Write everything, and leave the file under its hidden name until `close`.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken.
+        """
+        self._finish(settle=True)
+        self._check()
 
     def close(self) -> None:
         """Finish the file and give it its name; a second call does nothing.
@@ -167,11 +182,11 @@ class VideoWriter(ABC):
         OSError
             The disk is full or broken, now or in an earlier write; the target stays as it was.
         """
-        if self._output.closed:
+        if self._ended:
             return
+        self._ended = True
         try:
-            self._finish(settle=True)
-            self._output.check()
+            self.finish()
             os.replace(self._partial, self.path)
         except BaseException:
             self._remove_partial()
@@ -179,10 +194,13 @@ class VideoWriter(ABC):
 
     def discard(self) -> None:
         """Give up: the target stays as it was, and nothing else is left unless `resume_at` asks to keep it."""
+        self._ended = True
         self._finish()
         self._remove_partial()
 
     def _finish(self, *, settle: bool = False) -> None:
+        if self._output.closed:
+            return
         try:
             self._close_file()
             if settle:

@@ -1,0 +1,181 @@
+"""What is written, read by the libraries of those who will read it."""
+
+import shutil
+import subprocess
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pyflow.io import get_video_file_writer
+from pyflow.io.writers import mat
+
+OCTAVE = shutil.which("octave-cli")
+
+MATLAB_TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", ">u2", ">f4"]
+
+
+def write(path, output_format, frames, **options):
+    half = len(frames) // 2
+    with get_video_file_writer(path, output_format, **options) as writer:
+        for piece in (frames[:half], frames[half:]):
+            if len(piece):
+                writer.write_frames(piece)
+        assert writer.frames_written == len(frames)
+    return path
+
+
+def movies(types=MATLAB_TYPES):
+    """Arrays (T, H, W, C) of any type and small size."""
+    shapes = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.integers(1, 3))
+    numbers = {"elements": {"allow_nan": False}}
+    return st.one_of([
+        hnp.arrays(one, shapes, **(numbers if "f" in one else {})) for one in types
+    ])  # fmt: skip
+
+
+def read_mat73(path):
+    with open(path, "rb") as file:
+        header = file.read(128)
+    assert header.startswith(b"MATLAB 7.3 MAT-file")
+    assert header[124:] == b"\x00\x02IM"
+    with h5py.File(path) as file:
+        names = {np.dtype(kind).name: kind for kind in MATLAB_TYPES}
+        for dataset in file.values():
+            kind = dataset.attrs["MATLAB_class"].decode()
+            assert dataset.dtype.name == {"double": "float64", "single": "float32"}.get(kind, kind)
+            assert dataset.dtype.name in names
+        # MATLAB's order of axes is the other way round
+        return {name: dataset[:].transpose(2, 1, 0) for name, dataset in file.items()}
+
+
+def read_mat7(path):
+    found = scipy.io.loadmat(path)
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+def read_hdf5(path):
+    with h5py.File(path) as file:
+        return {name: dataset[:].transpose(1, 2, 0) for name, dataset in file.items()}
+
+
+READERS = {"MAT": read_mat73, "MAT7": read_mat7, "HDF5": read_hdf5}
+
+
+@pytest.mark.parametrize("output_format", READERS)
+def test_any_movie_comes_back(tmp_path_factory, output_format):
+    @settings(max_examples=40, deadline=None)
+    @given(movies())
+    def check(frames):
+        path = tmp_path_factory.mktemp("movie") / "movie.x"
+        found = READERS[output_format](write(path, output_format, frames))
+        assert list(found) == [f"ch{channel + 1}" for channel in range(frames.shape[3])]
+        for channel, values in enumerate(found.values()):
+            values = values.reshape(*frames.shape[1:3], len(frames))  # MATLAB drops a last axis of length 1
+            np.testing.assert_array_equal(values.transpose(2, 0, 1), frames[..., channel])
+            assert values.dtype.newbyteorder("=") == frames.dtype.newbyteorder("=")
+
+    check()
+
+
+def test_any_tiff_comes_back(tmp_path_factory):
+    @settings(max_examples=60, deadline=None)
+    @given(movies([*MATLAB_TYPES, "f2"]))
+    def check(frames):
+        path = write(tmp_path_factory.mktemp("movie") / "movie.tif", "TIFF", frames)
+        found = tifffile.imread(path).reshape(frames.shape[0], frames.shape[3], *frames.shape[1:3])
+        np.testing.assert_array_equal(found, np.moveaxis(frames, -1, 1))
+        assert found.dtype.newbyteorder("=") == frames.dtype.newbyteorder("=")
+
+    check()
+
+
+def test_single_bits_are_refused_in_tiff(tmp_path):
+    """They were written, and could not be read."""
+    with pytest.raises(ValueError, match=r"a.tif: frames of type bool, expected numbers, for example uint8"):
+        write(tmp_path / "a.tif", "TIFF", np.zeros((2, 3, 20), bool))
+
+
+@pytest.mark.skipif(OCTAVE is None, reason="GNU OCTAVE IS MISSING: apt-get install octave")
+def test_octave_loads_version_7(tmp_path):
+    frames = np.random.default_rng(0).integers(-500, 500, (4, 5, 7, 2)).astype(np.int16)
+    write(tmp_path / "movie.mat", "MAT7", frames)
+    code = (
+        "s = load('movie.mat'); assert(isa(s.ch1, 'int16') && isequal(size(s.ch2), [5 7 4])); "
+        "one = s.ch1; two = s.ch2; save('-v7', 'out.mat', 'one', 'two');"
+    )
+    subprocess.run([OCTAVE, "--norc", "--quiet", "--eval", code], cwd=tmp_path, check=True)
+    out = scipy.io.loadmat(tmp_path / "out.mat")
+    found = np.stack([out["one"], out["two"]], axis=-1).transpose(2, 0, 1, 3)
+    np.testing.assert_array_equal(found, frames)
+
+
+def test_version_7_says_what_it_cannot_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(mat, "_LARGEST", 4000)
+    with pytest.raises(ValueError, match=r"movie.mat: 4000 bytes in a channel.*version 7.3, output_format MAT"):
+        write(tmp_path / "movie.mat", "MAT7", np.zeros((4, 20, 50, 1), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output_format", ["MAT", "MAT7"])
+def test_types_that_matlab_lacks_are_refused(tmp_path, output_format):
+    with pytest.raises(ValueError, match=r"movie.mat: MATLAB has no type float16, expected one of double, single"):
+        write(tmp_path / "movie.mat", output_format, np.zeros((2, 3, 20), np.float16))
+
+
+def test_a_file_for_each_channel(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 3)).astype(np.uint16)
+    for output_format, suffix in (("MULTIFILE_TIFF", "tif"), ("MULTIFILE_HDF5", "hdf5"), ("MULTIFILE_MAT7", "mat")):
+        write(tmp_path / f"compensated.{suffix}", output_format, frames)
+        names = sorted(path.name for path in tmp_path.glob(f"*.{suffix}"))
+        assert names == [f"compensated_ch{channel}.{suffix}" for channel in (1, 2, 3)]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "compensated_ch2.tif"), frames[..., 1])
+    np.testing.assert_array_equal(
+        read_hdf5(tmp_path / "compensated_ch3.hdf5")["ch1"].transpose(2, 0, 1), frames[..., 2]
+    )
+    np.testing.assert_array_equal(read_mat7(tmp_path / "compensated_ch3.mat")["ch1"].transpose(2, 0, 1), frames[..., 2])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_of_channels_are_complete_or_as_before(tmp_path):
+    frames = np.zeros((2, 5, 7, 2), np.uint16)
+    (tmp_path / "a_ch1.tif").write_text("earlier")
+    with pytest.raises(RuntimeError), get_video_file_writer(tmp_path / "a.tif", "MULTIFILE_TIFF") as writer:
+        writer.write_frames(frames)
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a_ch1.tif"]
+    assert (tmp_path / "a_ch1.tif").read_text() == "earlier"
+
+
+def test_caiman_finds_its_movie(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
+    with h5py.File(write(tmp_path / "a.hdf5", "CAIMAN_HDF5", frames)) as file:
+        assert list(file) == ["mov", "mov_ch2"]
+        np.testing.assert_array_equal(file["mov"][:], frames[..., 0])
+
+
+def test_nothing_is_written_where_nothing_is_wanted(tmp_path):
+    write(tmp_path / "a", "NULL", np.zeros((2, 5, 7, 2), np.uint16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", "lz4", "zstd", "blosc"])
+def test_compressed(tmp_path, compression):
+    if compression not in ("gzip", "lzf"):
+        pytest.importorskip("hdf5plugin")
+    frames = np.arange(20 * 30 * 40, dtype=np.uint16).reshape(20, 30, 40, 1) // 300
+    path = write(tmp_path / "a.hdf5", "HDF5", frames, compression=compression)
+    assert path.stat().st_size < frames.nbytes / 2
+    np.testing.assert_array_equal(read_hdf5(path)["ch1"].transpose(2, 0, 1), frames[..., 0])
+
+
+def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    with pytest.raises(ImportError, match="compression 'zstd' needs hdf5plugin: pip install hdf5plugin"):
+        get_video_file_writer(tmp_path / "a.hdf5", compression="zstd")
+    assert list(tmp_path.iterdir()) == []
