@@ -25,9 +25,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pyflow.export import to_caiman, to_nwb, to_suite2p
+from pyflow.io.readers.options import reader_options
 from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.demo import DEMO_FOLDER, run_demo
+from pyflow.session.info import describe, recordings_of
 from pyflow.session.manifest import task_recordings, write_manifest
 from pyflow.session.pipeline import NOT_DONE, run_session, session_status, verify_session
 from pyflow.session.recordings import find_compensated
@@ -39,7 +41,7 @@ from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "submit", "status", "verify", "manifest", "export", "demo")
+COMMANDS = ("run", "submit", "status", "verify", "manifest", "info", "export", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -60,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to(console)
     _end_on_sigterm()
     try:
-        return _demo(options, console) if options.command == "demo" else _on_session(options, console)
+        commands = {"demo": _demo, "info": _info}
+        return commands.get(options.command, _on_session)(options, console)
     except KeyboardInterrupt:
         console.print("interrupted; what is finished is kept, run the same command again to go on")
         return INTERRUPTED
@@ -132,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--frame-rate", type=float, metavar="HZ", help="frames per second; suite2p and NWB need it")
     export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
 
+    info = commands.add_parser(
+        "info",
+        help="say what recordings are when they are opened, where that was read from, and draw them",
+        description="What was found in each file, and where; look at it before hours of work rest on it.",
+        epilog="Example: pyflow-session info rec.tif --picture rec.png --reader n_channels=2",
+    )
+    info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
+    info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
+    info.add_argument(
+        "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
+    )
+
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
     return parser
@@ -157,7 +172,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config", type=Path, help="the same")
 
 
-def parse_of_params(items: list[str]) -> dict[str, Any]:
+def parse_of_params(items: list[str], option: str = "--of-params") -> dict[str, Any]:
     """Turn ``key=value`` words into options: JSON values, lists also as ``1,2,3``, anything else as text.
 
     Raises
@@ -169,7 +184,7 @@ def parse_of_params(items: list[str]) -> dict[str, Any]:
     for item in items:
         key, separator, text = item.partition("=")
         if not (key and separator):
-            raise ValueError(f"--of-params: expected KEY=VALUE, found {item!r}")
+            raise ValueError(f"{option}: expected KEY=VALUE, found {item!r}")
         options[key] = _parse_value(text)
     return options
 
@@ -347,6 +362,30 @@ def _export(options: argparse.Namespace, config: SessionConfig, console: Console
     for path in written:
         _console().print(str(path))
     return DONE
+
+
+def _info(options: argparse.Namespace, console: Console) -> int:
+    try:
+        reader = reader_options(parse_of_params(options.reader, "--reader"))
+        recordings = recordings_of(options.files, reader)
+    except (OSError, ValueError) as error:
+        _print_error(console, error)
+        return USAGE
+    out, failed = _console(), False
+    for name, source, chosen in recordings:
+        picture = options.picture
+        if picture is not None and (len(recordings) > 1 or picture.suffix.lower() != ".png"):
+            picture = picture / f"{Path(name).name}.png"
+        try:
+            facts = describe(source, chosen, picture)
+        except (*RECORDING_ERRORS, ImportError) as error:
+            _print_error(console, error)
+            failed = True
+            continue
+        out.print(name, style="bold")
+        for fact, value, where in facts:
+            out.print(f"  {fact:<11}{value}{f'  ({where})' if where else ''}")
+    return FAILED if failed else DONE
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:

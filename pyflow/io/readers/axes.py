@@ -238,6 +238,17 @@ class Layout:
         return frames if back is None else frames[back]
 
 
+class PlaneError(ValueError):
+    """A recording has several planes and none was chosen; `n_planes` says how many."""
+
+    def __init__(self, name: str, n_planes: int) -> None:
+        self.n_planes = n_planes
+        super().__init__(
+            f"{name}: {n_planes} planes, of which one at a time is a recording; choose with plane=0 to "
+            f"plane={n_planes - 1}"
+        )
+
+
 def check_plane(plane: int | None, n_planes: int, name: str) -> int | None:
     """Return the plane to read; None where there is but one and none was asked for.
 
@@ -247,10 +258,7 @@ def check_plane(plane: int | None, n_planes: int, name: str) -> int | None:
         There are several and none was chosen, or it is out of range.
     """
     if n_planes > 1 and plane is None:
-        raise ValueError(
-            f"{name}: {n_planes} planes, of which one at a time is a recording; choose with plane=0 to "
-            f"plane={n_planes - 1}"
-        )
+        raise PlaneError(name, n_planes)
     if plane is not None and not 0 <= plane < n_planes:
         raise ValueError(f"{name}: plane={plane}, but there are {n_planes} planes, counted from 0")
     return plane
