@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from pyflow.io.readers.page_order import PageOrder, order_by_axes
 from pyflow.io.readers.scanimage import order_of, read_header
 from pyflow.io.readers.tiff_pages import DESCRIPTION, SOFTWARE, STACK, TiffPages
 from pyflow.io.readers.video import VideoReader, check_size
+from pyflow.threads import resolve_threads
 
 # Of the files that a recording consists of, so many are open at a time.
 _MOST_OPEN = 16
@@ -328,21 +330,33 @@ class TiffReader(VideoReader):
         return out
 
     def _decode(self, number: int, images: np.ndarray) -> np.ndarray:
-        """Images that a library has to decode, page by page."""
+        """Images that a library has to decode, page by page, several at once."""
         pages = self._files[number]
         kind = pages.kind
         _, library = self._file(number)
-        out = np.empty((len(images), *kind.shape), self.dtype)
-        page, decoded = -1, out
-        for place, image in enumerate(images):
+        wanted = images // kind.images
+
+        def decoded(page: int) -> np.ndarray:
             try:
-                if image // kind.images != page:
-                    page = int(image // kind.images)
-                    library.filehandle.seek(int(pages.directories[page]))
-                    decoded = tifffile.TiffPage(library, page).asarray().reshape(kind.images, *kind.shape)
-                out[place] = decoded[image % kind.images]
+                with library.filehandle.lock:
+                    frame = tifffile.TiffFrame(library, page, offset=int(pages.directories[page]), keyframe=first)
+                return frame.asarray(maxworkers=1).reshape(kind.images, *kind.shape)
             except _DAMAGE as error:
                 raise ValueError(f"{pages.path}: page {page} of {len(pages)} cannot be decoded: {error}") from error
+
+        try:
+            library.filehandle.set_lock(True)
+            library.filehandle.seek(int(pages.directories[0]))
+            first = tifffile.TiffPage(library, 0)
+        except _DAMAGE as error:
+            raise ValueError(f"{pages.path}: page 0 of {len(pages)} cannot be decoded: {error}") from error
+        out = np.empty((len(images), *kind.shape), self.dtype)
+        breaks = np.flatnonzero(np.diff(wanted)) + 1
+        with ThreadPoolExecutor(min(resolve_threads(0), len(breaks) + 1)) as pool:
+            found = pool.map(decoded, (int(some[0]) for some in np.split(wanted, breaks)))
+            pieces = zip(found, np.split(images, breaks), np.split(out, breaks), strict=True)
+            for page, some, target in pieces:
+                target[...] = page[some % kind.images]
         return out
 
     def rest(self) -> None:
