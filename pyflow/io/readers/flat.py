@@ -110,6 +110,11 @@ class NpyReader(_FlatReader):
             raise ValueError(f"{path}: holds Python objects, expected an array of numbers")
         self._open(path, shape, dtype, offset, axes=axes, found=None, plane=plane, fortran=fortran)
         self.origin["format"] = "npy"
+        try:
+            self._check_guess()
+        except BaseException:
+            self.close()
+            raise
 
 
 class RawReader(_FlatReader):

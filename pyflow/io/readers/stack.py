@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes
+from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes, time_is_last
 from pyflow.io.readers.video import VideoReader
+
+_PAIRS = 8  # of frames, by which time is told from rows
 
 
 class StackReader(VideoReader):
@@ -68,6 +70,7 @@ class StackReader(VideoReader):
             letters, where = normal_axes(axes, name), f"axes={axes!r}, as given"
         else:
             letters, where = found or axes_by_rule(shown, name, matlab=matlab)
+        self._guessed, self._matlab = axes is None and found is None, matlab
         self._layout = Layout.of(shown, letters, plane, name)
         if len(self._names) > 1 and "C" in letters:
             raise ValueError(f"{path}: {', '.join(self._names)} with axes {letters}, expected one, or each a channel")
@@ -77,6 +80,31 @@ class StackReader(VideoReader):
         self.shape = video if len(self._names) == 1 else (*video[:3], len(self._names))
         self.n_planes, self.plane = self._layout.n_planes, self._layout.plane
         self.origin = {"axes": where, "array": ", ".join(self._names)}
+
+    def _check_guess(self) -> None:
+        """Refuse axes that only a rule gave, where the images themselves say that time is another.
+
+        Raises
+        ------
+        ValueError
+            They do; the message names the option that decides.
+        """
+        axes = self._layout.axes
+        if not self._guessed or axes[0] != "T" or len(self) < 2 * _PAIRS:
+            return
+        first = np.linspace(0, len(self) - 2, _PAIRS).astype(int)
+        slices = self._read(np.stack([first, first + 1], axis=1).ravel())[..., 0]
+        if axes.replace("C", "") == "TWH":  # as they lie in the file
+            slices = slices.transpose(0, 2, 1)
+        if time_is_last(slices):
+            shown = axes[::-1] if self._matlab else axes
+            shape = self._layout.shape[::-1] if self._matlab else self._layout.shape
+            letters = iter({"THW": "HWT", "HWT": "THW"}[shown.replace("C", "")])
+            other = "".join("C" if letter == "C" else next(letters) for letter in shown)
+            raise ValueError(
+                f"{self.path}: {self._names[0]} of shape {shape} as {shown}: "
+                f'what would be frames look like rows of an image, improbable; say axes="{other}" or axes="{shown}"'
+            )
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
