@@ -42,7 +42,9 @@ def test_square_frames_in_the_last_axis(tmp_path):
         open_video(path)
 
 
-@pytest.mark.parametrize("shape", [(100, 64, 64), (64, 64, 64), (9, 6, 8), (3000, 16, 512), (20, 512, 796), (2, 8, 8)])
+@pytest.mark.parametrize(
+    "shape", [(100, 64, 64), (64, 64, 64), (9, 6, 8), (3000, 16, 512), (20, 512, 796), (2, 8, 8), (300, 512, 512)]
+)
 def test_usual_shapes_open(tmp_path, shape):
     with open_video(store(tmp_path / "a.h5", np.zeros(shape, np.uint8))) as reader:
         assert reader.shape == (*shape, 1)
@@ -232,7 +234,7 @@ def test_frames_that_look_like_rows_are_refused(tmp_path, noise):
         np.testing.assert_array_equal(reader[..., 0], frames)
     with open_video(store(tmp_path / "b.h5", frames)) as reader:
         np.testing.assert_array_equal(reader[..., 0], frames)
-    with pytest.raises(ValueError, match=r'\(40, 64, 80\) as HWT: .* say axes="THW" or axes="HWT"'):
+    with pytest.raises(ValueError, match=r'\(40, 64, 80\) as HWT: .* say axes="THW", or axes="HWT" if'):
         open_video(matlab_v73(tmp_path / "a.mat", {"mov": frames}))
     with open_video(matlab_v73(tmp_path / "b.mat", {"mov": np.moveaxis(frames, 0, -1)})) as reader:
         np.testing.assert_array_equal(reader[..., 0], frames)
@@ -253,3 +255,12 @@ def test_real_recordings_are_told_from_their_transposed(shared, tmp_path, name):
 def test_images_without_anything_in_them_open(tmp_path, make):
     with open_video(store(tmp_path / "a.h5", make((40, 48, 64)))) as reader:
         assert reader.shape == (40, 48, 64, 1)
+
+
+def test_images_settle_a_shape_that_is_improbable(tmp_path):
+    """As many frames as rows; nothing in the shape says so."""
+    frames = np.stack([recording(100, 1)[0, :, :24] for _ in range(64)])
+    with open_video(store(tmp_path / "a.h5", frames)) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+    with pytest.raises(ValueError, match="64 frames of 64 x 24 pixels, improbable"):
+        open_video(store(tmp_path / "b.h5", np.random.default_rng(0).random((64, 64, 24))))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes, time_is_last
+from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes, other_order, time_axis
 from pyflow.io.readers.video import VideoReader
 
 _PAIRS = 8  # of frames, by which time is told from rows
@@ -67,10 +67,10 @@ class StackReader(VideoReader):
             raise ValueError(f"{name} has shape {shape}: it holds no frames")
         shown = shape[::-1] if matlab else shape
         if axes is not None:
-            letters, where = normal_axes(axes, name), f"axes={axes!r}, as given"
+            letters, where, doubt = normal_axes(axes, name), f"axes={axes!r}, as given", []
         else:
-            letters, where = found or axes_by_rule(shown, name, matlab=matlab)
-        self._guessed, self._matlab = axes is None and found is None, matlab
+            letters, where, *doubt = found or axes_by_rule(shown, name, matlab=matlab)
+        self._guessed, self._matlab, self._doubt = bool(doubt), matlab, "".join(doubt)
         self._layout = Layout.of(shown, letters, plane, name)
         if len(self._names) > 1 and "C" in letters:
             raise ValueError(f"{path}: {', '.join(self._names)} with axes {letters}, expected one, or each a channel")
@@ -82,28 +82,30 @@ class StackReader(VideoReader):
         self.origin = {"axes": where, "array": ", ".join(self._names)}
 
     def _check_guess(self) -> None:
-        """Refuse axes that only a rule gave, where the images themselves say that time is another.
+        """Look at the images where only a rule gave the axes.
 
         Raises
         ------
         ValueError
-            They do; the message names the option that decides.
+            They show that time is another axis, or the shape is improbable and they show nothing; the message names the
+            option that decides.
         """
-        axes = self._layout.axes
-        if not self._guessed or axes[0] != "T" or len(self) < 2 * _PAIRS:
+        if not self._guessed:
             return
-        first = np.linspace(0, len(self) - 2, _PAIRS).astype(int)
-        slices = self._read(np.stack([first, first + 1], axis=1).ravel())[..., 0]
-        if axes.replace("C", "") == "TWH":  # as they lie in the file
-            slices = slices.transpose(0, 2, 1)
-        if time_is_last(slices):
-            shown = axes[::-1] if self._matlab else axes
-            shape = self._layout.shape[::-1] if self._matlab else self._layout.shape
-            letters = iter({"THW": "HWT", "HWT": "THW"}[shown.replace("C", "")])
-            other = "".join("C" if letter == "C" else next(letters) for letter in shown)
+        axes, time = self._layout.axes, 1
+        if axes[0] == "T" and len(self) >= 2 * _PAIRS:
+            first = np.linspace(0, len(self) - 2, _PAIRS).astype(int)
+            slices = self._read(np.stack([first, first + 1], axis=1).ravel())[..., 0]
+            # With rows and columns as they lie in the file.
+            time = time_axis(slices.transpose(0, 2, 1) if axes.index("W") < axes.index("H") else slices)
+        if time == 1 and self._doubt:
+            raise ValueError(self._doubt)
+        if time == -1:
+            shown, shape = (axes[::-1], self._layout.shape[::-1]) if self._matlab else (axes, self._layout.shape)
             raise ValueError(
-                f"{self.path}: {self._names[0]} of shape {shape} as {shown}: "
-                f'what would be frames look like rows of an image, improbable; say axes="{other}" or axes="{shown}"'
+                self._doubt
+                or f"{self.path}: {self._names[0]} of shape {shape} as {shown}: what would be frames look like rows of "
+                f'an image, improbable; say axes="{other_order(shown)}", or axes="{shown}" if it is right'
             )
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
