@@ -146,6 +146,18 @@ def _parser() -> argparse.ArgumentParser:
         "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
     )
 
+    info = commands.add_parser(
+        "info",
+        help="say what recordings are when they are opened, where that was read from, and draw them",
+        description="What was found in each file, and where; look at it before hours of work rest on it.",
+        epilog="Example: pyflow-session info rec.tif --picture rec.png --reader n_channels=2",
+    )
+    info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
+    info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
+    info.add_argument(
+        "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
+    )
+
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
     return parser

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pyflow.flow.filters import gaussian_filter
 from pyflow.io import open_video
 
 T, H, W = 7, 48, 64
@@ -41,7 +42,9 @@ def test_square_frames_in_the_last_axis(tmp_path):
         open_video(path)
 
 
-@pytest.mark.parametrize("shape", [(100, 64, 64), (64, 64, 64), (9, 6, 8), (3000, 16, 512), (20, 512, 796), (2, 8, 8)])
+@pytest.mark.parametrize(
+    "shape", [(100, 64, 64), (64, 64, 64), (9, 6, 8), (3000, 16, 512), (20, 512, 796), (2, 8, 8), (300, 512, 512)]
+)
 def test_usual_shapes_open(tmp_path, shape):
     with open_video(store(tmp_path / "a.h5", np.zeros(shape, np.uint8))) as reader:
         assert reader.shape == (*shape, 1)
@@ -205,3 +208,59 @@ def test_a_missing_filter_is_named_with_its_package(tmp_path, monkeypatch):
     path.write_bytes(data[:there] + (32001).to_bytes(2, "little") + data[there + 2 :])
     with pytest.raises(ValueError, match=r"a\.h5: /data is compressed with blosc .*pip install hdf5plugin"):
         open_video(path)
+
+
+# ---- shapes that tell nothing, and images that do ---------------------------------------------------------
+
+
+def scene(shape=(64, 80)):
+    image = gaussian_filter(np.random.default_rng(0).random((*shape, 1)), 2)[..., 0]
+    return 1000 * (image - image.min()) / np.ptp(image)
+
+
+def recording(noise, n_frames=40):
+    rng = np.random.default_rng(1)
+    moved = [np.roll(scene(), (t % 3, t // 9), (0, 1)) * (1 - t / 80) for t in range(n_frames)]
+    return np.stack([np.maximum(frame + noise * rng.normal(size=frame.shape), 0) for frame in moved]).astype(np.uint16)
+
+
+@pytest.mark.parametrize("noise", [1, 100, 300])
+def test_frames_that_look_like_rows_are_refused(tmp_path, noise):
+    frames = recording(noise)
+    path = store(tmp_path / "a.h5", np.moveaxis(frames, 0, -1))
+    with pytest.raises(ValueError, match=r'\(64, 80, 40\) as THW: .* rows of an image, improbable; say axes="HWT"'):
+        open_video(path)
+    with open_video(path, axes="HWT") as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+    with open_video(store(tmp_path / "b.h5", frames)) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+    with pytest.raises(ValueError, match=r'\(40, 64, 80\) as HWT: .* say axes="THW", or axes="HWT" if'):
+        open_video(matlab_v73(tmp_path / "a.mat", {"mov": frames}))
+    with open_video(matlab_v73(tmp_path / "b.mat", {"mov": np.moveaxis(frames, 0, -1)})) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+
+
+@pytest.mark.parametrize("name", ["two_photon_256x256_200f.tif", "two_photon_fly_241x372_40f.tif"])
+def test_real_recordings_are_told_from_their_transposed(shared, tmp_path, name):
+    with open_video(shared / "data" / name) as reader:
+        frames = reader[..., 0]
+    frames = frames[:, :200, :220] if frames.shape[1] != frames.shape[2] else frames[:, :, :180]
+    with open_video(store(tmp_path / "a.h5", frames)) as reader:
+        assert reader.shape == (*frames.shape, 1)
+    with pytest.raises(ValueError, match='say axes="HWT"'):
+        open_video(store(tmp_path / "b.h5", np.moveaxis(frames, 0, -1)))
+
+
+@pytest.mark.parametrize("make", [np.zeros, np.ones, lambda shape: np.random.default_rng(0).random(shape)])
+def test_images_without_anything_in_them_open(tmp_path, make):
+    with open_video(store(tmp_path / "a.h5", make((40, 48, 64)))) as reader:
+        assert reader.shape == (40, 48, 64, 1)
+
+
+def test_images_settle_a_shape_that_is_improbable(tmp_path):
+    """As many frames as rows; nothing in the shape says so."""
+    frames = np.stack([recording(100, 1)[0, :, :24] for _ in range(64)])
+    with open_video(store(tmp_path / "a.h5", frames)) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+    with pytest.raises(ValueError, match="64 frames of 64 x 24 pixels, improbable"):
+        open_video(store(tmp_path / "b.h5", np.random.default_rng(0).random((64, 64, 24))))

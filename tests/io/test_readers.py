@@ -37,6 +37,14 @@ def suite2p(folder, frames, **ops):
     return folder / "data.bin"
 
 
+def caiman(folder, order):
+    """As CaImAn defines it: frames are columns of pixels in Fortran order."""
+    pixels = np.stack([frame.ravel(order="F") for frame in movie()], axis=1).astype(np.float32)
+    path = folder / f"memmap__d1_{H}_d2_{W}_d3_1_order_{order}_frames_{T}.mmap"
+    path.write_bytes(pixels.tobytes(order=order))
+    return path
+
+
 def mat(path, **options):
     scipy.io.savemat(path, {"ch2": movie().transpose(1, 2, 0) + 1, "ch1": movie().transpose(1, 2, 0)}, **options)
     return path
@@ -62,6 +70,8 @@ READERS = {
     ),
     "suite2p": lambda f: (ONE, open_video(suite2p(f / "plane0", movie()))),
     "suite2p, folder": lambda f: (ONE, open_video(suite2p(f / "plane0", movie()).parent)),
+    "CaImAn, pixel by pixel": lambda f: (ONE.astype("f4"), open_video(caiman(f, "C"))),
+    "CaImAn, frame by frame": lambda f: (ONE.astype("f4"), open_video(caiman(f, "F"))),
     "MAT 5": lambda f: (TWO, open_video(mat(f / "a.mat"))),
     "MAT 7": lambda f: (TWO, open_video(mat(f / "a.MAT", do_compression=True))),
     "MAT, a variable": lambda f: (ONE, open_video(mat(f / "a.mat"), dataset="ch1")),
@@ -218,6 +228,9 @@ def test_damaged_files_are_named_with_what_was_expected(tmp_path):
         open_video(path)
     (tmp_path / "s/ops.npy").unlink()
     with pytest.raises(ValueError, match=r"data\.bin: there is no ops\.npy beside it"):
+        open_video(path)
+    path = caiman(tmp_path, "C").rename(tmp_path / "a_d1_9_d2_12_d3_1_order_C_frames_7_.mmap")
+    with pytest.raises(ValueError, match=r"its name says 7 frames of 9 x 12 pixels, 3024 bytes, the file has 3360"):
         open_video(path)
     path = raw(tmp_path / "a.raw", movie())
     with pytest.raises(ValueError, match=r"a\.raw: a raw file says nothing .* shape=\(512, 512\)"):

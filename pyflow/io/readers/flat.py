@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from pyflow.io.readers.axes import normal_axes
 from pyflow.io.readers.stack import StackReader
 from pyflow.io.readers.video import check_size
 from pyflow.io.unpickle import load_npy
+
+# As CaImAn names its memory maps.
+_CAIMAN_NAME = re.compile(r"_d1_(?P<d1>\d+)_d2_(?P<d2>\d+)_d3_(?P<d3>\d+)_order_(?P<order>[CF])_frames_(?P<frames>\d+)")
 
 
 class _FlatReader(StackReader):
@@ -106,6 +110,11 @@ class NpyReader(_FlatReader):
             raise ValueError(f"{path}: holds Python objects, expected an array of numbers")
         self._open(path, shape, dtype, offset, axes=axes, found=None, plane=plane, fortran=fortran)
         self.origin["format"] = "npy"
+        try:
+            self._check_guess()
+        except BaseException:
+            self.close()
+            raise
 
 
 class RawReader(_FlatReader):
@@ -204,6 +213,43 @@ class Suite2pReader(_FlatReader):
         self.origin |= {"format": "suite2p binary", "frames": "size of the file"}
         if ops.get("fs"):
             self.frame_rate_hz, self.origin["frame rate"] = float(ops["fs"]), "ops.npy"
+
+
+class CaimanReader(_FlatReader):
+    """Reads the memory maps of CaImAn, whose names say their sizes and order.
+
+    Parameters
+    ----------
+    path : Path
+    plane : int, optional
+        Of several planes the one to read, counted from 0.
+
+    Raises
+    ------
+    ValueError
+        The name says no sizes, or others than the file's.
+    """
+
+    def __init__(self, path: Path, *, plane: int | None = None) -> None:
+        path = Path(path)
+        found = _CAIMAN_NAME.search(path.name)
+        if found is None:
+            raise ValueError(
+                f"{path}: the name of a memory map of CaImAn says its sizes, as in a_d1_512_d2_512_d3_1_order_C_frames_"
+                "1000.mmap; this one does not"
+            )
+        height, width, n_planes, n_frames = (int(found[name]) for name in ("d1", "d2", "d3", "frames"))
+        shape, axes = ((n_planes, width, height), "ZWH") if n_planes > 1 else ((width, height), "WH")
+        # Pixels are counted down the columns; either they or the frames are the slower axis.
+        shape, axes = ((*shape, n_frames), f"{axes}T") if found["order"] == "C" else ((n_frames, *shape), f"T{axes}")
+        dtype = np.dtype("<f4")
+        if (size := path.stat().st_size) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(
+                f"{path}: its name says {n_frames} frames of {height} x {width} pixels, {math.prod(shape) * 4} bytes, "
+                f"the file has {size}"
+            )
+        self._open(path, shape, dtype, 0, axes=None, found=(axes, "name of the file"), plane=plane)
+        self.origin |= {"format": "memory map of CaImAn", "frames": "name and size of the file"}
 
 
 def _read_ops(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _FORMATS = {
     "npy": ("flat", "NpyReader", (".npy",), ("axes", "plane")),
     "Zarr": ("zarr", "ZarrReader", (".zarr",), _ARRAYS),
     "suite2p": ("flat", "Suite2pReader", (".bin",), ()),
+    "CaImAn": ("flat", "CaimanReader", (".mmap",), ("plane",)),
     "raw": ("flat", "RawReader", (".raw", ".dat"), ("shape", "dtype", "offset", "axes", "plane")),
 }
 _BY_EXTENSION = {extension: name for name, (_, _, extensions, _) in _FORMATS.items() for extension in extensions}
@@ -55,7 +56,6 @@ _ELSEWHERE = {
     ".mov": "a film: ffmpeg or Fiji turns it into TIFF",
     ".mkv": "a film: ffmpeg or Fiji turns it into TIFF",
     ".gif": "an animation: Fiji turns it into TIFF",
-    ".mmap": "of CaImAn: its function cm.load, and then .save, turns it into TIFF",
     ".cxd": "of HCImage: Fiji's Bio-Formats turns it into TIFF",
     ".xml": "a description of images in other files: open the folder, or those files",
     ".npz": "several arrays: save the movie alone, as .npy",

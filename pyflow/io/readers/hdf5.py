@@ -109,6 +109,7 @@ class Hdf5Reader(StackReader):
             zip(self._names, (_open_with_cache(file, n, self._layout.axes) for n in names), strict=True)
         )
         self._size = os.fstat(file.id.get_vfd_handle()).st_size
+        self._check_guess()
 
     def _check_written(self, datasets: list[h5py.Dataset]) -> None:
         """Count the frames that were ever written: HDF5 makes up the others."""

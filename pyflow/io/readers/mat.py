@@ -67,6 +67,7 @@ class MatReader(StackReader):
         )
         self._arrays = {name: array.T for name, array in arrays.items()}
         self.origin["format"] = "MAT, version 5 to 7"
+        self._check_guess()
 
     def _take(self, name: str, key: tuple[Any, ...]) -> np.ndarray:
         return self._arrays[name][key]

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes
+from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes, other_order, time_axis
 from pyflow.io.readers.video import VideoReader
+
+_PAIRS = 8  # of frames, by which time is told from rows
 
 
 class StackReader(VideoReader):
@@ -65,9 +67,10 @@ class StackReader(VideoReader):
             raise ValueError(f"{name} has shape {shape}: it holds no frames")
         shown = shape[::-1] if matlab else shape
         if axes is not None:
-            letters, where = normal_axes(axes, name), f"axes={axes!r}, as given"
+            letters, where, doubt = normal_axes(axes, name), f"axes={axes!r}, as given", []
         else:
-            letters, where = found or axes_by_rule(shown, name, matlab=matlab)
+            letters, where, *doubt = found or axes_by_rule(shown, name, matlab=matlab)
+        self._guessed, self._matlab, self._doubt = bool(doubt), matlab, "".join(doubt)
         self._layout = Layout.of(shown, letters, plane, name)
         if len(self._names) > 1 and "C" in letters:
             raise ValueError(f"{path}: {', '.join(self._names)} with axes {letters}, expected one, or each a channel")
@@ -77,6 +80,33 @@ class StackReader(VideoReader):
         self.shape = video if len(self._names) == 1 else (*video[:3], len(self._names))
         self.n_planes, self.plane = self._layout.n_planes, self._layout.plane
         self.origin = {"axes": where, "array": ", ".join(self._names)}
+
+    def _check_guess(self) -> None:
+        """Look at the images where only a rule gave the axes.
+
+        Raises
+        ------
+        ValueError
+            They show that time is another axis, or the shape is improbable and they show nothing; the message names the
+            option that decides.
+        """
+        if not self._guessed:
+            return
+        axes, time = self._layout.axes, 1
+        if axes[0] == "T" and len(self) >= 2 * _PAIRS:
+            first = np.linspace(0, len(self) - 2, _PAIRS).astype(int)
+            slices = self._read(np.stack([first, first + 1], axis=1).ravel())[..., 0]
+            # With rows and columns as they lie in the file.
+            time = time_axis(slices.transpose(0, 2, 1) if axes.index("W") < axes.index("H") else slices)
+        if time == 1 and self._doubt:
+            raise ValueError(self._doubt)
+        if time == -1:
+            shown, shape = (axes[::-1], self._layout.shape[::-1]) if self._matlab else (axes, self._layout.shape)
+            raise ValueError(
+                self._doubt
+                or f"{self.path}: {self._names[0]} of shape {shape} as {shown}: what would be frames look like rows of "
+                f'an image, improbable; say axes="{other_order(shown)}", or axes="{shown}" if it is right'
+            )
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)

@@ -61,6 +61,7 @@ class ZarrReader(StackReader):
             said or _named(first),
             plane,
         )
+        self._check_guess()
         self.origin["format"] = f"Zarr {getattr(node.metadata, 'zarr_format', '')}".strip()
 
     def _take(self, name: str, key: tuple[Any, ...]) -> np.ndarray:
