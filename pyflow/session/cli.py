@@ -28,20 +28,21 @@ from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.io.readers.options import reader_options
 from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
+from pyflow.session.dask import CLUSTERS, open_cluster, run_session_dask
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 from pyflow.session.info import describe, recordings_of
 from pyflow.session.manifest import task_recordings, write_manifest
-from pyflow.session.pipeline import NOT_DONE, run_session, session_status, verify_session
+from pyflow.session.pipeline import NOT_DONE, compensate_all, run_session, session_status, verify_session
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress as ProgressCallback
-from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1, run_stage1_array
+from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1_array
 from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3
 from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-COMMANDS = ("run", "submit", "status", "verify", "manifest", "info", "export", "demo")
+COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "export", "demo")
 
 _LOG_EVERY_S = 5.0
 
@@ -52,9 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
         arguments = ["run", *arguments]
     parser = _parser()
-    if arguments[1:2] == ["dask"]:
-        parser.error("dask is not available in this release; a job array is: scheduler = 'array'")
-    if arguments[:1] == ["submit"]:
+    if arguments[:1] in (["submit"], ["dask"]):
         options, options.passed_on = _parse_passing_on(parser, arguments)
     else:
         options = parser.parse_args(arguments)
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, cause in error.failures.items():
             _print_error(console, f"{name}: {cause}", "failed")
         return FAILED
-    except RECORDING_ERRORS as error:
+    except (*RECORDING_ERRORS, ImportError) as error:
         _print_error(console, error)
         return FAILED
 
@@ -109,6 +108,21 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--scheduler", required=True, choices=SCHEDULERS, type=str.lower)
     submit.add_argument("--tasks", metavar="LIST", help="numbers such as 1,4-6, instead of all that are not done")
     submit.add_argument("--dry-run", action="store_true", help="write the scripts and print the commands, no more")
+
+    dask = commands.add_parser(
+        "dask",
+        help="run all stages on the workers of a Dask cluster: on this machine, or jobs of a scheduler",
+        description="Each recording is a task, which goes on on another worker where one was lost. The command stays "
+        "until all is done. Options that pyflow-session does not know are passed on to the scheduler.",
+        epilog="Example: pyflow-session dask session.toml --scheduler slurm --jobs 20 --cores 8 --partition=cpu",
+        allow_abbrev=False,
+    )
+    _add_config(dask)
+    dask.add_argument("--scheduler", default="local", choices=CLUSTERS, type=str.lower, help="default: local")
+    dask.add_argument("--jobs", type=int, metavar="N", help="workers at a time")
+    dask.add_argument("--cores", type=int, metavar="N", help="processors for each, which its threads use")
+    dask.add_argument("--memory", help="of a worker's job, for example 8GB")
+    dask.add_argument("--walltime", help="of a worker's job, for example 04:00:00")
 
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
@@ -228,8 +242,17 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return _status(config)
     if options.command == "verify":
         return _verify(config)
+    if options.command == "dask":
+        if options.scheduler == "local" and options.passed_on:
+            _print_error(console, f"unrecognized arguments: {' '.join(options.passed_on)}")
+            return USAGE
+        return _dask(options, config, console)
     if options.command == "submit":
-        return _submit(options, config, path)
+        try:
+            return _submit(options, config, path)
+        except (OSError, ValueError) as error:  # before anything was submitted
+            _print_error(console, error)
+            return USAGE
     if options.command == "manifest":
         return _manifest(options, config, path)
     if options.command == "export":
@@ -263,14 +286,19 @@ def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progres
         out.print(f"Stage 1 is done: {run_stage1_array(config, options.index, progress=progress)}")
         out.print(f"When all recordings are done: pyflow-session {path} --stage 2, then --stage 3")
     elif options.stage == 1:
-        out.print(f"Stage 1 is done: {len(run_stage1(config, progress=progress))} recordings in {config.output_root}")
+        folders = compensate_all(config, progress=progress)
+        out.print(f"Stage 1 is done: {len(folders)} recordings in {config.output_root}")
     elif options.stage == 2:
         _, center, fields = run_stage2(config)
         out.print(f"Stage 2 is done: {len(fields)} recordings are aligned to {center}")
     else:
         valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
-        out.print(f"{np.count_nonzero(valid)} of {valid.size} pixels are valid in every recording")
-        out.print(f"Results: {config.final_results}")
+        _tell_results(out, config, valid)
+
+
+def _tell_results(out: Console, config: SessionConfig, valid: np.ndarray) -> None:
+    out.print(f"{np.count_nonzero(valid)} of {valid.size} pixels are valid in every recording")
+    out.print(f"Results: {config.final_results}")
 
 
 def _status(config: SessionConfig) -> int:
@@ -324,6 +352,22 @@ def _manifest(options: argparse.Namespace, config: SessionConfig, path: Path) ->
     out.print("Submit with one of")
     for scheduler, line in manifest.submission(path, config.root).items():
         out.print(f"{scheduler:>6}  {line}")
+    return DONE
+
+
+def _dask(options: argparse.Namespace, config: SessionConfig, console: Console) -> int:
+    cluster = open_cluster(
+        config,
+        options.scheduler,
+        jobs=options.jobs,
+        cores=options.cores,
+        memory=options.memory,
+        walltime=options.walltime,
+        options=options.passed_on,
+    )
+    with cluster as client, _progress(console) as progress:
+        valid = run_session_dask(config, client, progress=progress)
+    _tell_results(_console(), config, valid)
     return DONE
 
 

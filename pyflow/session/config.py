@@ -26,7 +26,7 @@ from pyflow.motion.options import OFOptions, did_you_mean
 
 # Keys whose further values come with later releases.
 AVAILABLE = {
-    "scheduler": ("local", "array"),
+    "scheduler": ("local", "array", "dask"),
     "align_output_format": ("TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "none"),
 }
 
@@ -55,7 +55,8 @@ class SessionConfig(BaseModel):
         Stage 1 runs again when it changes.
     scheduler
         ``"local"``: this process does all recordings. ``"array"``: stage 1 does the one recording the job
-        array's index names.
+        array's index names. ``"dask"``: workers on this machine do a recording each; for workers that are jobs of a
+        cluster see `pyflow.session.dask`.
     n_workers
         Threads; 0 (or pyflowreg's -1) for all this process may use.
     memory_limit_gb

@@ -1,16 +1,39 @@
 """The three stages in order, and what each would do."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pyflow.session.artifacts import STAGES, State, find_damage, read_marker, read_status
 from pyflow.session.config import SessionConfig
+from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress, open_session, stage1_state
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3, session_state
+
+
+def compensate_all(config: SessionConfig, *, progress: Progress | None = None) -> list[Path]:
+    """Run stage 1 of all recordings, in this process or, with scheduler ``"dask"``, on workers of this machine.
+
+    Returns
+    -------
+    list of Path
+        The recordings' result folders, in order.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, SessionError
+        See `run_stage1`.
+    ImportError
+        Of scheduler ``"dask"``: the extra ``cluster`` is not installed.
+    """
+    if config.scheduler != "dask":
+        return run_stage1(config, progress=progress)
+    with open_cluster(config) as client:
+        return run_stage1_dask(config, client, progress=progress)
 
 
 def run_session(config: SessionConfig, *, progress: Progress | None = None) -> np.ndarray | None:
@@ -20,7 +43,8 @@ def run_session(config: SessionConfig, *, progress: Progress | None = None) -> n
     ----------
     config
         The session. With scheduler ``"array"`` only stage 1 of this task's recording runs; stages 2 and 3
-        need all tasks to have ended.
+        need all tasks to have ended. With ``"dask"`` stage 1 runs on workers of this machine; a script that asks for
+        it does so below ``if __name__ == "__main__":``, as for all that starts processes.
     progress
         Called as ``progress(recording, done, total)`` with frames.
 
@@ -35,11 +59,13 @@ def run_session(config: SessionConfig, *, progress: Progress | None = None) -> n
         The inputs are not as the configuration says; see the stages.
     SessionError
         Recordings failed in stage 1.
+    ImportError
+        Of scheduler ``"dask"``: the extra ``cluster`` is not installed.
     """
     if config.scheduler == "array":
         run_stage1_array(config, progress=progress)
         return None
-    run_stage1(config, progress=progress)
+    compensate_all(config, progress=progress)
     run_stage2(config)
     return run_stage3(config, progress=progress)
 

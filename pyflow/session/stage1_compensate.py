@@ -69,10 +69,7 @@ def run_stage1(
         Recordings failed; the others are done.
     """
     config = config.with_flow_options(of_options_override)
-    recordings = find_recordings(config)
-    _find_center(config, recordings)
-    failures = check_recordings(config, recordings)
-    hold_results(config)
+    recordings, failures = prepare(config)
     for recording in recordings:
         if recording.name not in failures:
             failure = _try(config, recording, progress)
@@ -81,6 +78,28 @@ def run_stage1(
     if failures:
         raise SessionError(failures, len(recordings))
     return [recording.folder for recording in recordings]
+
+
+def prepare(config: SessionConfig) -> tuple[list[Recording], dict[str, BaseException]]:
+    """Find the recordings, and what is wrong before anything is computed.
+
+    Returns
+    -------
+    recordings : list of Recording
+        In order.
+    failures : dict
+        Names of those that cannot be opened, and why.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `run_stage1`.
+    """
+    recordings = find_recordings(config)
+    _find_center(config, recordings)
+    failures = check_recordings(config, recordings)
+    hold_results(config)
+    return recordings, failures
 
 
 def run_stage1_array(

@@ -99,8 +99,10 @@ class Scheduler:
 
     Parameters
     ----------
+    command
+        The program that queues a job.
     words
-        Returns the command that queues a job, up to where the user's options go.
+        Returns how it is called, up to where the user's options go.
     launcher
         What stands between those and the script.
     number
@@ -117,6 +119,7 @@ class Scheduler:
         What a job does to be queued again.
     """
 
+    command: str
     words: Callable[[Job], list[str]]
     launcher: tuple[str, ...] = ()
     number: str = r"^(\d+)"
@@ -128,34 +131,35 @@ class Scheduler:
 
 
 def _slurm(job: Job) -> list[str]:
-    words = ["sbatch", "--parsable", f"--job-name={job.name}", "--open-mode=append", "--requeue"]
+    words = ["--parsable", f"--job-name={job.name}", "--open-mode=append", "--requeue"]
     words += ["--signal=B:USR1@60", f"--output={job.log}{'_%a' if job.tasks else ''}.log"]
     words += [f"--array={_ranges(job.tasks)}"] if job.tasks else []
     return words + ([f"--dependency=afterok:{':'.join(job.after)}", "--kill-on-invalid-dep=yes"] if job.after else [])
 
 
 def _sge(job: Job) -> list[str]:
-    words = ["qsub", "-terse", "-N", job.name, "-S", "/bin/bash", "-r", "y", "-notify", "-j", "y"]
+    words = ["-terse", "-N", job.name, "-S", "/bin/bash", "-r", "y", "-notify", "-j", "y"]
     words += ["-o", f"{job.log}{'_$TASK_ID' if job.tasks else ''}.log"]
     words += ["-t", _ranges(job.tasks)] if job.tasks else []
     return words + (["-hold_jid", ",".join(job.after)] if job.after else [])
 
 
 def _pbs(job: Job) -> list[str]:
-    words = ["qsub", "-N", job.name, "-S", "/bin/bash", "-r", "y", "-j", "oe"]
+    words = ["-N", job.name, "-S", "/bin/bash", "-r", "y", "-j", "oe"]
     words += ["-o", f"{job.log}{'_^array_index^' if job.tasks else ''}.log"]
     words += ["-J", _ranges(job.tasks)] if job.tasks else []
     return words + (["-W", f"depend=afterok:{':'.join(job.after)}"] if job.after else [])
 
 
 def _lsf(job: Job) -> list[str]:
-    words = ["bsub", "-J", f"{job.name}[{_ranges(job.tasks)}]" if job.tasks else job.name, "-r", "-Q", "75"]
+    words = ["-J", f"{job.name}[{_ranges(job.tasks)}]" if job.tasks else job.name, "-r", "-Q", "75"]
     words += ["-o", f"{job.log}{'_%I' if job.tasks else ''}.log"]
     return words + (["-w", " && ".join(f"done({number})" for number in job.after)] if job.after else [])
 
 
 SCHEDULERS = {
     "slurm": Scheduler(
+        "sbatch",
         _slurm,
         reserved=("-a", "--array", "-d", "--dependency", "--wrap", "--parsable"),
         gaps=True,
@@ -163,13 +167,15 @@ SCHEDULERS = {
         requeue='scontrol requeue "$SLURM_JOB_ID"',
     ),
     "sge": Scheduler(
+        "qsub",
         _sge,
         reserved=("-t", "-hold_jid", "-hold_jid_ad", "-terse"),
         warnings="USR1 XCPU",  # USR2 comes before every end of a job, also before that by qdel
         requeue="status=99",
     ),
-    "pbs": Scheduler(_pbs, number=r"^(\d+\S*)", reserved=("-J", "-t"), single=False),
+    "pbs": Scheduler("qsub", _pbs, number=r"^(\d+\S*)", reserved=("-J", "-t"), single=False),
     "lsf": Scheduler(
+        "bsub",
         _lsf,
         launcher=("/bin/bash",),
         number=r"Job <(\d+)>",
@@ -241,11 +247,10 @@ def submit_session(
         The scripts cannot be written.
     """
     kind = SCHEDULERS[scheduler]
-    command = kind.words(Job("", Path()))[0]
-    if not dry_run and shutil.which(command) is None:
+    if not dry_run and shutil.which(kind.command) is None:
         raise FileNotFoundError(
-            f"{scheduler}: there is no command {command!r} on this machine; submit where jobs are submitted from, or "
-            "see with --dry-run what would be"
+            f"{scheduler}: there is no command {kind.command!r} on this machine; submit where jobs are submitted "
+            "from, or see with --dry-run what would be"
         )
     for option in options:
         if option.split("=")[0] in kind.reserved:
@@ -297,7 +302,7 @@ class _Queue:
         self.numbers: list[str] = []
 
     def add(self, job: Job) -> None:
-        command = (*self.kind.words(job), *self.options, *self.kind.launcher, str(job.script))
+        command = (self.kind.command, *self.kind.words(job), *self.options, *self.kind.launcher, str(job.script))
         self.commands.append(command)
         self.numbers.append(f"JOB{len(self.commands)}" if self.dry_run else self._submit(command))
 

@@ -108,7 +108,7 @@ def test_of_params_need_key_and_value(item):
     [
         ([], "usage"),
         (["run"], "required"),
-        (["dask", "--config", "{}"], "dask is not available in this release"),
+        (["dask", "--config", "{}", "--scheduler", "moab"], "invalid choice"),
         (["{}", "--stage", "4"], "invalid choice"),
         (["{}", "--nonsense"], "unrecognized"),
         (["gone.toml"], "error gone.toml: there is no such file"),

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pyflow.layout import RESULT_FILE
-from pyflow.session import run_session
 from pyflow.session.cli import main
+from pyflow.session.dask import open_cluster, run_session_dask
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
 _MISSING = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -48,7 +47,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=5
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=4000 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -138,28 +137,6 @@ def slurm(cluster, monkeypatch):
     return cluster
 
 
-@pytest.fixture
-def session(config):
-    path = config.root / "session.toml"
-    path.write_text(
-        'root = "."\nsigma_smooth = 1.5\niterations_between = 20\nalign_output_format = "none"\n\n[flow_options]\n'
-        'quality_setting = "fast"\niterations = 5\nbuffer_size = 4\nreference_frames = "0:4"\n'
-    )
-    return path
-
-
-def equals_a_local_run(config, session, contents):
-    config = config.from_file(session)
-    found = contents(config)
-    clean = config.replace(output_root="clean", final_results="clean_results", n_workers=1)
-    run_session(clean)
-    rename = {"clean": "compensated_outputs", "clean_results": "final_results"}
-    for name, array in contents(clean).items():
-        if "paths" not in name:
-            folder, rest = name.split("/", 1)
-            np.testing.assert_array_equal(found[f"{rename[folder]}/{rest}"], array, err_msg=name)
-
-
 # The first run of a job takes its time, as if there were much to do; a run that goes on says from where.
 _SLOW = """\
 import os
@@ -177,7 +154,7 @@ if "SLURM_JOB_ID" in os.environ:
 
 
 def test_an_array_with_a_failure_and_a_job_out_of_time(
-    slurm, config, session, write_recordings, contents, tmp_path, monkeypatch, capsys
+    slurm, config, session, write_recordings, equals_a_local_run, tmp_path, monkeypatch, capsys
 ):
     """Two sessions at once, since the time that SLURM takes to see that a job's time is over is spent waiting."""
     write_recordings(tmp_path / "long", n_frames=70, shifts={"rec1": (0.0, 0.0)})
@@ -224,10 +201,47 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
     assert max(went_on) == 70
 
     monkeypatch.undo()
-    equals_a_local_run(config, session, contents)
-    equals_a_local_run(long, slow, contents)
+    equals_a_local_run(config.from_file(session))
+    equals_a_local_run(long)
 
 
 def test_a_queue_that_refuses_is_quoted(slurm, session, capsys):
     assert main(["submit", str(session), "--scheduler", "slurm", "--partition=gone"]) == 1
     assert "invalid partition specified: gone" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("dask_garbage")
+def test_a_lost_job_of_dask_is_replaced(slurm, config, frames, write_recordings, equals_a_local_run, tmp_path):
+    """The one worker is cancelled in the middle of a recording; another job goes on from the last batch."""
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster is not installed")
+    write_recordings(config.root, n_frames=30, shifts={"rec1": (0.0, 0.0)})
+    for name in ("rec2", "rec10"):
+        (config.root / f"{name}.tif").unlink()
+    cancelled = []
+
+    def cancel_once(name, done, total):
+        if done >= 10 and not cancelled:
+            cancelled.append(frames()[-1])
+            (tmp_path / "SLOW").unlink()
+            slurm.run("scancel", "--name=dask-worker", "--user=root")
+
+    with open_cluster(config, "slurm", jobs=1, cores=2, memory="500MB", options=["--nice=1"]) as client:
+        client.wait_for_workers(1)
+        assert set(client.run(lambda: os.environ["SLURM_CPUS_PER_TASK"]).values()) == {"2"}
+        assert set(client.nthreads().values()) == {1}
+        run_session_dask(config, client, progress=cancel_once)
+    slurm.wait_until_empty(20)
+    pid, reached = cancelled[0]
+    went_on = [done for other, done in frames() if other != pid]
+    assert 4 < went_on[0] <= reached + 1
+    assert went_on[-1] == 30
+    equals_a_local_run(config)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("dask_garbage")
+def test_a_queue_that_refuses_daskes_jobs_is_quoted(slurm, session, capsys):
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster is not installed")
+    assert main(["dask", str(session), "--scheduler", "slurm", "--jobs", "2", "--partition=gone"]) == 1
+    assert "slurm refused a job: " in capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_a_dry_run_writes_and_submits_nothing(config, session, monkeypatch, caps
 @pytest.mark.parametrize(("flavour", "command"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
 def test_a_missing_command_is_named_before_anything_is_written(config, session, monkeypatch, capsys, flavour, command):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert main(["submit", str(session), "--scheduler", flavour]) == 1
+    assert main(["submit", str(session), "--scheduler", flavour]) == 2
     assert f"{flavour}: there is no command '{command}' on this machine" in capsys.readouterr().err
     assert not config.final_results.exists()
 
@@ -187,7 +187,7 @@ def test_a_manifest_of_another_session_is_refused(config, session, cluster, caps
     config.final_results.mkdir()
     other = {"session": {"root": "../../other", "pattern": "*.tif"}, "first": 1, "recordings": ["rec1.tif"]}
     (config.final_results / "array.json").write_text(json.dumps(other))
-    assert main(["submit", str(session), "--scheduler", "slurm"]) == 1
+    assert main(["submit", str(session), "--scheduler", "slurm"]) == 2
     assert "array.json: made for {'root': '../../other'" in capsys.readouterr().err
     assert asked(folder) == []
 
@@ -205,7 +205,7 @@ def test_a_manifest_of_another_session_is_refused(config, session, cluster, caps
 )
 def test_what_cannot_be_submitted_is_said(session, cluster, capsys, words, message):
     folder = cluster("slurm")
-    assert main(["submit", str(session), "--scheduler", "slurm", *words]) == 1
+    assert main(["submit", str(session), "--scheduler", "slurm", *words]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert asked(folder) == []
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_submitted_is_said(session, cluster, capsys, words, messa
 def test_schedulers_without_task_0_are_not_given_it(config, session, cluster, capsys):
     folder = cluster("lsf")
     assert main(["manifest", str(session), "--first", "0"]) == 0
-    assert main(["submit", str(session), "--scheduler", "lsf"]) == 1
+    assert main(["submit", str(session), "--scheduler", "lsf"]) == 2
     assert "array.json: its tasks count from 0, and lsf has no task 0" in capsys.readouterr().err
     assert asked(folder) == []
     cluster("slurm")
@@ -275,7 +275,7 @@ def test_a_job_ends_at_a_signal_and_is_queued_again_at_a_warning(
     while not said.exists():
         time.sleep(0.02)
     job.send_signal(number)
-    assert job.wait(timeout=5) == status
+    assert job.wait(timeout=30) == status
     lines = said.read_text().splitlines()
     assert lines[0].endswith("--stage 2")
     assert lines[1:] == ["saved"] + ["scontrol requeue 12"] * queued_again
