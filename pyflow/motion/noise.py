@@ -7,10 +7,10 @@ field of view as a whole in between (see `pyflow.motion.coherence`). So the defo
 how well it registers the other: fitting noise does not help there, missing motion does harm. Pixels may share their
 noise.
 
-1. Both frames of some pairs are registered with a series of alphas, from finding everything to finding next to nothing.
-   Then each is warped by its own displacement, but the other's deformation, and multiplied with the template's fine
-   structure. In this covariance noise has no expectation, other than in a squared difference, which interpolation
-   lowers by blurring the noise.
+1. Both frames of some pairs are registered with a series of alphas, from the largest on, which finds next to nothing,
+   until two are worse than the best. Then each is warped by its own displacement, but the other's deformation, and
+   multiplied with the template's fine structure. In this covariance noise has no expectation, other than in a squared
+   difference, which interpolation lowers by blurring the noise.
 2. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the medians; where
    the brain jerks, some pairs mislead.
 3. The even and the odd rows of a frame show exactly the same motion, each with noise of its own unless the recording
@@ -147,13 +147,16 @@ def _scores(
         registered = [register.warp(*each, None) for each in zip(prepared[pair], swapped, strict=True)]
         return [float((image * structure).sum()) for image in registered]
 
-    scores = []
-    for alpha in _ALPHAS:
-        of_pairs = workers.map(partial(covariances, registration(alpha)), range(len(pairs)))
-        scores.append([score for both in of_pairs for score in both])
-    scores = np.array(scores)
-    scores = scores[:, (scores > 0).any(axis=0)]
-    return np.median(scores / scores.max(axis=0), axis=1) if scores.size else np.zeros(0)
+    scores, judged = np.zeros((len(_ALPHAS), 2 * len(pairs))), np.zeros(len(_ALPHAS))
+    for k in reversed(range(len(_ALPHAS))):
+        of_pairs = workers.map(partial(covariances, registration(_ALPHAS[k])), range(len(pairs)))
+        scores[k] = [score for both in of_pairs for score in both]
+        told = scores[:, (scores > 0).any(axis=0)]
+        if told.size:
+            judged = np.median(told / told.max(axis=0), axis=1)
+            if judged.argmax() > k + 1:
+                break  # past the peak; small alphas take longest, as their flows need many unknowns
+    return judged if judged.any() else np.zeros(0)
 
 
 def _noise(frames: list[np.ndarray], register: FrameRegistration, workers: Executor) -> float:
