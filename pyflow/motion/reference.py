@@ -24,10 +24,12 @@ logger = logging.getLogger(__name__)
 _EXTRA_ALPHA = 2.0
 _EXTRA_SIGMA = (1.0, 1.0, 0.5)
 
-# So blurred, images lose nothing at half their resolution, and a smooth flow nothing if its unknowns stay as far apart
-# as they are. Against a reference made at full resolution with one unknown per pixel, the motion found in a recording
-# (less its median over time, which only says where the reference lies) changes by 0.004 to 0.007 px in the mean
-# (simulated, 3 to 40 photons per pixel).
+# Many frames register so at half the resolution: so blurred, images lose next to nothing there, and a smooth flow
+# nothing if its unknowns stay as far apart as they are. Against a reference made at full resolution with one unknown
+# per pixel, the motion found in a recording (less its median over time, which only says where the reference lies)
+# changes by 0.004 to 0.014 px in the mean (simulated, 3 to 40 photons per pixel, and recorded). Of few frames each
+# one counts, and time does not.
+_MANY_FRAMES = 200
 _HALF_RESOLUTION = {"eta": 0.5, "min_level": 1, "iterations": 10}
 
 
@@ -129,7 +131,7 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
         None of the frames holds an image, or their mean is constant.
     """
     n_threads = resolve_threads(options.n_workers)
-    strong = _strong(options)
+    strong = _strong(options, len(source))
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
         mean, count = _mean(frame for frame in source.frames(reading) if frame_problem(frame) == 0)
         if count == 0:
@@ -149,7 +151,7 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     return mean
 
 
-def _strong(options: OFOptions) -> OFOptions:
+def _strong(options: OFOptions, n_frames: int) -> OFOptions:
     """Return the options with which frames register among themselves."""
     strong = options.replace(
         alpha=tuple(np.broadcast_to(options.alpha, 2) + _EXTRA_ALPHA),
@@ -158,7 +160,9 @@ def _strong(options: OFOptions) -> OFOptions:
         update_reference=False,
     )
     spacing = strong.flow().grid_spacing
-    return strong if spacing == 1 else strong.replace(grid_spacing=spacing // 2, **_HALF_RESOLUTION)
+    if spacing == 1 or n_frames < _MANY_FRAMES:
+        return strong
+    return strong.replace(grid_spacing=spacing // 2, **_HALF_RESOLUTION)
 
 
 def _mean(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:

@@ -51,21 +51,23 @@ def test_reference_is_sharper_than_the_mean(scene, shifts):
     assert error < 0.3 * np.abs(movie.mean(axis=0)[inner] - still).mean()
 
 
-def test_a_reference_made_at_half_resolution_gives_the_same_motion():
-    """Frames register among themselves with unknowns as far apart, but on smaller images, than one per pixel."""
-    recording = simulate_recording((160, 160), 40, photons=12, seed=3)
-    source = FrameSource(recording.movie[..., np.newaxis])
-    found = []
-    for spacing in (1, "auto"):
-        options = OFOptions(alpha=60, grid_spacing=spacing, eta=0.6, iterations=10)
-        reference = build_reference(source, options)[..., 0]
-        found.append(compensate_arr(recording.movie[:20], reference, options.replace(grid_spacing="auto"))[1])
-    moved = found[1] - found[0]
-    apart = moved - np.median(moved, axis=0)  # where the reference itself lies is free
+def test_a_reference_of_many_frames_made_at_half_resolution_gives_the_same_motion(monkeypatch):
+    """They register among themselves with unknowns as far apart, but on smaller images; few frames do not."""
+    recording = simulate_recording((96, 96), 200, photons=12, seed=3)
+    movie, truth = recording.movie[:20], recording.displacement_px[:20]
+    smooth = OFOptions(alpha=60, eta=0.6, iterations=10)
+
+    def made(n_frames, spacing):
+        source = FrameSource(recording.movie[:n_frames, ..., np.newaxis])
+        return build_reference(source, smooth.replace(grid_spacing=spacing))[..., 0]
+
+    full, half = (compensate_arr(movie, made(200, spacing), smooth)[1] for spacing in (1, "auto"))
+    apart = half - full - np.median(half - full, axis=0)  # where the reference itself lies is free
     assert 0 < np.hypot(apart[..., 0], apart[..., 1]).mean() < 0.02
-    assert jitter(found[1], recording.displacement_px[:20], 8) < 1.02 * jitter(
-        found[0], recording.displacement_px[:20], 8
-    )
+    assert jitter(half, truth, 8) < 1.02 * jitter(full, truth, 8)
+    few = made(20, "auto")
+    monkeypatch.setattr("pyflow.motion.reference._MANY_FRAMES", 20)
+    assert (made(20, "auto") != few).any()
 
 
 def test_still_frames_give_their_mean(scene):
