@@ -54,11 +54,11 @@ def to_nwb(
         Where ``<recording>.nwb`` go.
     metadata
         What NWB requires and the data lack: ``session_description``, ``session_start_time`` (with its time zone),
-        ``frame_rate`` (of the corrected movie, in Hz), ``device`` (its name), ``imaging_plane`` (``description``,
-        ``excitation_lambda`` in nm, ``indicator``, ``location``) and ``optical_channel`` (``name``, ``description``,
-        ``emission_lambda`` in nm); ``original``, where the recorded file is not known; and, as far as wished,
-        ``identifier``, ``subject`` (a mapping), ``experimenter``, ``institution``, ``lab``, ``session_id``. A mapping
-        ``recordings`` holds what differs between recordings, by their names.
+        ``device`` (its name), ``imaging_plane`` (``description``, ``excitation_lambda`` in nm, ``indicator``,
+        ``location``) and ``optical_channel`` (``name``, ``description``, ``emission_lambda`` in nm); ``frame_rate``, of
+        the corrected movie in Hz, and ``original``, the file that was recorded, where the recording does not tell. As
+        far as wished, ``identifier``, ``subject`` (a mapping), ``experimenter``, ``institution``, ``lab``,
+        ``session_id``. A mapping ``recordings`` holds what differs between recordings, by their names.
     channel
         Counted from 1.
     progress
@@ -91,7 +91,7 @@ def to_nwb(
     problems = [f"recordings.{name}: expected one of {', '.join(names)}" for name in own if name not in names]
     complete = []
     for recording in session.recordings:
-        known = {"original": recording.input_file()}
+        known = {"original": recording.input_file(), "frame_rate": recording.frame_rate_hz}
         about = {**known, **_merged(everyone, own.get(recording.name, {}))}
         problems += [f"{recording.name}: {problem}" for problem in _problems(about)]
         complete.append(about)

@@ -85,12 +85,15 @@ class AlignedRecording:
         (T, H, W, C).
     dtype
         Of the video.
+    frame_rate_hz
+        Frames per second; None where that is not known.
     """
 
     name: str
     video: Path
     shape: tuple[int, int, int, int]
     dtype: np.dtype
+    frame_rate_hz: float | None
 
     def displacement(self) -> np.ndarray:
         """Read the displacement into the centre's frame, (H, W, 2) float32, pixels, backward.
@@ -198,7 +201,7 @@ class AlignedSession:
         recordings = []
         for name, video in zip(content["recordings"], content["compensated_h5_paths"], strict=True):
             with open_compensated(video) as reader:
-                recordings.append(AlignedRecording(name, video, reader.shape, reader.dtype))
+                recordings.append(AlignedRecording(name, video, reader.shape, reader.dtype, reader.frame_rate_hz))
                 if not 1 <= channel <= reader.n_channels:
                     raise ValueError(f"channel {channel}: {video} has the channels 1 to {reader.n_channels}")
         return cls(Path(folder).absolute(), valid, reference.reshape(*valid.shape, -1), recordings)
@@ -207,6 +210,22 @@ class AlignedSession:
     def n_frames(self) -> int:
         """Frames of all recordings together."""
         return sum(recording.shape[0] for recording in self.recordings)
+
+    def frame_rate(self) -> float:
+        """Return the recordings' frames per second.
+
+        Raises
+        ------
+        ValueError
+            They do not tell, or not the same.
+        """
+        rates = {recording.frame_rate_hz for recording in self.recordings}
+        if len(rates) > 1 or None in rates:
+            told = ", ".join(
+                f"{recording.name}: {recording.frame_rate_hz or 'not known'}" for recording in self.recordings
+            )
+            raise ValueError(f"frame_rate: the recordings do not tell the frames per second ({told}); say how many")
+        return rates.pop()
 
     def frames(
         self, recording: AlignedRecording, channel: int, *, masked: bool = True, chunk_size: int = 64

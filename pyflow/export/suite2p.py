@@ -23,7 +23,7 @@ def to_suite2p(
     final_results: str | Path,
     folder: str | Path,
     *,
-    frame_rate: float,
+    frame_rate: float | None = None,
     channel: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
@@ -39,7 +39,7 @@ def to_suite2p(
     folder
         Where ``suite2p/plane0`` goes; that folder's ``data.bin`` and ``ops.npy`` are replaced.
     frame_rate
-        Frames per second of one plane, ``fs`` of suite2p.
+        Frames per second of one plane, ``fs`` of suite2p. None: as the recordings tell.
     channel
         The functional one, counted from 1. Of two channels the other one becomes suite2p's second.
     progress
@@ -57,13 +57,15 @@ def to_suite2p(
     FileNotFoundError
         The session has not run to its end, or a compensated video is gone.
     ValueError
-        The frame rate is not positive, there is no such channel, or no pixel is valid.
+        The frame rate is not positive, or not given where the recordings do not tell the same; there is no such
+        channel, or no pixel is valid.
     OSError
         A file could not be written; the message names it.
     """
-    if not frame_rate > 0:
+    if frame_rate is not None and not frame_rate > 0:
         raise ValueError(f"frame_rate: expected frames per second, found {frame_rate}")
     session = AlignedSession.open(final_results, channel)
+    frame_rate = session.frame_rate() if frame_rate is None else frame_rate
     plane = Path(folder).absolute() / "suite2p" / "plane0"
     plane.mkdir(parents=True, exist_ok=True)
     for name in _RESULTS:  # until all is written they would be about another movie

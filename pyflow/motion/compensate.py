@@ -186,13 +186,13 @@ def compensate_recording(
     with open_video(options.input_file, options.reader) as reader:
         source = _source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
-        state, sink = resumed(options, key) if resume else (None, None)
+        state, sink = resumed(options, key, source.frame_rate_hz) if resume else (None, None)
         if state is None:
             try:
                 state = _begin(source, options, reference)
             except ValueError as error:
                 raise ValueError(f"{options.input_name}: {error}") from error
-            sink = FileSink(options, key)
+            sink = FileSink(options, key, source.frame_rate_hz)
         with sink:
             if state.frames_done == 0:  # reference and alpha may have taken long
                 sink.save(state, now=True)

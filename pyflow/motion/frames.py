@@ -53,6 +53,12 @@ class FrameSource:
         return self.reader.dtype if self.bin_size == 1 else np.dtype(np.float32)
 
     @property
+    def frame_rate_hz(self) -> float | None:
+        """Frames per second, after binning; None where the recording does not tell, or for some frames only."""
+        rate = getattr(self.reader, "frame_rate_hz", None)
+        return rate / self.bin_size if rate and self.indices is None else None
+
+    @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a frame."""
         height, width, channels = self.reader.shape[1:]

@@ -16,6 +16,7 @@ import scipy.io
 from pyflow.io import VideoReader, VideoWriter, get_video_file_writer
 from pyflow.io.atomic import remove_partial_files, replacing
 from pyflow.io.readers.formats import folder_files
+from pyflow.io.readers.hdf5 import FRAME_RATE
 from pyflow.layout import (
     AVERAGE_FILE,
     CHECKPOINT_FILE,
@@ -95,6 +96,8 @@ class FileSink:
         What to write where.
     key
         Identifies input and options in the checkpoint.
+    frame_rate_hz
+        Frames per second, where that is known, for those who read the movie.
     frames_done
         Number of frames that the files of an interrupted run hold and keep; 0: what there is of it is removed.
     snapshots
@@ -109,7 +112,12 @@ class FileSink:
     """
 
     def __init__(
-        self, options: OFOptions, key: str, frames_done: int = 0, snapshots: Mapping[str, np.ndarray] | None = None
+        self,
+        options: OFOptions,
+        key: str,
+        frame_rate_hz: float | None,
+        frames_done: int = 0,
+        snapshots: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._checkpoint = options.output_path / CHECKPOINT_FILE
         self._key = key
@@ -117,7 +125,7 @@ class FileSink:
             self._checkpoint.unlink(missing_ok=True)
             remove_partial_files(options.output_path)
         with ExitStack() as stack:
-            writers = _open_writers(options, frames_done, snapshots)
+            writers = _open_writers(options, frame_rate_hz, frames_done, snapshots)
             self._writers = {name: stack.enter_context(writer) for name, writer in writers}
             self._behind = stack.enter_context(WriteBehind(_PIECES_BEHIND))
             self._stack = stack.pop_all()
@@ -166,7 +174,7 @@ class FileSink:
 
 
 def _open_writers(
-    options: OFOptions, frames_done: int, snapshots: Mapping[str, np.ndarray] | None
+    options: OFOptions, frame_rate_hz: float | None, frames_done: int, snapshots: Mapping[str, np.ndarray] | None
 ) -> Iterator[tuple[str, VideoWriter]]:
     """Yield an attribute of `RegisteredFrame` and the file that takes it."""
 
@@ -178,10 +186,15 @@ def _open_writers(
         return {"compression": options.compression, "attributes": SIGNATURE, **kept}
 
     if options.output_format == "HDF5":
-        yield "frame", get_video_file_writer(movie_file(options), "HDF5", **hdf5("frame"))
+        about = hdf5("frame")
+        if frame_rate_hz:
+            about["attributes"] = {**SIGNATURE, FRAME_RATE: frame_rate_hz}
+        yield "frame", get_video_file_writer(movie_file(options), "HDF5", **about)
     else:
-        compression = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT")) else {}
-        yield "frame", get_video_file_writer(movie_file(options), options.output_format, **compression)
+        about = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT")) else {}
+        if options.output_format.endswith("TIFF"):
+            about["frame_rate_hz"] = frame_rate_hz
+        yield "frame", get_video_file_writer(movie_file(options), options.output_format, **about)
     if options.save_valid_idx:
         path = options.output_path / MASK_FILE
         yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5("valid"))
@@ -265,7 +278,9 @@ def _identity(source: Any, reader: VideoReader) -> list[Any]:
     return ["memory", digest.hexdigest()]
 
 
-def resumed(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[None, None]:
+def resumed(
+    options: OFOptions, key: str, frame_rate_hz: float | None
+) -> tuple[LoopState, FileSink] | tuple[None, None]:
     """Return the state and the files of an interrupted run; without one, or where it is damaged, (None, None)."""
     folder = options.output_path
     path = folder / CHECKPOINT_FILE
@@ -282,7 +297,7 @@ def resumed(options: OFOptions, key: str) -> tuple[LoopState, FileSink] | tuple[
             logger.info("%s: starting over, the interrupted run was about another input or other options", folder)
             return None, None
         state = LoopState.from_arrays(saved)
-        sink = FileSink(options, key, state.frames_done, saved)
+        sink = FileSink(options, key, frame_rate_hz, state.frames_done, saved)
     except _DAMAGE as error:
         logger.warning("%s: starting over, the interrupted run left damage: %s", folder, error)
         return None, None

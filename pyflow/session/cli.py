@@ -146,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=("suite2p", "caiman", "nwb"), required=True, help="the next program")
     export.add_argument("--output", type=Path, metavar="FOLDER", help="where to (default: in final_results)")
     export.add_argument("--channel", type=int, default=1, help="counted from 1 (default: 1)")
-    export.add_argument("--frame-rate", type=float, metavar="HZ", help="frames per second; suite2p and NWB need it")
+    export.add_argument(
+        "--frame-rate", type=float, metavar="HZ", help="frames per second, where the recordings do not tell"
+    )
     export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
     info = commands.add_parser(
         "info",
@@ -399,17 +401,15 @@ def _export(options: argparse.Namespace, config: SessionConfig, console: Console
     folder = options.output or (config.final_results if options.to == "suite2p" else config.final_results / options.to)
     try:
         metadata = {} if options.metadata is None else tomllib.loads(options.metadata.read_text(encoding="utf-8"))
-        if options.frame_rate is not None:
-            metadata["frame_rate"] = options.frame_rate
-        if options.to == "suite2p" and "frame_rate" not in metadata:
-            raise ValueError("suite2p needs the frames per second: --frame-rate")
+        if rate := options.frame_rate or config.reader.frame_rate:
+            metadata["frame_rate"] = rate
     except (OSError, ValueError) as error:
         _print_error(console, error)
         return USAGE
     with _progress(console) as progress:
         common = {"channel": options.channel, "progress": progress}
         if options.to == "suite2p":
-            written = [to_suite2p(config.final_results, folder, frame_rate=metadata["frame_rate"], **common)]
+            written = [to_suite2p(config.final_results, folder, frame_rate=metadata.get("frame_rate"), **common)]
         elif options.to == "caiman":
             written = [to_caiman(config.final_results, folder, **common)]
         else:

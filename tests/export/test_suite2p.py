@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,19 @@ def test_the_second_channel_goes_along(finished, tmp_path):
     np.testing.assert_array_equal(movie_of(ops, "reg_file_chan2"), expected_movie(results, 1))
     with pytest.raises(ValueError, match=r"channel 3: .*compensated.hdf5 has the channels 1 to 2"):
         to_suite2p(results, tmp_path, frame_rate=30, channel=3)
+
+
+def test_the_frame_rate_is_what_the_recordings_tell(finished, tmp_path):
+    results = finished()
+    videos = sorted((tmp_path / "compensated_outputs").glob("*/compensated.hdf5"))
+    for video, rate in zip(videos, (30.0, 20.0), strict=True):
+        with h5py.File(video, "r+") as file:
+            file.attrs["frame_rate_hz"] = rate
+    with pytest.raises(ValueError, match=r"do not tell the frames per second \(day1: 30.0, day2: 20.0\); say how many"):
+        to_suite2p(results, tmp_path)
+    with h5py.File(videos[1], "r+") as file:
+        file.attrs["frame_rate_hz"] = 30.0
+    assert ops_of(to_suite2p(results, tmp_path))["fs"] == 30
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 import tifffile
 
+from pyflow.io import open_video
 from pyflow.motion import frames, outputs
 from pyflow.motion.compensate import _begin, compensate_arr, compensate_recording
 from pyflow.motion.options import OFOptions
@@ -394,3 +395,10 @@ def test_every_format_holds_the_same_frames(options, movie, output_format, name)
             values = next(iter(file.values()))[:]
         values = values.transpose(0, 2, 1) if output_format == "MAT" else values
     np.testing.assert_array_equal(values, registered)
+
+
+@pytest.mark.parametrize(("output_format", "bin_size"), [("HDF5", 1), ("HDF5", 2), ("TIFF", 1), ("TIFF", 2)])
+def test_the_frame_rate_goes_along(options, output_format, bin_size):
+    options = options.replace(output_format=output_format, bin_size=bin_size, reader={"frame_rate": 30.0})
+    with open_video(compensate_recording(options).video_file) as reader:
+        assert reader.frame_rate_hz == pytest.approx(30 / bin_size)

@@ -407,7 +407,7 @@ def test_a_finished_session_is_handed_over(tmp_path, session, capsys):
     assert main([str(path)]) == 0
     capsys.readouterr()
     for words, code, expected in (
-        (["--to", "suite2p"], 2, "suite2p needs the frames per second: --frame-rate"),
+        (["--to", "suite2p"], 1, "frame_rate: the recordings do not tell the frames per second (rec1: not known"),
         (["--to", "suite2p", "--frame-rate", "30"], 0, "suite2p/plane0/ops.npy"),
         (["--to", "caiman"], 0, "caiman/aligned_d1_48_d2_56_d3_1_order_C_frames_18_.mmap"),
         (["--to", "caiman", "--output", str(tmp_path / "x")], 0, f"{tmp_path}/x/aligned_d1_48"),

@@ -17,6 +17,9 @@ from pyflow.io.readers.page_order import warn_of
 from pyflow.io.readers.stack import StackReader
 from pyflow.io.readers.video import check_size
 
+# An attribute of the root, in files of registered frames.
+FRAME_RATE = "frame_rate_hz"
+
 # Most memory for the decompressed chunks of a data set that one frame lies in. A single chunk that is larger is kept
 # all the same, as that much is needed to read anything of it.
 _CACHE_BYTES = 1 << 28
@@ -98,7 +101,7 @@ class Hdf5Reader(StackReader):
             matlab=matlab,
         )
         self.origin["format"] = "NWB" if nwb else "MATLAB 7.3 or Octave, HDF5" if matlab else "HDF5"
-        self.frame_rate_hz, where = _frame_rate(first) if nwb else (None, "")
+        self.frame_rate_hz, where = _frame_rate(first) if nwb else _stored_frame_rate(file)
         if self.frame_rate_hz:
             self.origin["frame rate"] = where
         self._check_written(found)
@@ -237,6 +240,12 @@ def _axes_of_nwb(file: h5py.File, dataset: h5py.Dataset) -> tuple[str, str]:
         if x != y and dataset.shape[1:3] == (y, x):
             return "THWZ"[: dataset.ndim], "dimension of the series, (x, y)"
     return "TWHZ"[: dataset.ndim], f"NWB {version}, which has (frame, x, y)"
+
+
+def _stored_frame_rate(file: h5py.File) -> tuple[float | None, str]:
+    """Return the frames per second that a file of ours tells, and where."""
+    rate = file.attrs.get(FRAME_RATE)
+    return (float(rate), f"attribute {FRAME_RATE}") if isinstance(rate, float) and rate > 0 else (None, "")
 
 
 def _frame_rate(dataset: h5py.Dataset) -> tuple[float | None, str]:

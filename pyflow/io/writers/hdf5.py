@@ -46,7 +46,7 @@ class Hdf5Writer(VideoWriter):
         Keep an interrupted file's hidden remains, and go on after this many of its frames (0: start anew).
     snapshot : mapping of str, optional
         Of the interrupted writer at that moment, see `VideoWriter`.
-    attributes : mapping of str, optional
+    attributes : mapping of str or float, optional
         Attributes of the root, for example who wrote the file.
 
     Raises
@@ -67,7 +67,7 @@ class Hdf5Writer(VideoWriter):
         compression: str | None = None,
         resume_at: int | None = None,
         snapshot: Mapping[str, np.ndarray] | None = None,
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str | float] | None = None,
     ) -> None:
         self._filters = filters(compression)
         super().__init__(path, resume_at, snapshot)
@@ -81,7 +81,7 @@ class Hdf5Writer(VideoWriter):
             raise
 
     @undisturbed
-    def _open(self, resume_at: int | None, attributes: Mapping[str, str]) -> None:
+    def _open(self, resume_at: int | None, attributes: Mapping[str, str | float]) -> None:
         self._file = h5py.File(self._output, "r+" if resume_at else "w")
         self._file.attrs.update(attributes)
         if resume_at:
