@@ -190,6 +190,101 @@ def plot_unit_across_sessions(
     return figure
 
 
+def plot_unit_spikes(trains: dict[str, Any], *, title: str = "", bin_s: float | None = None) -> "Figure":
+    """Draw a sorted unit, a row per session: waveform, autocorrelogram, raster with rate; and its depth over sessions.
+
+    Parameters
+    ----------
+    trains : dict of str to SpikeTrain or None
+        What `UnitStore.spikes` returns; None where the cell is absent. 30 sessions at most.
+    title : str
+    bin_s : float, optional
+        Of the rate, seconds; a hundredth of the longest session by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        The cell has spikes in no session, or more than 30 sessions.
+    ImportError
+        matplotlib is not installed.
+    """
+    trains = _chosen(trains, None)
+    there = {name: train for name, train in trains.items() if train is not None}
+    if not there:
+        raise ValueError("no spikes to draw")
+    longest = max(train.duration_s for train in there.values())
+    bin_s = bin_s or max(longest / 100, 1e-3)
+    rates = {name: train.rate(bin_s) for name, train in there.items()}
+    highest = max(max(rate.max() for _, rate in rates.values()), 1e-9)
+
+    figure = _figure(figsize=(11, 1.0 + 1.25 * max(2, len(trains))))
+    grid = figure.add_gridspec(len(trains), 4, width_ratios=(1.1, 1.2, 4, 1.2))
+    of_waveform = of_lags = of_time = None
+    for row, (name, train) in enumerate(trains.items()):
+        of_waveform = waveform_axes = figure.add_subplot(grid[row, 0], sharex=of_waveform, sharey=of_waveform)
+        of_lags = lag_axes = figure.add_subplot(grid[row, 1], sharex=of_lags)
+        of_time = time_axes = figure.add_subplot(grid[row, 2], sharex=of_time, sharey=of_time)
+        last = row == len(trains) - 1
+        for axes in (waveform_axes, lag_axes, time_axes):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelbottom=last)
+        waveform_axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=24)
+        if train is None:
+            _say(time_axes, "absent")
+            _say(waveform_axes, "")
+            _say(lag_axes, "")
+            continue
+        if train.waveform is not None:
+            best = train.waveform.samples[:, train.waveform.loudest]
+            waveform_axes.plot(1e3 * train.waveform.times_s, best, color=_TRACE, linewidth=1.2)
+        else:
+            _say(waveform_axes, "none")
+        lags, counts = train.autocorrelogram()
+        lag_axes.bar(1e3 * lags, counts, width=1e3 * (lags[1] - lags[0]), color=_TRACE)
+        starts, rate = rates[name]
+        time_axes.stairs(rate, [*starts, starts[-1] + bin_s], color=_TRACE, fill=True, alpha=0.35)
+        time_axes.eventplot(
+            train.times_s, lineoffsets=1.25 * highest, linelengths=0.3 * highest, color=_TRACE, linewidths=0.4
+        )
+        time_axes.text(
+            *(1, 1, f"{len(train.times_s)} spikes, {train.rate_hz:.3g} Hz"),
+            **{"transform": time_axes.transAxes, "ha": "right", "va": "bottom", "fontsize": "small"},
+        )
+    of_time.set(xlim=(0, longest), ylim=(0, 1.45 * highest), xlabel="time (s)")
+    of_waveform.set(xlabel="ms")
+    of_lags.set(xlabel="lag (ms)")
+    for axes, heading in zip(figure.axes[:3], ("waveform", "autocorrelogram\n(Hz)", "spikes, rate (Hz)"), strict=True):
+        axes.set_title(heading, fontsize="medium", loc="left")
+    _draw_depths(figure.add_subplot(grid[:, 3]), trains)
+    _heading(figure, title or f"{len(there)} of {len(trains)} sessions")
+    return figure
+
+
+def _draw_depths(axes: "Axes", trains: dict[str, Any]) -> None:
+    depths = [np.nan if train is None else train.depth_um for train in trains.values()]
+    axes.set_title("depth (\N{MICRO SIGN}m)", fontsize="medium", loc="left")
+    axes.plot(depths, np.arange(len(depths)), "o-", color=_TRACE)
+    axes.set(ylim=(len(depths) - 0.5, -0.5), yticks=[])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if np.isnan(depths).all():
+        _say(axes, "unknown")
+    else:
+        middle = np.nanmean(depths)
+        half = max(20.0, 1.2 * np.nanmax(np.abs(np.array(depths) - middle)))  # so that a still unit looks still
+        axes.set_xlim(middle - half, middle + half)
+
+
+def _say(axes: "Axes", text: str) -> None:
+    """Write a word where there is nothing to draw."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_ABSENT)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False, labelleft=False)
+
+
 def plot_unit_gallery(
     opened: "Followed",
     units: list[int | str] | None = None,

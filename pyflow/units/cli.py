@@ -163,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("what", metavar="CELL|gallery|presence")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: a .png of that name")
     command.add_argument("--kind", default="dff", help="of the traces; default: dff")
+    command.add_argument("--spikes", action="store_true", help="draw CELL's spikes, waveforms, correlograms and depth")
     command.add_argument("--page", type=int, default=1, help="of the gallery")
 
     add("history", _history, "say who changed what, when")
@@ -417,6 +418,13 @@ def _plot(options: argparse.Namespace) -> int:
         sessions = open_sessions(store, link_set=options.link_set)
         if options.what == "presence":
             figure = plots.plot_presence(sessions)
+        elif options.spikes:
+            cell = _named_cell(store, options.what, options.link_set)
+            trains = store.spikes(cell, missing="none", link_set=options.link_set)
+            there = sum(train is not None for train in trains.values())
+            title = f"cell {cell.number}, in {there} of {len(trains)} sessions"
+            figure = plots.plot_unit_spikes(trains, title=title)
+            options.what = f"cell_{cell.number}_spikes"
         elif options.what == "gallery":
             figure = plots.plot_unit_gallery(sessions, page=options.page)
         else:

@@ -1,12 +1,15 @@
 """The examples of docs/units.md, as a reader would type them: in order, in an empty folder."""
 
+import logging
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import openpyxl
 
 from pyflow.units import UnitStore
+from pyflow.units.cli import _parser, main
 
 PAGE = Path(__file__).parents[2] / "docs" / "units.md"
 
@@ -15,13 +18,29 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+def run(commands):
+    """Run what the page tells to type into a terminal."""
+    handlers = logging.getLogger("pyflow").handlers
+    for command in commands.splitlines():
+        program, *words = shlex.split(command, comments=True)
+        assert program == "pyflow-units", command
+        try:
+            assert main(words) == 0, command
+        except SystemExit as done:  # --version
+            assert done.code == 0, command
+    logging.getLogger("pyflow").handlers = handlers
+
+
 def test_examples(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    examples = blocks("python")
-    assert len(examples) == 12
+    examples = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(examples) == 28
     names = {}
-    for example in examples:
-        exec(compile(example, f"{PAGE.name}: {example.splitlines()[0]}", "exec"), names)
+    for language, example in examples:
+        if language == "bash":
+            run(example)
+        else:
+            exec(compile(example, f"{PAGE.name}: {example.splitlines()[0]}", "exec"), names)
     printed = capsys.readouterr().out
     for shown in blocks("text"):
         assert shown in printed
@@ -37,6 +56,13 @@ def test_examples(tmp_path, monkeypatch, capsys):
         assert comparison.counts == {"shared": 1, "added": 1, "lost": 1, "conflicting": 0}
     assert openpyxl.load_workbook("followed.xlsx")["Units"].freeze_panes
     assert np.load("followed.npz")["member"].shape == (3, 2)
+
+
+def test_every_command_is_on_the_page():
+    """A command that nobody is told of is not found."""
+    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    shown = {line.split()[1] for block in blocks("bash") for line in block.splitlines()}
+    assert shown == {*commands, "--version"}
 
 
 def test_the_table_on_the_page_is_the_one_that_is_read():

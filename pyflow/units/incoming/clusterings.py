@@ -161,7 +161,9 @@ def read_clustering(
         clusters = split_spikes(*spikes, spans)
     except ValueError as error:
         raise TableError(str(folder), str(error)) from error
-    claim = {"origin": str(folder), "source": str(folder)} | claim
+    sessions = session_table(spans, [folder] * len(spans), "phy")
+    sessions["span_start"], sessions["span_end"] = zip(*((int(a), int(b)) for a, b in spans.values()), strict=True)
+    claim = {"origin": str(folder), "source": str(folder), "sessions": sessions} | claim
     claim["parameters"] = {"spans": {s: [int(start), int(end)] for s, (start, end) in spans.items()}} | claim.get(
         "parameters", {}
     )

@@ -235,5 +235,5 @@ def _unlocked(database, name, pins, members, owner):
     for identity in sorted({owner[unit] for unit in locked if unit in owner}):
         more = [unit for unit in members.unit[members.identity == identity].tolist() if unit not in locked]
         if more:
-            found.append(f"link set {name!r} adds {unit_key(database, more[0])} to an identity that is locked")
+            found.append(f"link set {name!r} adds {unit_key(database, more[0])} to a cell that is locked")
     return found

@@ -679,6 +679,44 @@ class UnitStore:
         sessions, number = self._sessions_of(unit, link_set)
         return sessions.masks(number, missing=missing, as_=as_)
 
+    def spikes(self, unit: UnitReference, *, missing: str = "raise", link_set: str | None = None) -> dict[str, Any]:
+        """Spikes, waveform and depth of a cell in every session.
+
+        Parameters
+        ----------
+        unit : int, str, MultiSessUnit or (session, group, unit)
+            As of `members`.
+        missing : {"raise", "none"}
+            What to do where the cell is absent: refuse, or give None.
+        link_set : str, optional
+            The current one by default.
+
+        Returns
+        -------
+        dict of str to SpikeTrain or None
+            By session; see `pyflow.units.across.spikes.SpikeTrain`.
+
+        Raises
+        ------
+        UnitStoreError
+            No such link set or cell.
+        ValueError
+            Some session lacks the cell and `missing` is ``"raise"``.
+        SourceError
+            A session names no source, or that holds no sorted units.
+        """
+        from pyflow.units.across.spikes import spike_trains
+
+        members = self.members(unit, link_set=link_set)
+        return spike_trains(self.sessions(), members, self.path.parent, missing)
+
+    def spike_times(
+        self, unit: UnitReference, *, missing: str = "raise", link_set: str | None = None
+    ) -> dict[str, np.ndarray | None]:
+        """Times of a cell's spikes in every session, seconds from its start; arguments and errors as of `spikes`."""
+        trains = self.spikes(unit, missing=missing, link_set=link_set)
+        return {session: train and train.times_s for session, train in trains.items()}
+
     def _sessions_of(self, unit, link_set):
         """Sessions in which one unit is the only cell, and its number."""
         from pyflow.units.across.sessions import Sessions, followed_experiments
