@@ -6,7 +6,8 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
-``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame; the same in ``w_to_reference.mat``
+``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame, also in ``w_to_reference.mat``, and
+                            ``residual_px`` of its tiles
 ``rois.npz``                regions of interest that people drew
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
@@ -54,7 +55,7 @@ SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAI
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
-SCHEMA_VERSION = {"stage1": 4, "stage2": 1, "stage3": 2}
+SCHEMA_VERSION = {"stage1": 4, "stage2": 2, "stage3": 3}
 
 # Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
 SIGNATURE = {"pyflow": __version__}

@@ -105,6 +105,12 @@ def find_start(reference: np.ndarray, moving: np.ndarray) -> Map:
     return best
 
 
+def shift_likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how much the best shift between two images (H, W) or (H, W, C) explains, 0 to 1."""
+    search = _Search(_Copy((one_channel(a), one_channel(b)), _SEARCH_SIZE))
+    return max((shift.explains for shift in search(np.eye(2))), default=0.0)
+
+
 def _grid(kind: str) -> list[np.ndarray]:
     scales = [(s, s) for s in _SCALES] if kind == "similarity" else list(product(_SCALES, _SCALES))
     turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in _ANGLES]

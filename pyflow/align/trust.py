@@ -141,13 +141,13 @@ def judge(found: dict[str, float], n_tiles: int) -> tuple[str, str]:
     resembles = f"left-out tiles correlate by {likeness:.2f}, and {share:.0%} of them lie where they should"
     if found["overlap"] < LEAST_OVERLAP:
         return NOT_ALIGNABLE, f"only {found['overlap']:.0%} of the image overlaps"
+    if n_tiles < FEW_TILES:
+        return DOUBTFUL, f"only {n_tiles} tiles can be compared, which proves nothing"
     if share < LEAST_SHARE or likeness < LEAST_CORRELATION:
         return NOT_ALIGNABLE, f"it does not show what the centre shows: {resembles}"
     doubts = []
     if share < CLEAR_SHARE or likeness < CLEAR_CORRELATION:
         doubts.append(f"it resembles the centre too little: {resembles}")
-    if n_tiles < FEW_TILES:
-        doubts.append(f"only {n_tiles} tiles can be compared")
     if found["overlap"] < SMALL_OVERLAP:
         doubts.append(f"only {found['overlap']:.0%} of the image overlaps")
     if found["least_jacobian"] <= 0:
@@ -172,6 +172,8 @@ def _held_out(
 ) -> tuple[float, np.ndarray]:
     """Return the correlation of the tiles that were left out, and how far from their place they fit best, NaN: none."""
     shape = target.shape
+    if min(shape) < 2 * tile:
+        return 0.0, np.full((1, 1), np.nan)
     rows, columns = (np.arange(side) // tile for side in shape)
     colour = (rows[:, np.newaxis] + columns) % 2
     products, places = np.zeros(3), []

@@ -1,7 +1,7 @@
 """The command ``pyflow-session``.
 
 Exit codes: 0 done; 1 something failed, or is not as it was written, and is named; 2 the command or the configuration is
-wrong; 75 interrupted, run again to go on.
+wrong; 3 done, but recordings could not be aligned and are named; 75 interrupted, run again to go on.
 """
 
 import argparse
@@ -35,12 +35,13 @@ from pyflow.session.manifest import task_recordings, write_manifest
 from pyflow.session.pipeline import NOT_DONE, compensate_all, run_session, session_status, verify_session
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress as ProgressCallback
+from pyflow.session.results import open_session
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1_array
-from pyflow.session.stage2_between_avgs import run_stage2
+from pyflow.session.stage2_between_avgs import alignment_lines, run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3
 from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+DONE, FAILED, USAGE, NOT_ALIGNED, INTERRUPTED = 0, 1, 2, 3, 75
 
 COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "export", "demo")
 
@@ -260,8 +261,7 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
     if options.command == "export":
         return _export(options, config, console)
     with _progress(console) as progress:
-        _run(options, config, path, progress)
-    return DONE
+        return _run(options, config, path, progress)
 
 
 def _is_task(options: argparse.Namespace, config: SessionConfig) -> bool:
@@ -281,8 +281,8 @@ def _check(options: argparse.Namespace, config: SessionConfig) -> None:
             task_recordings(config, options.index)
 
 
-def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progress: ProgressCallback) -> None:
-    """Run what was asked for, and say where it is and what comes next."""
+def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progress: ProgressCallback) -> int:
+    """Run what was asked for, and say where it is, what to look at and what comes next."""
     out = _console()
     if _is_task(options, config):
         out.print(f"Stage 1 is done: {run_stage1_array(config, options.index, progress=progress)}")
@@ -296,6 +296,7 @@ def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progres
     else:
         valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
         _tell_results(out, config, valid)
+    return DONE if _is_task(options, config) or options.stage == 1 else _tell_alignment(out, config)
 
 
 def _tell_results(out: Console, config: SessionConfig, valid: np.ndarray) -> None:
@@ -303,17 +304,28 @@ def _tell_results(out: Console, config: SessionConfig, valid: np.ndarray) -> Non
     out.print(f"Results: {config.final_results}")
 
 
+def _tell_alignment(out: Console, config: SessionConfig) -> int:
+    """Say which alignments are not as they should be, and return the exit code that says so too."""
+    session = open_session(config)
+    for line in alignment_lines(session):
+        out.print(line)
+    return NOT_ALIGNED if any(map(session.left_out, session.results)) else DONE
+
+
 def _status(config: SessionConfig) -> int:
     recordings, session = session_status(config)
-    table = Table("recording", "stage 1", "stage 2")
+    table = Table("recording", "stage 1", "stage 2", "alignment")
     reasons: dict[tuple[str, str], list[str]] = {}
     for recording in recordings:
-        table.add_row(recording.name, _word(recording.stage1), _word(recording.stage2))
+        table.add_row(recording.name, _word(recording.stage1), _word(recording.stage2), recording.alignment)
         for stage, state in (("stage 1", recording.stage1), ("stage 2", recording.stage2)):
             if state.reason:
                 reasons.setdefault((stage, state.reason), []).append(recording.name)
     console = _console()
     console.print(table)
+    for recording in recordings:
+        if recording.doubt:
+            console.print(recording.doubt)
     for (stage, reason), names in reasons.items():
         who = "all" if len(names) == len(recordings) else ", ".join(names)
         console.print(f"{stage} of {who}: {reason}")
@@ -369,8 +381,9 @@ def _dask(options: argparse.Namespace, config: SessionConfig, console: Console) 
     )
     with cluster as client, _progress(console) as progress:
         valid = run_session_dask(config, client, progress=progress)
-    _tell_results(_console(), config, valid)
-    return DONE
+    out = _console()
+    _tell_results(out, config, valid)
+    return _tell_alignment(out, config)
 
 
 def _submit(options: argparse.Namespace, config: SessionConfig, path: Path) -> int:

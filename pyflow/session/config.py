@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -24,6 +24,8 @@ from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
 from pyflow.motion.options import OFOptions, did_you_mean
 
+AUTO_CENTER = "auto"
+
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array", "dask"),
@@ -41,7 +43,8 @@ class SessionConfig(BaseModel):
     pattern
         Glob below `root`, for example ``"*.tif"`` or ``"**/*.h5"``.
     center
-        File name of the recording whose frame the others are aligned to. None: the middle one.
+        File name of the recording whose frame the others are aligned to. None: the middle one. ``"auto"``: the one
+        whose average resembles the others' averages most.
     output_root, final_results
         Folders of the recordings' and of the session's results, absolute or relative to `root`.
     reader
@@ -70,9 +73,13 @@ class SessionConfig(BaseModel):
     cc_upsample
         Stage 2: the rigid shift is found to 1 / `cc_upsample` pixel.
     sigma_smooth
-        Stage 2: standard deviation, in pixels, of the Gaussian that smooths the averages.
+        Stage 2: standard deviation, in pixels, of the Gaussian that smooths the averages; ``"auto"``: by their noise.
     alpha_between, iterations_between
-        Stage 2: smoothness weight and iterations of the flow.
+        Stage 2: smoothness weight and iterations of the flow. ``"auto"``: see docs/alignment.md. Where both
+        `sigma_smooth` and `alpha_between` are numbers, the averages are aligned as the toolbox's guide does it: a
+        shift, then one flow.
+    use_not_alignable
+        Stage 3: whether recordings that stage 2 calls not alignable count in the mask and are warped as well.
     align_chunk_size
         Stage 3: frames in memory at a time.
     align_output_format
@@ -105,12 +112,13 @@ class SessionConfig(BaseModel):
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
     flow_options: dict[str, JsonValue] = Field(default_factory=dict)
     cc_upsample: int = Field(4, ge=1)
-    sigma_smooth: float = Field(6.0, ge=0, allow_inf_nan=False)
-    alpha_between: float = Field(25.0, gt=0, allow_inf_nan=False)
+    sigma_smooth: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    alpha_between: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     iterations_between: int = Field(100, ge=1)
     align_chunk_size: int = Field(64, ge=1)
     align_output_format: str = "TIFF"
     valid_fraction: float = Field(1.0, gt=0, le=1)
+    use_not_alignable: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -167,8 +175,9 @@ class SessionConfig(BaseModel):
 
     @field_validator("alpha_between", "iterations_between", mode="after")
     @classmethod
-    def _flow_can_do(cls, value: float, info: ValidationInfo) -> float:
-        FlowParameters(**{info.field_name.removesuffix("_between"): value})
+    def _flow_can_do(cls, value: float | str, info: ValidationInfo) -> float | str:
+        if value != "auto":
+            FlowParameters(**{info.field_name.removesuffix("_between"): value})
         return value
 
     @field_validator("flow_options", mode="before")
@@ -280,14 +289,14 @@ class SessionConfig(BaseModel):
         -------
         Path
             The one that `center` names (by file name or path relative to `root`), or the middle one; of an
-            even number, the earlier of the two in the middle.
+            even number, the earlier of the two in the middle. So also for ``"auto"``, which is found from averages.
 
         Raises
         ------
         ValueError
             `center` names none of them, or several.
         """
-        if self.center is None:
+        if self.center in (None, AUTO_CENTER):
             return files[(len(files) - 1) // 2]
         matches = [
             f

@@ -36,8 +36,13 @@ def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
     }
 
 
-def field_parts(config: SessionConfig, stage1: str, center: str, center_stage1: str) -> dict[str, Any]:
-    """Return what a recording's stage 2 key is made from: options, the two stage 1 keys, the centre's name."""
+def field_parts(
+    config: SessionConfig, stage1: str, center: str, center_stage1: str, neighbours: dict[str, str]
+) -> dict[str, Any]:
+    """Return what a recording's stage 2 key is made from: options, the stage 1 keys, the names of other recordings.
+
+    `neighbours` are those that had a part in it, with their keys.
+    """
     names = ("flow_backend", "backend_params", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
     return {
         "schema": SCHEMA_VERSION["stage2"],
@@ -45,6 +50,7 @@ def field_parts(config: SessionConfig, stage1: str, center: str, center_stage1: 
         "stage1": stage1,
         "center": center,
         "center_stage1": center_stage1,
+        "neighbours": neighbours,
     }
 
 
@@ -64,6 +70,7 @@ def session_parts(config: SessionConfig, center: str, stage2: dict[str, str]) ->
         "options": {
             "valid_fraction": config.valid_fraction,
             "align_output_format": config.align_output_format,
+            "use_not_alignable": config.use_not_alignable,
         },
         "center": center,
         "recordings": stage2,

@@ -11,7 +11,7 @@ from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_compensated
 from pyflow.session.results import Progress, open_session, stage1_state
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
-from pyflow.session.stage2_between_avgs import run_stage2
+from pyflow.session.stage2_between_avgs import alignment_line, run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3, session_state
 
 
@@ -75,11 +75,13 @@ NOT_DONE = "not done"
 
 @dataclass(frozen=True)
 class RecordingState:
-    """How far a recording is."""
+    """How far a recording is, the verdict on its alignment, and what the user has to know of that, if anything."""
 
     name: str
     stage1: State
     stage2: State
+    alignment: str = ""
+    doubt: str = ""
 
 
 def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
@@ -108,7 +110,12 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         third = session_state(session)
     else:
         third = State(False, "waits for stage 2 of all recordings")
-    return [RecordingState(r.name, *states) for r, *states in zip(recordings, first, second, strict=True)], third
+    states = []
+    for result, before, state in zip(session.results, first, second, strict=True):
+        verdict = session.alignment(result).get("verdict", "") if state.done else ""
+        doubt = alignment_line(session, result) if state.done else ""
+        states.append(RecordingState(result.recording.name, before, state, verdict, doubt))
+    return states, third
 
 
 def verify_session(config: SessionConfig) -> list[str]:

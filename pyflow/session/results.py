@@ -1,18 +1,26 @@
 """What stage 1 left on disk, for the stages after it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pyflow.align.center import most_central
+from pyflow.align.trust import NOT_ALIGNABLE
 from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video
-from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker
-from pyflow.session.config import SessionConfig
+from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker, save_json
+from pyflow.session.config import AUTO_CENTER, SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.keys import field_parts, stage1_parts
 from pyflow.session.recordings import Recording, find_compensated
 from pyflow.session.stage import execute
+
+# Which recording is the centre where it was found, and from which results of stage 1.
+CENTER_FILE = "center.json"
 
 # progress(recording, done, total), in frames
 Progress = Callable[[str, int, int], None]
@@ -40,9 +48,28 @@ class Session:
         """The recording whose frame is everyone's."""
         return self.results[self.middle_idx]
 
-    def field_parts(self, result: Stage1Result) -> dict[str, object]:
-        """Return what a recording's stage 2 key is made from."""
-        return field_parts(self.config, result.key, self.center.recording.name, self.center.key)
+    def field_parts(self, result: Stage1Result, neighbours: Sequence[Stage1Result] | None = None) -> dict[str, object]:
+        """Return what a recording's stage 2 key is made from; None: where neighbours had a part in it, today's."""
+        if neighbours is None:
+            marker = read_marker(result.recording.folder, "stage2")
+            neighbours = self.neighbours(result) if marker and marker["parts"].get("neighbours") else []
+        keys = {neighbour.recording.name: neighbour.key for neighbour in neighbours}
+        return field_parts(self.config, result.key, self.center.recording.name, self.center.key, keys)
+
+    def neighbours(self, result: Stage1Result) -> list[Stage1Result]:
+        """Return the recordings through which one may be aligned to the centre: two on each side, nearest first."""
+        at = self.results.index(result)
+        places = [at + sign * step for step in (1, 2) for sign in (-1, 1)]
+        others = [self.results[place] for place in places if 0 <= place < len(self.results)]
+        return [other for other in others if other is not self.center]
+
+    def alignment(self, result: Stage1Result) -> dict[str, Any]:
+        """Return what stage 2 says of a recording's alignment; empty where it has not run."""
+        return (read_marker(result.recording.folder, "stage2") or {}).get("alignment", {})
+
+    def left_out(self, result: Stage1Result) -> bool:
+        """Tell whether a recording that stage 2 has seen is no part of the session's results."""
+        return not self.config.use_not_alignable and self.alignment(result).get("verdict") == NOT_ALIGNABLE
 
     def field_state(self, result: Stage1Result) -> State:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""
@@ -91,7 +118,28 @@ def open_session(config: SessionConfig) -> Session:
         else:
             raise ValueError(f"{recording.name}: stage 1 has to run first ({state.reason})")
         results.append(Stage1Result(recording, key, video))
-    return Session(config, results, middle_idx)
+    session = Session(config, results, middle_idx)
+    return replace(session, middle_idx=_center_by_likeness(session)) if config.center == AUTO_CENTER else session
+
+
+def _center_by_likeness(session: Session) -> int:
+    """Return the index of the recording that resembles the others most, as found before or anew."""
+    keys = [result.key for result in session.results]
+    try:
+        known = json.loads((session.config.final_results / CENTER_FILE).read_text(encoding="utf-8"))
+        if known["stage1"] == keys and 0 <= known["middle_idx"] < len(keys):
+            return known["middle_idx"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    average_shape(session)
+    return most_central([partial(read_average, result) for result in session.results])
+
+
+def save_center(session: Session) -> None:
+    """Remember which recording is the centre of a session that asks for it to be found."""
+    session.config.final_results.mkdir(parents=True, exist_ok=True)
+    keys = [result.key for result in session.results]
+    save_json(session.config.final_results / CENTER_FILE, {"middle_idx": session.middle_idx, "stage1": keys})
 
 
 def read_averages(session: Session) -> list[np.ndarray]:

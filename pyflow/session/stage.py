@@ -34,7 +34,8 @@ class Stage:
     parts
         Returns what its key is made from. Called when the folder is claimed: an input may change while we wait.
     run
-        Makes the outputs and returns facts for the marker, JSON-able.
+        Makes the outputs and returns facts for the marker, JSON-able; under ``"parts"`` what the key is made from,
+        where only the run itself tells.
     outputs
         The files with its results.
     writes
@@ -97,6 +98,7 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
         details = stage.run()
         check_claim()  # a marker would vouch for files that another process is writing
         seconds = time.perf_counter() - started
+        parts = details.pop("parts", parts)
         mark_done(stage.folder, stage.name, parts, stage.outputs, seconds, writes=writes, **details)
         logger.info("%s: %s done in %.1f s", stage.what, stage.title, seconds)
     return state

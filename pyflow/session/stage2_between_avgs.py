@@ -1,12 +1,14 @@
 """Stage 2: find how each recording's field of view moved against the centre's, from their temporal averages.
 
-1. Smooth both averages and bring them to one brightness and contrast.
-2. Find the rigid shift by phase cross-correlation, to a fraction of a pixel.
-3. Refine it into a displacement field with the flow.
+1. Align the averages (`pyflow.align.between`). Where smoothing and smoothness are both given as numbers, do it as the
+   guide of the MATLAB toolbox does: one brightness and contrast, the shift by phase correlation, one flow.
+2. Decide whether that can be believed (`pyflow.align.trust`), and keep the verdict with the field.
+3. Where the direct way cannot be believed, try one through a neighbouring recording.
 """
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from pyflow.align.between import Alignment, Flow, align, composed
+from pyflow.align.start import Map
+from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, examine, judge
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.filters import gaussian_filter
 from pyflow.flow.rigid import RigidShift
@@ -21,8 +26,15 @@ from pyflow.flow.warp import imregister
 from pyflow.io.atomic import replacing
 from pyflow.layout import FIELD_FILE, FIELD_MATLAB_FILE, read_field
 from pyflow.session.artifacts import save_npz
-from pyflow.session.config import SessionConfig
-from pyflow.session.results import Session, Stage1Result, open_session, read_averages
+from pyflow.session.config import AUTO_CENTER, SessionConfig
+from pyflow.session.results import (
+    Session,
+    Stage1Result,
+    average_shape,
+    open_session,
+    read_average,
+    save_center,
+)
 from pyflow.session.stage import Stage, execute
 from pyflow.threads import resolve_threads
 
@@ -39,7 +51,7 @@ def compute_between_displacement(
     reference_avg, current_avg
         Averages (H, W) or (H, W, C) of the centre and of another recording.
     config
-        `cc_upsample`, `sigma_smooth`, `alpha_between`, `iterations_between`, `n_workers` are used.
+        `cc_upsample`, `sigma_smooth`, `alpha_between`, `iterations_between`, `flow_backend` and `n_workers` are used.
 
     Returns
     -------
@@ -58,13 +70,20 @@ def compute_between_displacement(
             raise ValueError(
                 f"the {name} average holds {np.count_nonzero(~np.isfinite(image))} values that are not finite"
             )
+    return _align(reference_avg, current_avg, config).displacement_px
+
+
+def _align(reference_avg: np.ndarray, current_avg: np.ndarray, config: SessionConfig) -> Alignment:
+    if "auto" in (config.sigma_smooth, config.alpha_between):
+        return align(reference_avg, current_avg, _flow(config))
     smooth = [_smooth(image, config) for image in (reference_avg, current_avg)]
     reference, current = _same_contrast(*smooth)
+    shift = RigidShift(reference, upsample=config.cc_upsample)(current)
     rigid = np.empty((*reference_avg.shape[:2], 2), np.float32)
-    rigid[:] = RigidShift(reference, upsample=config.cc_upsample)(current)
+    rigid[:] = shift
     # Warped once at full size: as a start the shift would be interpolated on every level's smaller image.
     shifted = imregister(current, rigid, fill=reference, n_threads=config.n_threads)
-    return rigid + get_displacement(
+    w = rigid + get_displacement(
         reference,
         shifted,
         alpha=config.alpha_between,
@@ -72,6 +91,18 @@ def compute_between_displacement(
         n_threads=config.n_threads,
         backend=config.flow_backend,
         backend_params=config.backend_params,
+    )
+    return Alignment(w, Map(np.eye(2), np.array(shift)), config.sigma_smooth, config.alpha_between, 1)
+
+
+def _flow(config: SessionConfig) -> Flow:
+    return Flow(
+        smoothing=None if config.sigma_smooth == "auto" else config.sigma_smooth,
+        alpha=None if config.alpha_between == "auto" else config.alpha_between,
+        iterations=config.iterations_between,
+        backend=config.flow_backend,
+        backend_params=config.backend_params,
+        n_threads=config.n_threads,
     )
 
 
@@ -121,38 +152,129 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
         Stage 1 of a recording is not done, or averages differ in shape; the message names the recording.
     """
     session = open_session(config)
-    averages = read_averages(session)
+    average_shape(session)
+    if config.center == AUTO_CENTER:
+        save_center(session)
     alone = config.replace(n_workers=1)  # recordings in parallel beat threads inside each
     deep = config.fingerprint == "deep"
     with ThreadPoolExecutor(resolve_threads(config.n_threads)) as pool:
-        steps = [_field(alone, session, result, averages) for result in session.results]
+        steps = [_field(alone, session, result) for result in session.results]
         list(pool.map(lambda step: execute(step, resume=config.resume, deep=deep), steps))
+    for line in alignment_lines(session):
+        logger.warning("%s", line)
     center = session.center.recording
     fields = [read_field(result.recording.folder) for result in session.results]
     return session.middle_idx, center.path or center.folder, fields
 
 
-def _field(config: SessionConfig, session: Session, result: Stage1Result, averages: list[np.ndarray]) -> Stage:
-    """Return the stage that computes and saves a recording's field."""
+def alignment_lines(session: Session) -> list[str]:
+    """Say of every recording whose alignment is not just as it should be, what is wrong, and what becomes of it."""
+    return [line for line in (alignment_line(session, result) for result in session.results) if line]
+
+
+def alignment_line(session: Session, result: Stage1Result) -> str:
+    """Say what is not as it should be with a recording's alignment; empty where nothing is."""
+    found, name = session.alignment(result), result.recording.name
+    if found.get("verdict") == DOUBTFUL:
+        return f"{name}: the alignment is doubtful. {_sentence(found['why'])} Look at it before you use it."
+    if found.get("verdict") == NOT_ALIGNABLE:
+        becomes = "Stage 3 leaves it out." if session.left_out(result) else "It is used, as use_not_alignable asks."
+        return f"{name}: not alignable. {_sentence(found['why'])} {becomes}"
+    if found.get("through"):
+        return f"{name}: aligned through {found['through']}, as the direct way to the centre fails."
+    return ""
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _field(config: SessionConfig, session: Session, result: Stage1Result) -> Stage:
+    """Return the stage that computes and saves a recording's field, and whether it can be believed."""
     recording, center = result.recording, session.center
-    average = averages[session.results.index(result)]
 
     def run() -> dict[str, Any]:
         if result is center:
-            w = np.zeros((*average.shape[:2], 2), np.float32)
+            shape = read_average(result).shape[:2]
+            w, residual = np.zeros((*shape, 2), np.float32), np.zeros((1, 1), np.float32)
+            facts: dict[str, Any] = {"verdict": ALIGNED, "why": ""}
+            neighbours: list[Stage1Result] = []
         else:
             try:
-                w = compute_between_displacement(averages[session.middle_idx], average, config)
+                w, residual, facts, neighbours = _find(config, session, result)
             except ValueError as error:
                 raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
         field = {"u": w[..., 0], "v": w[..., 1]}
-        save_npz(recording.folder / FIELD_FILE, **field)
+        save_npz(recording.folder / FIELD_FILE, **field, residual_px=residual)
         with replacing(recording.folder / FIELD_MATLAB_FILE) as temporary:
             scipy.io.savemat(temporary, field, appendmat=False, do_compression=True)
         u, v = (round(float(mean), 4) for mean in w.mean(axis=(0, 1), dtype=np.float64))
-        logger.info("%s: shifted by (%.2f, %.2f) px against %s", recording.name, u, v, center.recording.name)
-        return {"center": center.recording.name, "mean_shift_px": [u, v]}
+        logger.info(
+            *("%s: shifted by (%.2f, %.2f) px against %s; %s", recording.name, u, v, center.recording.name),
+            facts["verdict"],
+        )
+        return {
+            "center": center.recording.name,
+            "mean_shift_px": [u, v],
+            "alignment": facts,
+            "parts": session.field_parts(result, neighbours),
+        }
 
     outputs = (recording.folder / FIELD_FILE, recording.folder / FIELD_MATLAB_FILE)
     parts = partial(session.field_parts, result)
     return Stage("stage2", "stage 2", recording.folder, recording.name, parts, run, outputs)
+
+
+def _find(
+    config: SessionConfig, session: Session, result: Stage1Result
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], list[Stage1Result]]:
+    """Align a recording to the centre, directly or through a neighbour.
+
+    Returns
+    -------
+    w, residual
+        The field, and `examine`'s residual of its tiles.
+    facts
+        What can be said for and against it.
+    considered
+        The neighbours that had a part in the decision.
+    """
+    flow = _flow(config)
+    center, own = read_average(session.center), read_average(result)
+    direct = _align(center, own, config)
+    trust, residual = examine(center, own, direct, flow)
+    facts = {**trust.facts(), **_how(direct)}
+    if trust.verdict == ALIGNED:
+        return direct.displacement_px, residual, facts, []
+    neighbours = session.neighbours(result)
+    for neighbour in neighbours:
+        between = read_average(neighbour)
+        first = _align(center, between, config)
+        if examine(center, between, first, flow)[0].verdict != ALIGNED:
+            continue
+        then = _align(between, own, config)
+        link, _ = examine(between, own, then, flow)
+        if link.verdict != ALIGNED:
+            continue
+        w = composed(then.displacement_px, first.displacement_px)
+        whole, residual = examine(center, own, replace(direct, displacement_px=w), flow)
+        facts = {**whole.facts(), **{name: link.facts()[name] for name in _OF_THE_LINK}}
+        facts["verdict"], facts["why"] = judge(facts, residual.size)
+        return w, residual, {**facts, **_how(then), "through": neighbour.recording.name}, neighbours
+    return direct.displacement_px, residual, facts, neighbours
+
+
+# What the centre's own average cannot tell of a recording that looks otherwise; its neighbour's can.
+_OF_THE_LINK = ("tiles_found", "correlation_held_out", "disagreement_px")
+
+
+def _how(alignment: Alignment) -> dict[str, Any]:
+    """Return what was chosen for an alignment, JSON-able."""
+    return {
+        "start": alignment.start.kind,
+        "matrix": alignment.start.matrix.round(5).tolist(),
+        "offset_px": alignment.start.offset.round(3).tolist(),
+        "smoothing_px": alignment.smoothing_px,
+        "alpha": alignment.alpha,
+        "rounds": alignment.rounds,
+    }

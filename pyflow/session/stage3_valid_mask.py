@@ -3,7 +3,8 @@
 1. Reduce each recording's per-frame masks over time: a pixel counts when it is valid in `valid_fraction` of
    the frames.
 2. Warp that mask into the centre's frame, nearest neighbour, and drop what comes from outside the recording.
-3. The final mask is where all recordings are valid.
+3. The final mask is where all recordings are valid. One that stage 2 calls not alignable is left out, unless
+   `use_not_alignable` asks for it: where it lies is not known, so nothing of it is warped.
 4. Warp the videos as well, where `align_output_format` asks for it.
 
 One recording is in memory at a time. Its masks go into their own files as they are made, and from there, like fields
@@ -216,7 +217,9 @@ def run_stage3(
     deep = config.fingerprint == "deep"
 
     aligned = [
-        _alignment(session, result, progress) for result in session.results if config.align_output_format in SUFFIXES
+        _alignment(session, result, progress)
+        for result in session.results
+        if config.align_output_format in SUFFIXES and not session.left_out(result)
     ]
     final = _final(session, shape, [path.name for stage in aligned for path in stage.outputs])
     for stage in (*aligned, final):
@@ -245,6 +248,8 @@ def session_state(session: Session) -> State:
     state = check_done(folder, "stage3", _final_parts(session), deep=deep)
     if session.config.align_output_format in SUFFIXES and state.done:
         for result in session.results:
+            if session.left_out(result):
+                continue
             name = _aligned_name(result)
             video = check_done(folder, name, _aligned_parts(session, result), deep=deep)
             if not video.done:
@@ -350,11 +355,14 @@ def _reduce(session: Session, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
     for result in session.results:
         counts, n_frames = _valid_counts(result, shape, n_bytes)
         own = _enough(counts, n_frames, config.valid_fraction)
-        w = _field(session, result)
-        aligned = imregister_binary(own, w[..., 0], w[..., 1])
-        fraction = (counts / n_frames).astype(np.float32)
-        valid &= aligned
-        share = np.minimum(share, imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
+        if session.left_out(result):
+            aligned = np.zeros(shape, bool)
+        else:
+            w = _field(session, result)
+            aligned = imregister_binary(own, w[..., 0], w[..., 1])
+            fraction = (counts / n_frames).astype(np.float32)
+            valid &= aligned
+            share = np.minimum(share, imregister(fraction, w, interpolation="nearest", n_threads=config.n_threads))
         for path, mask in zip(_mask_files(config.final_results, result.recording.name), (own, aligned), strict=True):
             save_mask(path, mask)
     return valid, share
@@ -383,6 +391,7 @@ def _collect(session: Session, shape: tuple[int, ...], valid: np.ndarray, share:
         "middle_idx": session.middle_idx,
         "middle_name": session.center.recording.name,
         "recordings": [result.recording.name for result in results],
+        "verdicts": [session.alignment(result)["verdict"] for result in results],
     }
 
 
@@ -486,7 +495,7 @@ def _for_matlab(results: dict[str, Any]) -> dict[str, Any]:
         "middle_name": _ascii(results["middle_name"]),
         **{
             key: _cells(map(_ascii, results[key]))
-            for key in ("recordings", "compensated_h5_paths", "aligned_video_paths")
+            for key in ("recordings", "compensated_h5_paths", "aligned_video_paths", "verdicts")
         },
         "format_version": FORMAT_VERSION,
     }

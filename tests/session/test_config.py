@@ -23,7 +23,7 @@ def test_defaults_and_paths(tmp_path):
     assert config.root == tmp_path / "data"
     assert config.output_root == tmp_path / "data" / "compensated_outputs"
     assert str(config.final_results) == "/else/where"
-    assert (config.cc_upsample, config.sigma_smooth, config.alpha_between) == (4, 6.0, 25.0)
+    assert (config.cc_upsample, config.sigma_smooth, config.alpha_between) == (4, "auto", "auto")
     assert (config.iterations_between, config.align_chunk_size, config.align_output_format) == (
         100,
         64,

@@ -106,7 +106,7 @@ def test_only_what_is_affected_runs_again(config, contents):
     other = config.replace(alpha_between=4)
     recordings, _ = session_status(other)
     assert recordings[0].stage1.done
-    assert "alpha_between: 25.0 -> 4.0" in recordings[0].stage2.reason
+    assert "alpha_between: auto -> 4.0" in recordings[0].stage2.reason
     run_session(other)
     assert "w_to_reference.npz" in changed_files(config, before)
     assert "compensated.hdf5" not in changed_files(config, before)
