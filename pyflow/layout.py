@@ -20,7 +20,7 @@ both
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +67,7 @@ _BLOCK = 1 << 23  # bytes of a file hashed at a time, several blocks at once
 _CHUNK_BYTES = 64 << 20
 
 
-def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
+def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Describe a file's content: size and hash of head and tail, and what `kind` adds.
 
     Parameters
@@ -77,12 +77,20 @@ def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
     kind
         ``"quick"`` adds the time of change; ``"lenient"`` nothing, for files that may be copied elsewhere and are
         still the same; ``"deep"`` the hash of all content.
+    known
+        An earlier description. Where its size and its time of change are today's, the file is taken to be the same
+        and not opened.
 
     Raises
     ------
     OSError
         The file cannot be read.
     """
+    if known is not None and kind != "deep":
+        stat = path.stat()
+        if (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns")) and "ends" in known:
+            names = ("size", "ends", "mtime_ns") if kind == "quick" else ("size", "ends")
+            return {name: known[name] for name in names}
     with open(path, "rb") as file:
         stat = os.fstat(file.fileno())
         digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
@@ -97,7 +105,9 @@ def fingerprint(path: Path, kind: Fingerprint = "quick") -> dict[str, Any]:
     return result
 
 
-def fingerprint_of_several(paths: Sequence[Path], kind: Fingerprint = "quick") -> dict[str, Any]:
+def fingerprint_of_several(
+    paths: Sequence[Path], kind: Fingerprint = "quick", known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Describe the content of a recording's files: of one as `fingerprint` does, of several their number and a hash.
 
     Raises
@@ -106,7 +116,7 @@ def fingerprint_of_several(paths: Sequence[Path], kind: Fingerprint = "quick") -
         A file cannot be read.
     """
     if len(paths) == 1:
-        return fingerprint(paths[0], kind)
+        return fingerprint(paths[0], kind, known)
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         digest.update(f"{path.name} {sorted(fingerprint(path, kind).items())}".encode())

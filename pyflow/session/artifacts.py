@@ -12,8 +12,9 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,14 @@ class State:
         Why not; of results that are done but made elsewhere, what they rest on; else empty.
     stuck
         No run can mend it: the reason says what somebody has to do.
+    key
+        The marker's, of results that are done and ours.
     """
 
     done: bool
     reason: str = ""
     stuck: bool = False
+    key: str = field(default="", compare=False)
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -128,9 +132,23 @@ def read_status(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in status.items() if name not in ours or isinstance(value, dict)}
 
 
+@lru_cache(maxsize=64)
+def _status(path: Path, mtime_ns: int, size: int, inode: int) -> dict[str, Any]:
+    """Read a ``status.json`` once for all questions about it: that of a session may hold thousands of markers."""
+    return read_status(path.parent)
+
+
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
-    """Return what `mark_done` stored for a stage; None where it did not, or something else changed it."""
-    status = read_status(folder)
+    """Return what `mark_done` stored for a stage; None where it did not, or something else changed it.
+
+    It is shared with whoever asks next, and not to be changed.
+    """
+    path = folder / STATUS_FILE
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    status = _status(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
     marker = status.get("markers", {}).get(stage)
     if status.get(stage) != "done" or not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
         return None
@@ -140,7 +158,7 @@ def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
     return marker if whole and all(isinstance(o, dict) and described <= o.keys() for o in outputs.values()) else None
 
 
-def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False) -> State:
+def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False, glance: bool = False) -> State:
     """Decide whether a stage's results in a folder are those of today's inputs and options.
 
     Parameters
@@ -153,21 +171,26 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
         What the key is made from.
     deep
         Look at all content of the outputs, not only at their sizes, heads and tails.
+    glance
+        Do not open outputs whose size and time of change are as they were.
     """
     marker = read_marker(folder, stage)
     if marker is None:
         return State(False, _UNFINISHED.get(str(read_status(folder).get(stage)), "not run yet"))
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker['parts'], parts)}")
-    damage = next(find_damage(folder, marker, deep=deep), "")
-    return State(False, damage) if damage else State(True)
+    damage = next(find_damage(folder, marker, deep=deep, glance=glance), "")
+    return State(False, damage) if damage else State(True, key=marker["key"])
 
 
-def find_damage(folder: Path, marker: dict[str, Any], *, deep: bool) -> Iterator[str]:
-    """Say which outputs are not as the marker describes them, and how; `deep` looks at all their content."""
+def find_damage(folder: Path, marker: dict[str, Any], *, deep: bool, glance: bool = False) -> Iterator[str]:
+    """Say which outputs are not as the marker describes them, and how.
+
+    `deep` looks at all their content, `glance` opens none whose size and time of change are as they were.
+    """
     for name, expected in marker.get("outputs", {}).items():
         try:
-            found = fingerprint(folder / name, "lenient")
+            found = fingerprint(folder / name, "lenient", expected if glance and not deep else None)
             if found["size"] != expected["size"]:
                 yield f"{name} has {found['size']} bytes, {expected['size']} were written"
             elif found["ends"] != expected["ends"] or (deep and content_hash(folder / name) != expected["content"]):
@@ -206,7 +229,10 @@ def mark_done(
     OSError
         An output cannot be read, or the marker not be written.
     """
-    described = {path.relative_to(folder).as_posix(): fingerprint(path, "deep") for path in outputs}
+    described = {
+        path.relative_to(folder).as_posix(): fingerprint(path, "deep") | {"mtime_ns": path.stat().st_mtime_ns}
+        for path in outputs
+    }
     mine = list(described) if writes is None else [path.relative_to(folder).as_posix() for path in writes]
     status = read_status(folder)
     _remove(folder, set(files_written(folder, stage)) - set(mine))

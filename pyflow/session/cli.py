@@ -46,6 +46,7 @@ DONE, FAILED, USAGE, NOT_ALIGNED, INTERRUPTED = 0, 1, 2, 3, 75
 COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "export", "demo")
 
 _LOG_EVERY_S = 5.0
+_ROWS = 200  # of recordings that status shows one by one; of more, those that have something to do
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -237,12 +238,17 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
             if options.stage in (2, 3) and (options.array or options.index is not None):
                 raise ValueError(f"--array and --index are about stage 1, found --stage {options.stage}")
             config = config.with_flow_options(parse_of_params(options.of_params))
-        _check(options, config)
+        if options.command != "status":  # which finds the same, and for thousands of recordings once is enough
+            _check(options, config)
     except (OSError, ValueError) as error:
         _print_error(console, error)
         return USAGE
     if options.command == "status":
-        return _status(config)
+        try:
+            return _status(config)
+        except (OSError, ValueError) as error:
+            _print_error(console, error)
+            return USAGE
     if options.command == "verify":
         return _verify(config)
     if options.command == "dask":
@@ -316,18 +322,27 @@ def _status(config: SessionConfig) -> int:
     recordings, session = session_status(config)
     table = Table("recording", "stage 1", "stage 2", "alignment")
     reasons: dict[tuple[str, str], list[str]] = {}
+    told = 0
     for recording in recordings:
-        table.add_row(recording.name, _word(recording.stage1), _word(recording.stage2), recording.alignment)
+        words = _word(recording.stage1), _word(recording.stage2)
+        if len(recordings) <= _ROWS or (told < _ROWS and "to do" in words):
+            table.add_row(recording.name, *words, recording.alignment)
+            told += 1
         for stage, state in (("stage 1", recording.stage1), ("stage 2", recording.stage2)):
             if state.reason:
                 reasons.setdefault((stage, state.reason), []).append(recording.name)
     console = _console()
-    console.print(table)
+    if told:
+        console.print(table)
+    if told < len(recordings):
+        n_done = sum(recording.stage1.done and recording.stage2.done for recording in recordings)
+        console.print(f"stages 1 and 2 of {n_done} of {len(recordings)} recordings are done")
     for recording in recordings:
         if recording.doubt:
             console.print(recording.doubt)
     for (stage, reason), names in reasons.items():
-        who = "all" if len(names) == len(recordings) else ", ".join(names)
+        others = f" and {len(names) - _ROWS} others" if len(names) > _ROWS else ""
+        who = "all" if len(names) == len(recordings) else ", ".join(names[:_ROWS]) + others
         console.print(f"{stage} of {who}: {reason}")
     console.print(f"stage 3: {session.reason or 'done'}")
     return DONE

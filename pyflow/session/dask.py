@@ -204,7 +204,7 @@ def run_session_dask(config: SessionConfig, client: "Client", *, progress: Progr
         client.cancel([rest])
 
 
-def work(session: dict[str, Any], recording: dict[str, str] | None) -> np.ndarray | Exception | None:
+def work(session: dict[str, Any], recording: dict[str, Any] | None) -> np.ndarray | Exception | None:
     """Do a task on a worker: stage 1 of a recording, or the stages after it.
 
     Parameters
@@ -229,7 +229,8 @@ def work(session: dict[str, Any], recording: dict[str, str] | None) -> np.ndarra
         if recording is None:
             run_stage2(config)
             return run_stage3(config, progress=_Reporter())
-        where = Recording(recording["name"], Path(recording["path"]), Path(recording["folder"]))
+        files = tuple(map(Path, recording["files"]))
+        where = Recording(recording["name"], Path(recording["path"]), Path(recording["folder"]), files)
         compensate(config, where, progress=_Reporter())
     except OSError:
         raise
@@ -301,6 +302,7 @@ def _submit(client: "Client", config: SessionConfig, recording: Recording | None
     fields = None
     if recording is not None:
         fields = {"name": recording.name, "path": str(recording.path), "folder": str(recording.folder)}
+        fields["files"] = [str(file) for file in recording.files]
     return client.submit(
         _travelling(),
         _expected(),

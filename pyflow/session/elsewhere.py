@@ -41,12 +41,12 @@ def made_elsewhere(folder: Path) -> bool:
 
     What we write says so itself: a folder with files of ours and no marker is unfinished, not made elsewhere.
     """
-    video = find_video(folder)
-    if video is None:
-        return False
     marker = read_marker(folder, "stage1")
-    if marker is not None:
-        return "made_elsewhere" in marker["parts"]
+    if marker is not None and "made_elsewhere" not in marker["parts"]:
+        return False
+    video = find_video(folder)
+    if video is None or marker is not None:
+        return video is not None
     if _marked_by_earlier_version(folder):
         return False
     if read_status(folder).get("stage1") == "incomplete" and not files_written(folder, "stage1"):

@@ -1,5 +1,6 @@
 """What the keys of the stages are made from: all that can change a result, and nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pyflow.layout import SCHEMA_VERSION, fingerprint_of_several
@@ -23,16 +24,48 @@ def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
     )
 
 
-def stage1_parts(config: SessionConfig, recording: Recording) -> dict[str, Any]:
-    """Return what a recording's stage 1 key is made from."""
+def result_options(config: SessionConfig, recording: Recording) -> dict[str, Any]:
+    """Return the options of stage 1 that can change its result; they are those of all recordings of a session.
+
+    Raises
+    ------
+    OSError
+        A file that options name cannot be read.
+    """
     options = stage1_options(config, recording).result_fields()
     while len(options["sigma"]) != 2 and options["sigma"][-1] == options["sigma"][0]:
         # The first row is that of all channels without one: so many as the default has, told or left out, are the same.
         options["sigma"] = options["sigma"][:-1] if len(options["sigma"]) > 2 else options["sigma"] * 2
+    return options
+
+
+def stage1_parts(
+    config: SessionConfig,
+    recording: Recording,
+    options: Callable[[], dict[str, Any]] | None = None,
+    *,
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what a recording's stage 1 key is made from.
+
+    Parameters
+    ----------
+    config, recording
+        The session and one of its recordings.
+    options
+        Returns what `result_options` does, which is the same for all recordings.
+    known
+        An earlier description of the input, see `pyflow.layout.fingerprint`.
+
+    Raises
+    ------
+    OSError
+        The input, or a file that options name, cannot be read.
+    """
     return {
         "schema": SCHEMA_VERSION["stage1"],
-        "input": fingerprint_of_several(recording.files, config.fingerprint),
-        "options": options,
+        "input": fingerprint_of_several(recording.files, config.fingerprint, known),
+        "options": result_options(config, recording) if options is None else options(),
     }
 
 

@@ -9,7 +9,7 @@ from pyflow.session.artifacts import STAGES, State, find_damage, read_marker, re
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_compensated
-from pyflow.session.results import Progress, open_session, stage1_state
+from pyflow.session.results import Progress, open_session, stage1_states
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import alignment_line, run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3, session_state
@@ -87,6 +87,9 @@ class RecordingState:
 def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
     """Say what a run would do, and why, without doing it.
 
+    Files are opened only where their size or their time of change is not as it was, or where `fingerprint` asks for it;
+    a run looks closer.
+
     Returns
     -------
     recordings : list of RecordingState
@@ -100,14 +103,14 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         The inputs are not as the configuration says.
     """
     recordings = find_compensated(config)
-    first = [stage1_state(config, recording) for recording in recordings]
+    first = stage1_states(config, recordings, glance=True)
     if not all(state.done for state in first):
         waiting = State(False, "waits for stage 1 of all recordings")
         return [RecordingState(r.name, state, waiting) for r, state in zip(recordings, first, strict=True)], waiting
-    session = open_session(config)
-    second = [session.field_state(result) for result in session.results]
+    session = open_session(config, (recordings, first))
+    second = [session.field_state(result, glance=True) for result in session.results]
     if all(state.done for state in second):
-        third = session_state(session)
+        third = session_state(session, glance=True)
     else:
         third = State(False, "waits for stage 2 of all recordings")
     states = []

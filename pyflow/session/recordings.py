@@ -182,7 +182,10 @@ def _check_session(config: SessionConfig) -> None:
 def _check_input(recording: Recording) -> None:
     """Refuse a folder with the results of another file that is still there; one that is gone was moved or renamed."""
     marker = read_marker(recording.folder, "stage1") or {}
-    made_from = Path(os.path.realpath(recording.folder / str(marker.get("input_file", ""))))
+    written = os.path.join(recording.folder, str(marker.get("input_file", "")))
+    if os.path.normpath(written) == str(recording.path):  # the usual case, without a look at every folder on the way
+        return
+    made_from = Path(os.path.realpath(written))
     if made_from.is_file() and made_from != Path(os.path.realpath(recording.path)):
         raise ValueError(
             f"output_root: {recording.folder} holds the results of {made_from}, which would be replaced by those of "

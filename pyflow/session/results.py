@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video
 from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker, save_json
 from pyflow.session.config import AUTO_CENTER, SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
-from pyflow.session.keys import field_parts, stage1_parts
+from pyflow.session.keys import field_parts, result_options, stage1_parts
 from pyflow.session.recordings import Recording, find_compensated
 from pyflow.session.stage import execute
 
@@ -71,14 +71,30 @@ class Session:
         """Tell whether a recording that stage 2 has seen is no part of the session's results."""
         return not self.config.use_not_alignable and self.alignment(result).get("verdict") == NOT_ALIGNABLE
 
-    def field_state(self, result: Stage1Result) -> State:
+    def field_state(self, result: Stage1Result, *, glance: bool = False) -> State:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""
         deep = self.config.fingerprint == "deep"
-        return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep)
+        return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep, glance=glance)
 
 
-def stage1_state(config: SessionConfig, recording: Recording) -> State:
-    """Say whether a recording's stage 1 results are there and belong to today's input and options."""
+def stage1_state(
+    config: SessionConfig,
+    recording: Recording,
+    options: Callable[[], dict[str, Any]] | None = None,
+    *,
+    glance: bool = False,
+) -> State:
+    """Say whether a recording's stage 1 results are there and belong to today's input and options.
+
+    Parameters
+    ----------
+    config, recording
+        The session and one of its recordings.
+    options
+        Returns what `result_options` does.
+    glance
+        Do not open files whose size and time of change are as they were.
+    """
     folder, deep = recording.folder, config.fingerprint == "deep"
     if made_elsewhere(folder):
         if read_marker(folder, "stage1") is None:
@@ -89,11 +105,26 @@ def stage1_state(config: SessionConfig, recording: Recording) -> State:
     if recording.path is None and marker is not None:
         damage = next(find_damage(folder, marker, deep=deep), "")
         return State(not damage, damage)
-    return check_done(folder, "stage1", stage1_parts(config, recording), deep=deep)
+    known = marker["parts"].get("input") if glance and marker is not None else None
+    parts = stage1_parts(config, recording, options, known=known if isinstance(known, dict) else None)
+    return check_done(folder, "stage1", parts, deep=deep, glance=glance)
 
 
-def open_session(config: SessionConfig) -> Session:
+def stage1_states(config: SessionConfig, recordings: list[Recording], *, glance: bool = False) -> list[State]:
+    """Say of all recordings what `stage1_state` says of one."""
+    options = cache(lambda: result_options(config, recordings[0]))
+    return [stage1_state(config, recording, options, glance=glance) for recording in recordings]
+
+
+def open_session(config: SessionConfig, found: tuple[list[Recording], list[State]] | None = None) -> Session:
     """Find the stage 1 results of all recordings, and the centre.
+
+    Parameters
+    ----------
+    config
+        The session.
+    found
+        The recordings and the states of their stage 1, where these are known already.
 
     Raises
     ------
@@ -103,13 +134,17 @@ def open_session(config: SessionConfig) -> Session:
         Stage 1 of a recording is not done, or belongs to another input or other options, or is damaged; or
         `center` names no recording. The message says which and why.
     """
-    recordings = find_compensated(config)
+    if found is None:
+        recordings = find_compensated(config)
+        found = recordings, stage1_states(config, recordings)
+    recordings, states = found
     places = [recording.path or recording.folder for recording in recordings]
     middle_idx = places.index(config.resolve_center_file(places))
     results = []
-    for recording in recordings:
-        state = stage1_state(config, recording)
-        if made_elsewhere(recording.folder):
+    for recording, state in zip(recordings, states, strict=True):
+        if state.key and not state.reason:
+            key, video = state.key, recording.folder / VIDEO_FILE
+        elif made_elsewhere(recording.folder):
             if state.stuck:
                 raise ValueError(f"{recording.name}: {state.reason}")
             key, video = make_key(adoption(config, recording).parts()), find_video(recording.folder)

@@ -242,16 +242,16 @@ def _videos_of_unknown_runs(folder: Path) -> set[Path]:
     return {path for suffix in SUFFIXES.values() for path in folder.glob(f"aligned_*{suffix}")}
 
 
-def session_state(session: Session) -> State:
+def session_state(session: Session, *, glance: bool = False) -> State:
     """Say whether the session's results are there and belong to today's fields and options."""
     folder, deep = session.config.final_results, session.config.fingerprint == "deep"
-    state = check_done(folder, "stage3", _final_parts(session), deep=deep)
+    state = check_done(folder, "stage3", _final_parts(session), deep=deep, glance=glance)
     if session.config.align_output_format in SUFFIXES and state.done:
         for result in session.results:
             if session.left_out(result):
                 continue
             name = _aligned_name(result)
-            video = check_done(folder, name, _aligned_parts(session, result), deep=deep)
+            video = check_done(folder, name, _aligned_parts(session, result), deep=deep, glance=glance)
             if not video.done:
                 return State(False, f"the aligned video of {result.recording.name}: {video.reason}")
     return state
