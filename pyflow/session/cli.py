@@ -148,17 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--channel", type=int, default=1, help="counted from 1 (default: 1)")
     export.add_argument("--frame-rate", type=float, metavar="HZ", help="frames per second; suite2p and NWB need it")
     export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
-    info = commands.add_parser(
-        "info",
-        help="say what recordings are when they are opened, where that was read from, and draw them",
-        description="What was found in each file, and where; look at it before hours of work rest on it.",
-        epilog="Example: pyflow-session info rec.tif --picture rec.png --reader n_channels=2",
-    )
-    info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
-    info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
-    info.add_argument(
-        "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
-    )
 
     info = commands.add_parser(
         "info",
