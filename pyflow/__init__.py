@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "OFOptions": "pyflow.motion.options",
+    "apply_displacement": "pyflow.motion.apply",
     "compensate_arr": "pyflow.motion.compensate",
     "compensate_recording": "pyflow.motion.compensate",
     "get_displacement": "pyflow.flow.displacement",

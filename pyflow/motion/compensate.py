@@ -10,7 +10,7 @@ Frames are read ahead on one thread, registered on `n_workers` threads and writt
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
 from pyflow.motion.frames import FrameSource
+from pyflow.motion.lines import LINE_FRAMES, line_shift
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.noise import START_ALPHA, Tuning, tune
 from pyflow.motion.options import OFOptions
@@ -76,6 +77,8 @@ class RecordingResult:
         are in no average.
     period
         1; or, where every n-th frame shows something else, n: channels or planes were taken for frames.
+    bidiphase
+        Pixels by which odd lines were moved to the right.
     """
 
     output_path: Path
@@ -87,6 +90,7 @@ class RecordingResult:
     temporal_average: np.ndarray
     problems: dict[int, str]
     period: int = 1
+    bidiphase: int = 0
 
 
 def compensate_arr(
@@ -215,6 +219,7 @@ def compensate_recording(
         temporal_average=without_single_channel(state.temporal_average),
         problems=problems,
         period=period,
+        bidiphase=source.line_shift,
     )
 
 
@@ -256,7 +261,12 @@ def _source(reader: VideoReader | np.ndarray, options: OFOptions, name: str) -> 
     n_channels = reader.shape[3]
     if options.channel_idx is not None and max(options.channel_idx) >= n_channels:
         raise ValueError(f"channel_idx {options.channel_idx}: {name} has {n_channels} channels, counted from 0")
-    return FrameSource(reader, options.channel_idx, options.bin_size)
+    source = FrameSource(reader, options.channel_idx, options.bin_size)
+    if options.bidiphase != "auto":
+        return replace(source, line_shift=options.bidiphase)
+    shift = line_shift(replace(source, bin_size=1).usable(LINE_FRAMES))
+    logger.info("%s: odd lines are moved by %d pixels (bidiphase)", name, shift)
+    return replace(source, line_shift=shift)
 
 
 def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyflow.motion.lines import shift_lines
 from pyflow.motion.quality import frame_problem
 from pyflow.motion.streams import ordered_map
 
@@ -37,12 +38,15 @@ class FrameSource:
         Number of successive frames averaged into one. The last bin may hold fewer.
     indices
         The frames to use, counted after binning; None: all.
+    line_shift
+        Pixels by which odd lines are moved to the right, see `pyflow.motion.lines`.
     """
 
     reader: VideoReader | np.ndarray
     channels: Sequence[int] | None = None
     bin_size: int = 1
     indices: Sequence[int] | None = None
+    line_shift: int = 0
 
     def __len__(self) -> int:
         return -(-len(self.reader) // self.bin_size) if self.indices is None else len(self.indices)
@@ -91,6 +95,7 @@ class FrameSource:
         frames = self.reader[first * self.bin_size : min(stop * self.bin_size, len(self.reader))]
         if self.channels is not None:
             frames = frames[..., list(self.channels)]
+        frames = shift_lines(frames, self.line_shift)
         if self.bin_size > 1:
             bins = range(0, len(frames), self.bin_size)
             frames = np.stack([frames[i : i + self.bin_size].mean(axis=0, dtype=np.float64) for i in bins])

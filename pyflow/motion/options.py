@@ -163,6 +163,9 @@ class OFOptions(BaseModel):
         or of each channel by its own, ``"separate"``.
     bin_size
         Number of successive frames averaged into one before anything else.
+    bidiphase
+        Pixels by which the odd lines of frames that were scanned in both directions are moved to the right before
+        anything else, as in suite2p; ``"auto"``: found in the recording.
     buffer_size
         Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use
         the same reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does
@@ -272,6 +275,10 @@ class OFOptions(BaseModel):
     )
     channel_normalization: Literal["joint", "separate"] = "joint"
     bin_size: PositiveInt = 1
+    bidiphase: Annotated[
+        Annotated[int, Field(ge=-100, le=100), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
+        _one_of("a whole number or 'auto'"),
+    ] = 0
     buffer_size: PositiveInt = 400
     update_initialization_w: bool = True
     update_reference: bool = False

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
             f"reference_frames: {options.reference_path}",
         )
     indices = reference_indices(options, len(source))
-    chosen = FrameSource(source.reader, source.channels, source.bin_size, indices)
+    chosen = replace(source, indices=indices)
     return build_reference(chosen, options)
 
 

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.io.readers.options import reader_options
+from pyflow.motion.apply import apply_displacement
 from pyflow.session.artifacts import State, read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import CLUSTERS, open_cluster, run_session_dask
@@ -43,7 +44,7 @@ from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, NOT_ALIGNED, INTERRUPTED = 0, 1, 2, 3, 75
 
-COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "export", "demo")
+COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "apply", "export", "demo")
 
 _LOG_EVERY_S = 5.0
 _ROWS = 200  # of recordings that status shows one by one; of more, those that have something to do
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to(console)
     _end_on_sigterm()
     try:
-        commands = {"demo": _demo, "info": _info}
+        commands = {"demo": _demo, "info": _info, "apply": _apply}
         return commands.get(options.command, _on_session)(options, console)
     except KeyboardInterrupt:
         console.print("interrupted; what is finished is kept, run the same command again to go on")
@@ -152,17 +153,6 @@ def _parser() -> argparse.ArgumentParser:
         "--frame-rate", type=float, metavar="HZ", help="frames per second, where the recordings do not tell"
     )
     export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
-    info = commands.add_parser(
-        "info",
-        help="say what recordings are when they are opened, where that was read from, and draw them",
-        description="What was found in each file, and where; look at it before hours of work rest on it.",
-        epilog="Example: pyflow-session info rec.tif --picture rec.png --reader n_channels=2",
-    )
-    info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
-    info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
-    info.add_argument(
-        "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
-    )
 
     info = commands.add_parser(
         "info",
@@ -175,6 +165,14 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument(
         "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
     )
+
+    apply = commands.add_parser(
+        "apply", help="warp another channel or file by the field that a recording was found to have"
+    )
+    apply.add_argument("file", type=Path, help="what to warp")
+    apply.add_argument("--displacement", type=Path, required=True, metavar="PATH", help="w.hdf, or the folder with it")
+    apply.add_argument("--output", type=Path, required=True, metavar="FILE", help="the result, .tif or .hdf5")
+    apply.add_argument("--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2")
 
     demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
     demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
@@ -444,6 +442,27 @@ def _export(options: argparse.Namespace, config: SessionConfig, console: Console
             written = to_nwb(config.final_results, folder, metadata, **common)
     for path in written:
         _console().print(str(path))
+    return DONE
+
+
+def _apply(options: argparse.Namespace, console: Console) -> int:
+    try:
+        reader = reader_options(parse_of_params(options.reader, "--reader"))
+    except ValueError as error:
+        _print_error(console, error)
+        return USAGE
+    path = options.displacement
+    marker = read_marker(path if path.is_dir() else path.parent, "stage1") or {}
+    with _progress(console) as progress:
+        apply_displacement(
+            options.file,
+            path,
+            options.output,
+            reader=reader,
+            bidiphase=int(marker.get("bidiphase", 0)),
+            progress=lambda done, total: progress(options.file.name, done, total),
+        )
+    _console().print(f"Result: {options.output}")
     return DONE
 
 

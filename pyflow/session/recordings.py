@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyflow.io.readers.formats import folder_files, group_files, natural_key, recording_name
+from pyflow.io.readers.formats import check_numbers, folder_files, group_files, natural_key, recording_name
 from pyflow.layout import find_video
 from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
@@ -77,7 +77,10 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     if not found:
         raise FileNotFoundError(f"no file in {config.root} matches pattern {config.pattern!r}")
     found.sort(key=lambda file: natural_key(relative_path(file, config.root)))
-    return list(group_files(found, config.reader.files).values())
+    groups = list(group_files(found, config.reader.files).values())
+    for group in groups:
+        check_numbers(group)
+    return groups
 
 
 def _images(folder: Path) -> tuple[Path, ...]:

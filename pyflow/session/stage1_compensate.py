@@ -267,6 +267,7 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             "alpha": result.alpha,
             "noise_px": result.noise_px,
             "period": result.period,
+            "bidiphase": result.bidiphase,
             "problems": {str(frame): cause for frame, cause in result.problems.items()},
         }
 

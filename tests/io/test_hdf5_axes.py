@@ -264,3 +264,19 @@ def test_images_settle_a_shape_that_is_improbable(tmp_path):
         np.testing.assert_array_equal(reader[..., 0], frames)
     with pytest.raises(ValueError, match="64 frames of 64 x 24 pixels, improbable"):
         open_video(store(tmp_path / "b.h5", np.random.default_rng(0).random((64, 64, 24))))
+
+
+def test_channels_from_octave(tmp_path):
+    """As matlab_compat/pyflow_write_recording.m has it save them; other variables are as Octave has them."""
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for channel in (2, 1):
+            group = file.create_group(f"ch{channel}")
+            group.attrs["OCTAVE_NEW_FORMAT"] = np.uint8(1)
+            group["value"] = movie() + channel
+        group = file.create_group("mov")
+        group.attrs["OCTAVE_NEW_FORMAT"] = np.uint8(1)
+        group["value"] = movie().transpose(0, 2, 1)
+    with open_video(tmp_path / "a.hdf5") as reader:
+        np.testing.assert_array_equal(reader[:], np.stack([movie() + 1, movie() + 2], axis=-1))
+    with open_video(tmp_path / "a.hdf5", dataset="mov/value") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())

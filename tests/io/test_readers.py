@@ -257,6 +257,32 @@ def test_joined_files_must_fit_each_other(tmp_path):
         open_video(files)
 
 
+def test_missing_members_of_a_sequence_are_named(tmp_path):
+    files = single_frames(tmp_path)
+    files[2].unlink()
+    with pytest.raises(ValueError, match=r"f9\.tif: .*number 8 to 14, 7 expected, 6 found; number 10 is missing"):
+        open_video(files[0].parent)
+    with open_video([file for file in files if file.exists()]) as reader:
+        assert len(reader) == T - 1
+    folder = bruker(tmp_path / "rec")
+    (folder / "rec_Cycle00001_Ch2_000003.ome.tif").unlink()
+    with pytest.raises(ValueError, match="number 3 is missing"):
+        open_video(folder)
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif"])
+def test_a_file_that_grows_while_it_is_read(tmp_path, kind):
+    path = npy(tmp_path / "a.npy", movie()) if kind == "npy" else tmp_path / "a.tif"
+    if kind == "tif":
+        tifffile.imwrite(path, movie())
+    with open_video(path) as reader:
+        reader[0]
+        with open(path, "ab") as file:
+            file.write(bytes(1000))
+        with pytest.raises(ValueError, match=rf"{path.name}: grew while it was read: expected \d+ bytes, found \d+"):
+            reader[0]
+
+
 def test_a_folder_of_nothing_and_of_everything(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder without images"):
         open_video(tmp_path)

@@ -64,6 +64,7 @@ _ELSEWHERE = {
 # As Bruker's PrairieView names the files of a recording, one per frame or per cycle.
 _BRUKER = re.compile(r"(?P<name>.+)_Cycle(?P<cycle>\d+)_Ch(?P<channel>\d+)_(?P<number>\d+)\.ome\.tiff?", re.IGNORECASE)
 
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)")
 _LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
 
 Source = str | Path | np.ndarray | VideoReader
@@ -128,6 +129,7 @@ def _open(source: Any, options: ReaderOptions) -> VideoReader:
     path = Path(source)
     if path.is_dir() and not _is_zarr(path):
         files = folder_files(path)
+        check_numbers(files)
         if files != [path]:
             return _of_several(files, options)
     return get_video_file_reader(path, options)
@@ -266,6 +268,30 @@ def group_files(paths: Sequence[Path], files: str | None = None) -> dict[str, li
                 key = f"{match[1]}\0{match[3]}{path.suffix}"
         groups.setdefault((path.parent, key), []).append(path)
     return {str(group[0]): group for group in groups.values()}
+
+
+def check_numbers(files: Sequence[Path]) -> None:
+    """Refuse files of one recording, numbered one by one, of which some are missing.
+
+    Raises
+    ------
+    ValueError
+        The message names the first that is missing.
+    """
+    numbered: dict[tuple[str, ...], dict[int, Path]] = {}
+    for file in files:
+        if match := _NUMBERED.fullmatch(file.name):
+            numbered.setdefault((match[1], match[3]), {})[int(match[2])] = file
+    for found in numbered.values():
+        expected = range(min(found), max(found) + 1)
+        # Numbers that are no count, such as dates or times, have gaps all over.
+        if len(found) < len(expected) < 2 * len(found):
+            missing = [number for number in expected if number not in found]
+            before = found[max(number for number in found if number < missing[0])]
+            raise ValueError(
+                f"{before}: the files of this recording go from number {min(found)} to {max(found)}, "
+                f"{len(expected)} expected, {len(found)} found; number {missing[0]} is missing"
+            )
 
 
 def recording_name(path: Path, files: str | None = None) -> str:

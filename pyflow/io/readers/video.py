@@ -380,7 +380,10 @@ class PartReader(VideoReader):
 
 
 def check_size(path: Path, descriptor: int, expected: int) -> None:
-    """Refuse what was read from a file that has become shorter: libraries fill what is missing with zeros.
+    """Refuse what was read from a file that has changed its size.
+
+    Of one that has become shorter, libraries fill what is missing with zeros. One that grows is still being written, so
+    that what was found in it when it was opened is not all of it.
 
     Parameters
     ----------
@@ -394,11 +397,15 @@ def check_size(path: Path, descriptor: int, expected: int) -> None:
     Raises
     ------
     ValueError
-        It is shorter now.
+        It is shorter or longer now.
     """
     found = os.fstat(descriptor).st_size
     if found < expected:
         raise ValueError(f"{path}: truncated while it was read: expected {expected} bytes, found {found}")
+    if found > expected:
+        raise ValueError(
+            f"{path}: grew while it was read: expected {expected} bytes, found {found}; wait until it is written"
+        )
 
 
 def as_slice(indices: np.ndarray) -> slice | np.ndarray:

@@ -1,0 +1,125 @@
+"""The field that one channel or file was registered with, applied to another."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflow.flow.warp import imregister
+from pyflow.io import ReaderOptions, VideoReader, get_video_file_writer, open_video
+from pyflow.layout import FIELD_FILE, FLOW_DATASETS, find_flow, read_field
+from pyflow.motion.lines import shift_lines
+from pyflow.threads import resolve_threads
+
+_FILL_FRAMES = 200  # whose mean stands where frames show nothing
+_PIECE_BYTES = 1 << 24
+
+
+def apply_displacement(
+    input_file: Any,
+    displacement: str | Path | np.ndarray,
+    output_file: str | Path,
+    *,
+    reader: ReaderOptions | dict[str, Any] | None = None,
+    bidiphase: int = 0,
+    interpolation: str = "cubic",
+    n_threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Warp a recording by the displacement that another one, frame by frame the same motion, was registered with.
+
+    Parameters
+    ----------
+    input_file
+        What to warp, as `pyflow.open_video` takes it: another channel of the recording, or another file.
+    displacement
+        ``w.hdf``, written with `OFOptions.save_w`, or a recording's folder with it; or one field for all frames: a
+        ``w_to_reference.npz``, or an array (H, W, 2). Pixels, backward: ``out[y, x] = frame[y + v, x + u]``.
+    output_file
+        Where the result goes, by its suffix TIFF or HDF5; appears there when it is complete. Data type and channels are
+        those of the input. Pixels that come from outside a frame show the mean of the recording.
+    reader
+        What the input's files do not say.
+    bidiphase
+        See `OFOptions.bidiphase`; as the displacement was found with.
+    interpolation
+        ``"cubic"``, ``"linear"`` or ``"nearest"``.
+    n_threads
+        0: all that this process may use.
+    progress
+        Called as ``progress(done, total)`` with frames.
+
+    Returns
+    -------
+    Path
+        `output_file`.
+
+    Raises
+    ------
+    ValueError
+        The displacement is of another size or number of frames; both are named.
+    OSError
+        A file is missing or cannot be read or written.
+    """
+    output_file = Path(output_file)
+    options = ReaderOptions(**reader) if isinstance(reader, dict) else reader
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(input_file, options))
+        field = _open_displacement(displacement, stack)
+        name, shown = (
+            str(video.path or "video in memory"),
+            displacement if isinstance(displacement, str | Path) else "array",
+        )
+        if field.shape[-3:-1] != video.shape[1:3]:
+            raise ValueError(
+                f"{shown}: displacement of {field.shape[-3:-1]} pixels, but frames of {name} are {video.shape[1:3]}"
+            )
+        if len(field.shape) == 4 and field.shape[0] != len(video):
+            raise ValueError(f"{shown}: displacement of {field.shape[0]} frames, but {name} has {len(video)}")
+        fill = _mean(video, bidiphase)
+        output_file.parent.mkdir(parents=True, exist_ok=True)
+        writer = stack.enter_context(get_video_file_writer(output_file))
+        pool = stack.enter_context(ThreadPoolExecutor(resolve_threads(n_threads)))
+
+        def warp(frame: np.ndarray, w: np.ndarray) -> np.ndarray:
+            return imregister(frame, w, fill=fill, interpolation=interpolation, n_threads=1)
+
+        step = max(1, _PIECE_BYTES // (int(np.prod(video.shape[1:])) * max(4, video.dtype.itemsize)))
+        for first, frames in video.batches(step):
+            frames = shift_lines(frames, bidiphase)
+            fields = [field] * len(frames) if len(field.shape) == 3 else field[first : first + len(frames)]
+            warped = pool.map(
+                lambda frame, w: imregister(frame, w, fill=fill, interpolation=interpolation, n_threads=1),
+                frames,
+                fields,
+            )
+            writer.write_frames(np.stack(list(warped)))
+            if progress is not None:
+                progress(first + len(frames), len(video))
+    return output_file
+
+
+def _open_displacement(source: str | Path | np.ndarray, stack: ExitStack) -> VideoReader | np.ndarray:
+    """Return a displacement (T, H, W, 2) that is read when it is indexed, or one (H, W, 2) for all frames."""
+    if isinstance(source, np.ndarray):
+        return np.asarray(source, np.float32)
+    path = Path(source)
+    if path.name == FIELD_FILE:
+        return read_field(path.parent)
+    found = find_flow(path) if path.is_dir() else path
+    if found is None:
+        raise FileNotFoundError(f"{path}: no displacement of the frames in it; stage 1 keeps it with save_w = true")
+    return stack.enter_context(open_video(found, dataset=list(FLOW_DATASETS)))
+
+
+def _mean(video: VideoReader, bidiphase: int) -> np.ndarray:
+    """Mean of frames from all over the recording, in its type."""
+    indices = np.unique(np.linspace(0, len(video) - 1, _FILL_FRAMES).round().astype(int))
+    total = np.zeros(video.shape[1:])
+    for index in indices:
+        total += np.nan_to_num(shift_lines(video[int(index) : int(index) + 1], bidiphase)[0])
+    mean = total / len(indices)
+    return (np.rint(mean) if video.dtype.kind in "ui" else mean).astype(video.dtype)
