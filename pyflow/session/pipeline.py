@@ -103,6 +103,7 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         The inputs are not as the configuration says.
     """
     recordings = find_compensated(config)
+    config.resolve_center_file([recording.path or recording.folder for recording in recordings])
     first = stage1_states(config, recordings, glance=True)
     if not all(state.done for state in first):
         waiting = State(False, "waits for stage 1 of all recordings")

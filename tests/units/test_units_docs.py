@@ -25,9 +25,10 @@ def run(commands):
         program, *words = shlex.split(command, comments=True)
         assert program == "pyflow-units", command
         try:
-            assert main(words) == 0, command
+            code = main(words)
         except SystemExit as done:  # --version
-            assert done.code == 0, command
+            code = done.code
+        assert code == 0, command
     logging.getLogger("pyflow").handlers = handlers
 
 
