@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow.flow.displacement import get_displacement, prepare
-from pyflow.flow.parameters import MIN_LEVEL, FlowParameters
+from pyflow.flow.parameters import MIN_LEVEL, SCHEDULES, FlowParameters
 from pyflow.flow.planes import to_planes
 
 GROUP = "flow, 512 x 512"
@@ -18,6 +18,15 @@ def in_8_bits(image):
 def test_prepared(benchmark, pair, quality, n_threads):
     benchmark.group = GROUP
     prepared = prepare(pair[0], FlowParameters(min_level=MIN_LEVEL[quality]))
+    w = benchmark(prepared.estimate, to_planes(pair[1])[np.newaxis], n_threads=n_threads)[0]
+    benchmark.extra_info["endpoint error"] = float(np.hypot(*np.moveaxis(w - pair[2], -1, 0)).mean())
+
+
+@pytest.mark.parametrize("quality", SCHEDULES)
+def test_scheduled(benchmark, pair, quality, n_threads):
+    benchmark.group = GROUP
+    parameters = FlowParameters(alpha=60, grid_spacing="auto", **SCHEDULES[quality]._asdict())
+    prepared = prepare(pair[0], parameters)
     w = benchmark(prepared.estimate, to_planes(pair[1])[np.newaxis], n_threads=n_threads)[0]
     benchmark.extra_info["endpoint error"] = float(np.hypot(*np.moveaxis(w - pair[2], -1, 0)).mean())
 

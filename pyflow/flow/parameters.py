@@ -25,8 +25,8 @@ class Schedule(NamedTuple):
 
 SCHEDULES = {
     "quality": Schedule(eta=0.6, iterations=20, min_level=0),
-    "balanced": Schedule(eta=0.7, iterations=20, min_level=1),
-    "fast": Schedule(eta=0.6, iterations=20, min_level=1),
+    "balanced": Schedule(eta=0.65, iterations=20, min_level=1),
+    "fast": Schedule(eta=0.5, iterations=30, min_level=1),
 }
 """By quality preset, for recordings whose alpha is found from their noise: such a flow is smooth, so that its unknowns
 lie on a coarse grid (`auto_grid_spacing`), on which few sweeps reach as far as many do over pixels."""

@@ -1,5 +1,6 @@
 """Unknowns on a grid that is coarser than the images."""
 
+import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -36,6 +37,23 @@ def test_auto_agrees_with_one_unknown_per_pixel(photons, alpha, seed):
     )
     assert np.abs(fine - coarse).mean() < 0.1
     assert jitter(coarse, truth, 8) < 1.15 * jitter(fine, truth, 8) + 0.005
+
+
+@pytest.mark.parametrize(
+    ("digest", "options"),
+    [
+        ("1c9af860aae17fc8", {}),
+        ("715ea31bda768474", {"alpha": 20, "min_level": 3}),
+        ("51a19d1d367c4e23", {"alpha": 5, "a_smooth": 0.5, "eta": 0.6, "iterations": 12}),
+        ("20487e859d16288c", {"const_assumption": "gray", "alpha": 0.02}),
+        ("bd2174c46f43cfb6", {"const_assumption": "census"}),
+    ],
+)
+def test_one_unknown_per_pixel_gives_the_bits_of_before_there_was_a_grid(digest, options):
+    """The digests are from the last version that had one unknown per pixel only (the commit before b10c5e3)."""
+    whole = gaussian_filter(np.random.default_rng(7).random((107, 131, 2)), 2.0)
+    w = get_displacement(whole[4:-4, 4:-4], whole[3:-5, 6:-2], grid_spacing=1, **options)
+    assert hashlib.blake2b(w.tobytes(), digest_size=8).hexdigest() == digest
 
 
 def test_auto_follows_from_alpha():
