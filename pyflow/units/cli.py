@@ -540,7 +540,7 @@ def _pins_of(pins: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
 
 
 def _named_cell(store: UnitStore, text: str, link_set: str | None) -> MultiSessUnit:
-    """The multi-session unit of that number, global id or label, or with a member of that name."""
+    """The cell of that number, global id or label, or with a member of that name."""
     try:
         return store.multi_sess_unit(text, link_set=link_set)
     except UnitStoreError:

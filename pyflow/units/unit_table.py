@@ -53,8 +53,9 @@ class UnitTable:
     ----------
     units : pandas.DataFrame
         One row per unit, indexed by the row's number in its source. Columns `session`, `group`, `unit` (text),
-        `identity` (text, missing: not followed) and optionally `original_index` (0-based, over all that was
-        detected), `global_id` (UUID of the identity), `probability` (0 to 1). Any other column is an attribute.
+        `identity` (text: what the source calls the cell; missing: not followed) and optionally `original_index`
+        (0-based, over all that was detected), `global_id` (UUID of the cell), `probability` (0 to 1). Any other column
+        is an attribute.
     name : str
         Name of the link set; empty: the table only lists units and claims no identities.
     origin : str

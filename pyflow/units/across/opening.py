@@ -37,7 +37,7 @@ def open_sessions(
     source : path-like, list of path-like, or UnitStore
         A folder, searched with its subfolders for everything `pyflow.units.sources.find_sources` knows; files or
         folders of single sessions; or a unit store (or its path), whose sessions name their sources and whose
-        multi-session units are the cells, by their numbers. Relative sources start from the store's folder.
+        cells go by their numbers. Relative sources start from the store's folder.
     link_set : str, optional
         Of the store; the current one by default.
 

@@ -22,7 +22,7 @@ class UnitStore:
     Open it with `UnitStore.open`; it is a context manager that closes the file. Every method that changes something
     is one transaction, all of it or none, with an entry in the history that names `author`.
 
-    An identity (`unit` in `members`, `traces` ...) is given by its short number, its global id, the label that it has
+    A cell (`unit` in `members`, `traces` ...) is given by its short number, its global id, the label that it has
     in its source, or as one of its members: (session, group, unit).
     """
 
@@ -190,7 +190,7 @@ class UnitStore:
         Returns
         -------
         pandas.DataFrame
-            `number`, `global_id`, `label` of the multi-session unit; `session`, `start_time`, `source`, `kind` of the
+            `number`, `global_id`, `label` of the cell; `session`, `start_time`, `source`, `kind` of the
             member's session; `group`, `unit` (its id, text), `original_index` (0-based, over all that was detected),
             `probability`, `unit_id`; by number, then the session's time.
 
@@ -226,7 +226,7 @@ class UnitStore:
         return lookup.multi_sess_unit(self._database, row)
 
     def find(self, session: str, unit: str, group: str = "", *, link_set: str | None = None) -> MultiSessUnit | None:
-        """Which multi-session unit a session's unit belongs to.
+        """Which cell a session's unit belongs to.
 
         Returns
         -------
@@ -287,7 +287,7 @@ class UnitStore:
         return np.sort(numbers)
 
     def gather(self, link_set: str | None = None) -> Gathered:
-        """All units and their identities in a link set, by default the current one.
+        """All units and the cells they are in a link set, by default the current one.
 
         Returns
         -------
@@ -301,7 +301,7 @@ class UnitStore:
         return frames.gather(self._database, link_set)
 
     def scores(self, unit: UnitReference, *, link_set: str | None = None) -> pd.DataFrame:
-        """Scores of pairs that a multi-session unit's members take part in.
+        """Scores of pairs that a cell's members take part in.
 
         Returns
         -------
@@ -321,13 +321,13 @@ class UnitStore:
         return pd.concat([*units, scores], axis=1)
 
     def stats(self, *, link_set: str | None = None) -> dict[str, Any]:
-        """Numbers of sessions and units and, of a link set, of followed units and of identities by sessions.
+        """Numbers of sessions and units and, of a link set, of followed units and of cells by sessions.
 
         Returns
         -------
         dict
             `sessions`, `units`, and in a store with link sets `link_set`, `followed`, `multi_sess_units`,
-            `by_sessions` (number of sessions -> number of identities present in so many).
+            `by_sessions` (number of sessions -> number of cells present in so many).
         """
         value = self._database.value
         stats = {"sessions": value("SELECT count(*) FROM session"), "units": value("SELECT count(*) FROM unit")}
@@ -484,7 +484,7 @@ class UnitStore:
         """Add sessions, units and a link set, all or nothing.
 
         Sessions and units that the store has are reused (a unit is found by session, group and id) and their attributes
-        updated. A link set of the same name is replaced, unless it says the same already: the identities of the new one
+        updated. A link set of the same name is replaced, unless it says the same already: the cells of the new one
         take over the ids of those with which they share most members (both ways), ``tables()["id_map"]`` keeps the map
         from old to new, and the old one stays under the name "... (replaced 1)".
 
@@ -555,7 +555,7 @@ class UnitStore:
         Returns
         -------
         MultiSessUnit
-            What both belong to now; the older identity keeps its ids.
+            What both belong to now; the older cell keeps its ids.
 
         Raises
         ------
@@ -570,12 +570,12 @@ class UnitStore:
     def unlink(
         self, unit: tuple[str, str, str], other: tuple[str, str, str] | None = None, *, link_set: str | None = None
     ) -> None:
-        """Say that a unit is not the same cell: take it out of its identity and pin that.
+        """Say that a unit is not the same cell: take it out of its cell and pin that.
 
         Parameters
         ----------
         unit : (session, group, unit)
-            The unit that leaves; it belongs to no identity afterwards.
+            The unit that leaves; it belongs to no cell afterwards.
         other : (session, group, unit), optional
             The unit it must be kept apart from; by default every unit it is linked with now.
         link_set : str, optional
@@ -592,31 +592,31 @@ class UnitStore:
             edits.unlink(self._database, *units, self._link_set(link_set), change_id)
 
     def lock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
-        """Pin an identity as it is: exactly these members, until it is unlocked.
+        """Pin a cell as it is: exactly these members, until it is unlocked.
 
         Raises
         ------
         UnitStoreError
             No such unit, or a member is locked already.
         """
-        identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("lock", f"cell {identity.number}") as change_id:
-            edits.lock(self._database, self._identity(identity), change_id)
+        cell = self.multi_sess_unit(unit, link_set=link_set)
+        with self._database.change("lock", f"cell {cell.number}") as change_id:
+            edits.lock(self._database, self._row_of(cell), change_id)
 
     def unlock(self, unit: UnitReference, *, link_set: str | None = None) -> None:
-        """Take the lock off an identity.
+        """Take the lock off a cell.
 
         Raises
         ------
         UnitStoreError
             No such unit, or it is not locked.
         """
-        identity = self.multi_sess_unit(unit, link_set=link_set)
-        with self._database.change("unlock", f"cell {identity.number}"):
-            edits.unlock(self._database, self._identity(identity))
+        cell = self.multi_sess_unit(unit, link_set=link_set)
+        with self._database.change("unlock", f"cell {cell.number}"):
+            edits.unlock(self._database, self._row_of(cell))
 
-    def _identity(self, identity):
-        return lookup.multi_sess_unit_id(self._database, identity, self._link_set(identity.link_set))
+    def _row_of(self, cell):
+        return lookup.multi_sess_unit_id(self._database, cell, self._link_set(cell.link_set))
 
     def undo(self) -> str:
         """Take back the last change that is not undone yet.
@@ -644,7 +644,7 @@ class UnitStore:
         as_: str | None = None,
         link_set: str | None = None,
     ) -> dict[str, Any] | pd.DataFrame | Any:
-        """Traces of a multi-session unit in every session.
+        """Traces of a cell in every session.
 
         Parameters
         ----------
@@ -675,7 +675,7 @@ class UnitStore:
     def masks(
         self, unit: UnitReference, *, missing: str = "raise", as_: str | None = None, link_set: str | None = None
     ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
-        """Masks of a multi-session unit in every session; see `pyflow.units.across.sessions.Sessions.masks`."""
+        """Masks of a cell in every session; see `pyflow.units.across.sessions.Sessions.masks`."""
         sessions, number = self._sessions_of(unit, link_set)
         return sessions.masks(number, missing=missing, as_=as_)
 
