@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import tifffile
 
+from pyflow.align.trust import ALIGNED
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, MASK_FILE, SIGNATURE, VIDEO_FILE
 from pyflow.session import SessionConfig, run_stage1, run_stage2, run_stage3, session_status
 from pyflow.session.artifacts import mark_done, save_npz
@@ -85,7 +86,8 @@ def make_up_stage2(config: SessionConfig) -> None:
         shape = np.load(folder / AVERAGE_FILE, mmap_mode="r").shape[:2]
         u, v = (rng.normal(0, 1, shape).astype(np.float32) for _ in range(2))
         save_npz(folder / FIELD_FILE, u=u, v=v)
-        mark_done(folder, "stage2", session.field_parts(result), [folder / FIELD_FILE], 0.0)
+        facts = {"verdict": ALIGNED, "why": ""}
+        mark_done(folder, "stage2", session.field_parts(result), [folder / FIELD_FILE], 0.0, alignment=facts)
 
 
 def make_session(step: str, root: Path, n_recordings: int, n_frames: int, size: int, limit: float | None):

@@ -7,6 +7,7 @@
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -127,7 +128,20 @@ def _same_contrast(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarr
     return ((reference - low) * scale).astype(np.float32), ((current - low) * scale).astype(np.float32)
 
 
-def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
+class SavedFields(Sequence[np.ndarray]):
+    """The fields of a session, (H, W, 2) float32, each read when it is asked for, as all together may be large."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read_field(self._folders[index])
+
+
+def run_stage2(config: SessionConfig) -> tuple[int, Path, SavedFields]:
     """Find every recording's displacement into the centre's frame and save it as ``w_to_reference.npz``.
 
     Fields that exist and belong to today's averages, centre and options are kept.
@@ -143,7 +157,7 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
         The centre's index among the recordings, from 0.
     center_file : Path
         The centre's input file.
-    displacement_fields : list of ndarray
+    displacement_fields : SavedFields
         (H, W, 2) float32 for each recording, in their order; the centre's is zero.
 
     Raises
@@ -163,7 +177,7 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[np.ndarray]]:
     for line in alignment_lines(session):
         logger.warning("%s", line)
     center = session.center.recording
-    fields = [read_field(result.recording.folder) for result in session.results]
+    fields = SavedFields([result.recording.folder for result in session.results])
     return session.middle_idx, center.path or center.folder, fields
 
 

@@ -1,6 +1,7 @@
 """Stage 3 takes the same memory for long recordings and short ones, for many and few."""
 
 import logging
+import pickle
 import tracemalloc
 
 import h5py
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from pyflow.align.trust import ALIGNED
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, MASK_FILE, SIGNATURE, VIDEO_FILE
-from pyflow.session import SessionConfig, run_stage3
+from pyflow.session import SessionConfig, run_stage2, run_stage3
 from pyflow.session.artifacts import mark_done, save_npz
 from pyflow.session.keys import stage1_parts
 from pyflow.session.recordings import find_recordings
@@ -38,7 +40,8 @@ def session_after_stage2(root, n_recordings, n_frames, shape, **options):
     for result in session.results:
         path = result.recording.folder / FIELD_FILE
         save_npz(path, u=rng.normal(size=shape).astype(np.float32), v=np.zeros(shape, np.float32))
-        mark_done(path.parent, "stage2", session.field_parts(result), [path], 0.0)
+        facts = {"verdict": ALIGNED, "why": ""}
+        mark_done(path.parent, "stage2", session.field_parts(result), [path], 0.0, alignment=facts)
     return config
 
 
@@ -58,7 +61,15 @@ def test_memory_does_not_grow_with_the_frames(tmp_path):
 
 def test_memory_does_not_grow_with_the_recordings(tmp_path):
     few, many = (peak_of(session_after_stage2(tmp_path / str(n), n, 2, (128, 128))) for n in (4, 24))
-    assert many < few + 20 * 128 * 128  # less than a byte for each pixel of the others
+    assert many < few + 20 * 128 * 128 * 2  # two bytes for each pixel of the others, of 67 once
+
+
+def test_stage_2_returns_fields_that_are_on_disk(tmp_path):
+    config = session_after_stage2(tmp_path / "data", 3, 2, (64, 64))
+    _, _, fields = run_stage2(config)
+    assert (len(fields), fields[-1].shape) == (3, (64, 64, 2))
+    assert len(pickle.dumps(fields)) < fields[0].nbytes
+    run_stage3(config, 1, fields)
 
 
 def test_a_limit_is_kept_or_refused(tmp_path):
