@@ -171,7 +171,7 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
     (config.root / "rec2.tif").write_bytes(whole[:1000])
     assert main(["submit", str(session), "--scheduler", "slurm"]) == 0
     states = slurm.states
-    slurm.wait(lambda: states().get("pyflow-rest", ("", 0))[0] == "CANCELLED", 40)
+    slurm.wait(lambda: states().get("pyflow-rest", ("", 0))[0] == "CANCELLED", 90)
     ended = states()
     assert [ended[f"pyflow-stage1_{n}"][0] for n in (1, 2, 3)] == ["COMPLETED", "FAILED", "COMPLETED"]
     logs = config.final_results / "jobs"
@@ -183,14 +183,15 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
     capsys.readouterr()
     assert main(["submit", str(session), "--scheduler", "slurm"]) == 0
     assert "--array=2,4 " in capsys.readouterr().out
-    slurm.wait(lambda: (config.final_results / f"{RESULT_FILE}.mat").exists(), 40)
-    slurm.wait(lambda: states()["pyflow-rest"][0] == "COMPLETED", 10)
+    slurm.wait(lambda: (config.final_results / f"{RESULT_FILE}.mat").exists(), 90)
+    slurm.wait(lambda: states()["pyflow-rest"][0] == "COMPLETED", 30)
 
-    slurm.wait(lambda: any(restarts for _, restarts in states().values()), 50)
+    slurm.wait(lambda: any(restarts for _, restarts in states().values()), 90)
     queued = slurm.run("squeue", "-h", "-r", "-t", "PENDING", "-n", "slow", "-o", "%A %r").splitlines()
-    number = next(line.split()[0] for line in queued if "Dependency" not in line)
-    slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # spares the half minute that SLURM waits
-    slurm.wait_until_empty(50)
+    for number, reason in (line.split() for line in queued):
+        now = [] if reason == "Dependency" else ["StartTime=now"]  # spares the half minute that SLURM waits
+        slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=30", *now)
+    slurm.wait_until_empty(90)
     assert {state for name, state in states().items() if name == "slow_1"} == {("COMPLETED", 1)}
     said = (long.final_results / "jobs" / "pyflow-stage1_1.log").read_text()
     assert "interrupted; what is finished is kept" in said
