@@ -138,7 +138,7 @@ def test_a_chain_goes_where_the_direct_way_does_not(morphing):
     session = open_session(morphing)
     found = session.alignment(session.results[3])
     assert (found["verdict"], found["through"]) == ("aligned", "day3")
-    np.testing.assert_allclose(np.median(fields[3], axis=(0, 1)), (2, 3), atol=0.4)
+    np.testing.assert_allclose(np.median(fields[3], axis=(0, 1)), (2, 3), atol=0.6)
     states, _ = session_status(morphing)
     assert "aligned through day3" in states[3].doubt
     assert all(state.stage2.done for state in states)
