@@ -324,7 +324,8 @@ def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progres
         try:
             valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
         except SessionError:
-            try_report(lambda: report_session(config)[0])
+            if config.report:
+                try_report(lambda: next(iter(report_session(config)), None))
             raise
         _tell_results(out, config, valid)
     return DONE if _is_task(options, config) or options.stage == 1 else _tell_alignment(out, config)
@@ -569,6 +570,8 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     out.print(f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}")
     out.print(f"session:    {report.config_file}")
     out.print(f"results:    {report.results}")
+    if (page := report.results / REPORT_FILE).is_file():
+        out.print(f"report:     {page}")
     if report.picture is not None:
         out.print(f"picture:    {report.picture}")
     return DONE

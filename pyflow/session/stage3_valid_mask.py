@@ -186,7 +186,7 @@ def run_stage3(
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Compute the session's valid mask and, where asked for, the videos in the centre's frame; write the report.
+    """Compute the session's valid mask and, where asked for, the videos in the centre's frame.
 
     Parameters
     ----------
@@ -233,9 +233,10 @@ def run_stage3(
             (folder / EARLIER).mkdir(exist_ok=True)
             path.replace(folder / EARLIER / path.name)
             logger.warning("%s: moved into %s, as it is not known what it was made from", path, EARLIER)
-    done = Standing("done")
-    standings = {result.recording.name: {"stage 1": done, "stage 2": done} for result in session.results}
-    try_report(lambda: save_session_report(config, standings, done, keep=True))
+    if config.report:
+        done = Standing("done")
+        standings = {result.recording.name: {"stage 1": done, "stage 2": done} for result in session.results}
+        try_report(lambda: save_session_report(config, standings, done, keep=True))
     with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
         return data["final_valid"]
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflow.flow.filters import resize
+from pyflow.flow.filters import gaussian_filter, resize
 from pyflow.io import VideoReader
 from pyflow.layout import open_masks
 from pyflow.motion.frames import FrameSource
 
 FRAMES = 64
 """Frames that are compared. The mean of so many shows what the mean of all shows."""
+
+CRISPNESS_SIGMA = 1.5
+"""Pixels by which a mean is smoothed before its gradient is taken: of noise, registration interpolates some away."""
 
 _SIDE = 256  # frames are correlated at no more than this: it bounds the memory
 _VALID_SHARE = 0.9  # pixels count that are valid in so many of the frames, and in at least _LEAST of all pixels
@@ -33,7 +36,7 @@ class Comparison:
     correlation_before, correlation_after
         float64 (N,), of each frame with its mean.
     crispness_before, crispness_after
-        Norm of the mean's gradient (Pnevmatikakis and Giovannucci 2017): the sharper the mean, the larger.
+        Norm of the smoothed mean's gradient (after Pnevmatikakis and Giovannucci 2017): the sharper the mean, the larger.
     """
 
     frames: np.ndarray
@@ -132,5 +135,5 @@ def _correlations(frames: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def _crispness(image: np.ndarray, inside: np.ndarray) -> float:
     if min(image.shape) < 2:
         return 0.0
-    rows, columns = np.gradient(image)
+    rows, columns = np.gradient(gaussian_filter(image, CRISPNESS_SIGMA, n_threads=1))
     return float(np.sqrt((rows**2 + columns**2)[inside].sum()))

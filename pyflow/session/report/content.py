@@ -204,6 +204,8 @@ def _say_standings(report: RecordingReport, given: Given) -> None:
         elif standing.word not in ("done", "waits"):
             why = f" ({standing.why})" if standing.why else ""
             report.say(UNFINISHED, f"{title.capitalize()} is {standing.word}{why}.")
+        elif standing.word == "waits" and given.markers.get(f"stage{title[-1]}"):
+            report.missing.append("What is said of its alignment is of the last run.")
         elif standing.word == "waits" and report.verdict == FINE:
             report.say(UNFINISHED, f"{title.capitalize()} has not run yet: it {standing.why}.")
 
@@ -319,17 +321,17 @@ def _judge_stage1(
         numbers.append(("misfit, median and largest", f"{np.nanmedian(misfit):.3f}, {np.nanmax(misfit):.3f}"))
     if comparison is not None:
         after = float(comparison.correlation_after.mean())
-        text, sharp = f"{after:.3f}", f"{comparison.crispness_after:.4g}"
+        text, sharp = f"{after:.3f}", _plain(comparison.crispness_after)
         if comparison.correlation_before is not None:
             before = float(comparison.correlation_before.mean())
             text = f"{before:.3f} → {after:.3f}"
             gain = comparison.crispness_after / max(comparison.crispness_before, 1e-12)
-            sharp = f"{comparison.crispness_before:.4g} → {comparison.crispness_after:.4g} ({gain:.2f} times)"
-            row["sharpness"] = f"{gain:.2f} times"
+            sharp = f"{_plain(comparison.crispness_before)} → {_plain(comparison.crispness_after)} ({gain:.2f}-fold)"
+            row["sharpness"] = f"{gain:.2f}-fold"
             if after < before - _WORSE:
                 report.say(LOOK, f"Its frames resemble their mean less than before ({text}).")
         numbers.append((f"correlation of frames with their mean, {len(comparison.frames)} frames", text))
-        numbers.append(("sharpness (norm of the mean image's gradient)", sharp))
+        numbers.append(("sharpness (norm of the smoothed mean's gradient)", sharp))
         row["correlation"] = text
     for name, key in (("alpha found or given (x, y)", "alpha"), ("noise of a frame's deformation", "noise_px")):
         value = stage1.get(key, statistics.get(key))
@@ -479,6 +481,11 @@ def _tell_facts(report: RecordingReport, given: Given, stage1: Mapping[str, Any]
             versions = ", ".join(f"{name} {version}" for name, version in marker.get("versions", {}).items())
             facts.append((f"versions in stage {stage[-1]}", versions))
     report.options = flat(parts.get("options", {}))
+
+
+def _plain(value: float) -> str:
+    """Return a number with four digits and no exponent."""
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
 
 
 def seconds(value: Any) -> str:

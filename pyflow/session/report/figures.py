@@ -23,6 +23,8 @@ _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _QUALITY = 80  # of WebP: below, grain turns into patches
 _POINTS = 300  # of a curve; of more frames, each point stands for several
 _ARROWS = 14  # along the longer side
+_STILL = 1e-3  # pixels below which there is nothing to draw arrows of
+_PANELS = (0.01, 0.4), (0.415, 0.018), (0.52, 0.4), (0.925, 0.018)  # left ends and widths: an image, its colours, twice
 _MASK_SIDE = 256
 
 
@@ -85,9 +87,9 @@ def curves(
     panels += ["correlation"] if correlations else []
     panels = [name for name in ("mean_disp", "correlation", "misfit") if name in panels]
     height = 1.35 * len(panels) + 0.35
-    figure = _figure(6.8, height)
+    figure = _figure(5.4, height)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=0.11, right=0.985, top=1 - 0.22 / height, bottom=0.42 / height, hspace=0.42)
+    figure.subplots_adjust(left=0.125, right=0.98, top=1 - 0.22 / height, bottom=0.42 / height, hspace=0.42)
     for place, panel in zip(axes, panels, strict=True):
         if panel == "mean_disp":
             for name, colour, label in (("max_disp", BEFORE, "largest"), ("mean_disp", AFTER, "mean")):
@@ -121,9 +123,9 @@ def field_picture(
     """Draw a displacement (H, W, 2) as arrows on its length in pixels, and beside it the residual of its tiles."""
     height, width = w.shape[:2]
     shape = np.clip(height / width, 0.4, 1.6)
-    figure = _figure(7.2, 3.1 * shape + 0.75)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.01, right=0.985, top=1 - 0.3 / (3.1 * shape + 0.75), bottom=0.02, wspace=0.06)
+    rows = 2.35 * shape + 0.55
+    figure = _figure(5.6, rows)
+    left, left_bar, right, right_bar = (figure.add_axes((x, 0.02, wide, 1 - 0.3 / rows - 0.02)) for x, wide in _PANELS)
     length = np.where(valid, np.linalg.norm(w, axis=-1), np.nan)
     most = float(np.nanmax(length)) if valid.any() else 0.0
     step = max(1, max(height, width) // 384)
@@ -135,16 +137,15 @@ def field_picture(
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    figure.colorbar(image, ax=left, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+    figure.colorbar(image, cax=left_bar).ax.tick_params(labelsize=7)
     every = max(1, max(height, width) // _ARROWS)
-    rows, columns = np.mgrid[every // 2 : height : every, every // 2 : width : every]
-    there = valid[rows, columns]
-    # arrows are as long as the displacement, or, where it is small, so that the longest spans the space between two
-    longest = max(most, 1e-9)
-    scale = max(1.0, 0.9 * every / longest)
-    u, v = (w[rows, columns, axis][there] * scale for axis in (0, 1))
+    y, x = np.mgrid[every // 2 : height : every, every // 2 : width : every]
+    there = valid[y, x]
+    # the longest arrow spans the space between two
+    scale = 0.9 * every / max(most, _STILL)
+    u, v = (w[y, x, axis][there] * scale for axis in (0, 1))
     left.quiver(
-        *(columns[there], rows[there], u, v),
+        *(x[there], y[there], u, v),
         angles="xy",
         scale_units="xy",
         scale=1,
@@ -154,8 +155,7 @@ def field_picture(
         width=0.006,
     )
     left.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    shown = "" if scale < 1.05 else f", arrows {scale:.3g} times as long"
-    _title(left, f"displacement (px){shown}")
+    _title(left, f"displacement (px), arrows times {scale:.2g}" if most > _STILL else "displacement (px)")
     _title(right, "residual of the tiles (px)")
     for place in (left, right):
         place.set(xticks=[], yticks=[], aspect="equal")
@@ -163,6 +163,7 @@ def field_picture(
     if residual is None:
         right.text(0.5, 0.5, "not stored", transform=right.transAxes, ha="center", va="center", color=_GREY)
         right.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        right_bar.remove()
     else:
         tiles = right.imshow(
             residual,
@@ -172,13 +173,13 @@ def field_picture(
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             interpolation="nearest",
         )
-        figure.colorbar(tiles, ax=right, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+        figure.colorbar(tiles, cax=right_bar).ax.tick_params(labelsize=7)
         if residual.size <= 12 * 12:
             for (row, column), value in np.ndenumerate(residual):
-                x, y = (column + 0.5) * width / residual.shape[1], (row + 0.5) * height / residual.shape[0]
+                across, down = (column + 0.5) * width / residual.shape[1], (row + 0.5) * height / residual.shape[0]
                 if np.isfinite(value):
                     right.text(
-                        *(x - 0.5, y - 0.5, f"{value:.0f}"),
+                        *(across - 0.5, down - 0.5, f"{value:.0f}"),
                         ha="center",
                         va="center",
                         fontsize=6,
@@ -193,7 +194,7 @@ def share_picture(share: np.ndarray, alt: str) -> Picture:
     ratio = np.clip(height / width, 0.4, 1.6)
     figure = _figure(3.9, 3.1 * ratio + 0.1)
     place = figure.subplots()
-    figure.subplots_adjust(left=0.01, right=0.88, top=0.99, bottom=0.01)
+    figure.subplots_adjust(left=0.01, right=0.86, top=0.96, bottom=0.04)
     step = max(1, max(height, width) // 384)
     image = place.imshow(share[::step, ::step] * 100, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     bar = figure.colorbar(image, ax=place, fraction=0.046, pad=0.02, ticks=(0, 50, 100))
@@ -260,7 +261,8 @@ def _bytes(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def _webp(image: np.ndarray, alt: str) -> Picture:
-    return _picture("webp", imagecodecs.webp_encode(np.ascontiguousarray(image), level=_QUALITY), image.shape, alt)
+    content = imagecodecs.webp_encode(np.ascontiguousarray(image), level=_QUALITY, lossless=False)
+    return _picture("webp", content, image.shape, alt)
 
 
 def _raster(figure: "Figure", alt: str) -> Picture:

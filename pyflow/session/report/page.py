@@ -208,6 +208,11 @@ def is_available() -> bool:
     return True
 
 
+def picture_side(n_recordings: int) -> int:
+    """Return the largest side, in pixels, that images of so many recordings may have."""
+    return int(np.clip((_PIXELS / max(n_recordings, 1)) ** 0.5, *_SIDES))
+
+
 def _markers(folder: Path) -> dict[str, dict[str, Any]]:
     return {stage: read_marker(folder, stage) or {} for stage in STAGES[:2]}
 
@@ -231,7 +236,7 @@ def _session_page(
     session: Standing,
     stage3: Mapping[str, Any],
 ) -> Page:
-    side = int(np.clip((_PIXELS / max(len(recordings), 1)) ** 0.5, *_SIDES))
+    side = picture_side(len(recordings))
     centre = _centre(config, recordings, markers, stage3)
     reports = []
     for recording in recordings:
@@ -299,12 +304,12 @@ def _tell_session(
 ) -> None:
     if centre is not None:
         page.sentences.append(f"All are aligned to {centre.name}.")
-    if session.word != "done":
+    if session.word == "waits":
         page.sentences.append(
-            f"Stage 3 is {session.word}: {session.why}."
-            if session.word != "waits"
-            else f"Stage 3 has not run yet: it {session.why}."
+            f"The final mask is of the last run: stage 3 {session.why}." if stage3 else f"Stage 3 {session.why}."
         )
+    elif session.word != "done":
+        page.sentences.append(f"Stage 3 is {session.word}: {session.why}.")
     path = config.final_results / f"{RESULT_FILE}.npz"
     if stage3:
         try:
