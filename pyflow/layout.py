@@ -14,6 +14,7 @@ the session's folder
 ``aligned_<name>.*``        a recording in the centre's frame
 both
 ``status.json``             markers: what is done, made from what
+``report.html``             what came of it, for people
 ==========================  ==========================================================================================
 """
 
@@ -22,6 +23,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +47,7 @@ FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
+REPORT_FILE = "report.html"
 
 # As others name the same: pyflowreg and MATLAB. Best first.
 VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".mat", ".tif", ".tiff")
@@ -219,6 +222,15 @@ def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarra
     ValueError
         The file cannot be read or holds no single stack of masks.
     """
+    with open_masks(path) as masks:
+        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
+        for first in range(0, len(masks), step):
+            yield masks[first : first + step] != 0
+
+
+@contextmanager
+def open_masks(path: Path) -> Iterator[h5py.Dataset]:
+    """Open the per-frame masks in an ``idx.hdf``, (T, H, W); names and errors are those of `iterate_masks`."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -231,9 +243,7 @@ def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarra
             raise ValueError(
                 f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
             )
-        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
-        for first in range(0, len(masks), step):
-            yield masks[first : first + step] != 0
+        yield masks
 
 
 def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype, n_bytes: int = _CHUNK_BYTES) -> int:

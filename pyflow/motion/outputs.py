@@ -222,6 +222,9 @@ def movie_file(options: OFOptions) -> Path:
 def save_small_results(options: OFOptions, state: LoopState) -> None:
     """Write the temporal average and, with `save_meta_info`, reference and statistics, for numpy and MATLAB.
 
+    Beside the statistics stands what else was found: per frame ``problem``, a key of `PROBLEMS`, and ``alpha`` and
+    ``noise_px``.
+
     Raises
     ------
     OSError
@@ -229,6 +232,11 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     """
     reference = without_single_channel(state.reference)
     statistics = statistics_by_name(state)
+    statistics |= {
+        "problem": state.problem[: state.frames_done],
+        "alpha": state.alpha,
+        "noise_px": state.noise_px,
+    }
     average = without_single_channel(state.temporal_average)
     files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:

@@ -126,9 +126,9 @@ def read_status(folder: Path) -> dict[str, Any]:
         status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers"}):
+    if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers", "failures"}):
         return {}
-    ours = ("markers", "written")
+    ours = ("markers", "written", "failures")
     return {name: value for name, value in status.items() if name not in ours or isinstance(value, dict)}
 
 
@@ -237,6 +237,7 @@ def mark_done(
     status = read_status(folder)
     _remove(folder, set(files_written(folder, stage)) - set(mine))
     status[stage] = "done"
+    _forget_failure(status, stage)
     status.setdefault("markers", {})[stage] = {
         "key": make_key(parts),
         "parts": parts,
@@ -269,10 +270,31 @@ def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[s
     names = {*files_written(folder, stage), *(path.relative_to(folder).as_posix() for path in writes)}
     status.setdefault("written", {})[stage] = sorted(names)
     status[stage] = "incomplete"
+    _forget_failure(status, stage)
     status |= dict.fromkeys(status.keys() & set(also), "outdated")
     for name in (stage, *also):
         status.setdefault("markers", {}).pop(name, None)
     save_json(folder / STATUS_FILE, status)
+
+
+def note_failure(folder: Path, stage: str, error: BaseException) -> None:
+    """Keep what a stage failed with, until it runs again; nothing is kept where that cannot be written."""
+    status = read_status(folder)
+    status.setdefault("failures", {})[stage] = str(error) or type(error).__name__
+    with suppress(OSError):
+        save_json(folder / STATUS_FILE, status)
+
+
+def read_failure(folder: Path, stage: str) -> str:
+    """Return what a stage failed with when it ran last; empty where it did not."""
+    failure = read_status(folder).get("failures", {}).get(stage, "")
+    return failure if isinstance(failure, str) else ""
+
+
+def _forget_failure(status: dict[str, Any], stage: str) -> None:
+    status.get("failures", {}).pop(stage, None)
+    if not status.get("failures", True):
+        del status["failures"]
 
 
 def files_written(folder: Path, stage: str) -> list[str]:

@@ -86,6 +86,12 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[Callable[[]
             path.unlink(missing_ok=True)
 
 
+def holder(folder: Path) -> str:
+    """Say who works in a folder now; empty where nobody does."""
+    path = folder / CLAIM_FILE
+    return "" if not path.exists() or _is_stale(path) else _who(_read(path))
+
+
 def _acquire(path: Path) -> bool:
     """Create a claim, after removing that of a dead process; False if another process holds or creates it.
 

@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,15 +27,25 @@ from rich.table import Table
 
 from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.io.readers.options import reader_options
+from pyflow.layout import REPORT_FILE
 from pyflow.motion.apply import apply_displacement
-from pyflow.session.artifacts import State, read_marker, read_status
+from pyflow.session.artifacts import read_marker, read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import CLUSTERS, open_cluster, run_session_dask
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 from pyflow.session.info import describe, recordings_of
 from pyflow.session.manifest import task_recordings, write_manifest
-from pyflow.session.pipeline import NOT_DONE, compensate_all, run_session, session_status, verify_session
+from pyflow.session.pipeline import (
+    NOT_DONE,
+    compensate_all,
+    report_session,
+    run_session,
+    session_standings,
+    session_status,
+    verify_session,
+)
 from pyflow.session.recordings import find_compensated
+from pyflow.session.report.page import given_of_folder, save_recording_report, try_report
 from pyflow.session.results import Progress as ProgressCallback
 from pyflow.session.results import open_session
 from pyflow.session.stage1_compensate import RECORDING_ERRORS, SessionError, run_stage1_array
@@ -44,7 +55,7 @@ from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 DONE, FAILED, USAGE, NOT_ALIGNED, INTERRUPTED = 0, 1, 2, 3, 75
 
-COMMANDS = ("run", "submit", "dask", "status", "verify", "manifest", "info", "apply", "export", "demo")
+COMMANDS = ("run", "submit", "dask", "status", "report", "verify", "manifest", "info", "apply", "export", "demo")
 
 _LOG_EVERY_S = 5.0
 _ROWS = 200  # of recordings that status shows one by one; of more, those that have something to do
@@ -64,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to(console)
     _end_on_sigterm()
     try:
-        commands = {"demo": _demo, "info": _info, "apply": _apply}
+        commands = {"demo": _demo, "info": _info, "report": _report, "apply": _apply}
         return commands.get(options.command, _on_session)(options, console)
     except KeyboardInterrupt:
         console.print("interrupted; what is finished is kept, run the same command again to go on")
@@ -129,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="say what is done and what a run would do, and why")
     _add_config(status)
+    status.add_argument("--json", action="store_true", help="the same for programs")
+
+    report = commands.add_parser(
+        "report",
+        help="write report.html: what the session came to, in words and pictures",
+        description="A session's report is final_results/report.html. That of a recording that is named, or of a "
+        "folder that compensate_recording made, is report.html in its own folder.",
+    )
+    report.add_argument("session", nargs="?", type=Path, help="session.toml or .yaml, or the folder of one recording")
+    report.add_argument("recordings", nargs="*", type=Path, metavar="RECORDING", help="only these, each by itself")
+    report.add_argument("--config", type=Path, help="session.toml or .yaml")
+    report.add_argument("--input", type=Path, metavar="FILE", help="of a folder: the recording as it was before")
 
     verify = commands.add_parser("verify", help="read all results and say which are not as they were written")
     _add_config(verify)
@@ -243,7 +266,7 @@ def _on_session(options: argparse.Namespace, console: Console) -> int:
         return USAGE
     if options.command == "status":
         try:
-            return _status(config)
+            return _status(options, config)
         except (OSError, ValueError) as error:
             _print_error(console, error)
             return USAGE
@@ -298,7 +321,12 @@ def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progres
         _, center, fields = run_stage2(config)
         out.print(f"Stage 2 is done: {len(fields)} recordings are aligned to {center}")
     else:
-        valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
+        try:
+            valid = (run_stage3 if options.stage == 3 else run_session)(config, progress=progress)
+        except SessionError:
+            if config.report:
+                try_report(lambda: next(iter(report_session(config)), None))
+            raise
         _tell_results(out, config, valid)
     return DONE if _is_task(options, config) or options.stage == 1 else _tell_alignment(out, config)
 
@@ -306,6 +334,8 @@ def _run(options: argparse.Namespace, config: SessionConfig, path: Path, progres
 def _tell_results(out: Console, config: SessionConfig, valid: np.ndarray) -> None:
     out.print(f"{np.count_nonzero(valid)} of {valid.size} pixels are valid in every recording")
     out.print(f"Results: {config.final_results}")
+    if (report := config.final_results / REPORT_FILE).is_file():
+        out.print(f"Report: {report}")
 
 
 def _tell_alignment(out: Console, config: SessionConfig) -> int:
@@ -316,39 +346,67 @@ def _tell_alignment(out: Console, config: SessionConfig) -> int:
     return NOT_ALIGNED if any(map(session.left_out, session.results)) else DONE
 
 
-def _status(config: SessionConfig) -> int:
-    recordings, session = session_status(config)
+def _status(options: argparse.Namespace, config: SessionConfig) -> int:
+    recordings, session = session_standings(config)
+    if options.json:
+        report = config.final_results / REPORT_FILE
+        told = {
+            "recordings": [
+                {"name": name, **{what: asdict(found) for what, found in standings.items()}}
+                for name, standings in recordings.items()
+            ],
+            "stage 3": asdict(session),
+            "report": str(report) if report.is_file() else None,
+        }
+        sys.stdout.write(json.dumps(told, indent=1) + "\n")
+        return DONE
     table = Table("recording", "stage 1", "stage 2", "alignment")
     reasons: dict[tuple[str, str], list[str]] = {}
-    told = 0
-    for recording in recordings:
-        words = _word(recording.stage1), _word(recording.stage2)
-        if len(recordings) <= _ROWS or (told < _ROWS and "to do" in words):
-            table.add_row(recording.name, *words, recording.alignment)
-            told += 1
-        for stage, state in (("stage 1", recording.stage1), ("stage 2", recording.stage2)):
-            if state.reason:
-                reasons.setdefault((stage, state.reason), []).append(recording.name)
+    doubts, rows, n_done = [], 0, 0
+    for name, standings in recordings.items():
+        words = [found.word for found in standings.values()]
+        done = words[:2] == ["done", "done"]
+        n_done += done
+        if len(recordings) <= _ROWS or (rows < _ROWS and not done and words[:2] != ["done", "waits"]):
+            table.add_row(name, *words)
+            rows += 1
+        if standings["alignment"].why:
+            doubts.append(standings["alignment"].why)
+        for stage in ("stage 1", "stage 2"):
+            if standings[stage].why:
+                reasons.setdefault((stage, standings[stage].why), []).append(name)
     console = _console()
-    if told:
+    if rows:
         console.print(table)
-    if told < len(recordings):
-        n_done = sum(recording.stage1.done and recording.stage2.done for recording in recordings)
+    if rows < len(recordings):
         console.print(f"stages 1 and 2 of {n_done} of {len(recordings)} recordings are done")
-    for recording in recordings:
-        if recording.doubt:
-            console.print(recording.doubt)
-    for (stage, reason), names in reasons.items():
+    for doubt in doubts:
+        console.print(doubt)
+    for (stage, why), names in reasons.items():
         others = f" and {len(names) - _ROWS} others" if len(names) > _ROWS else ""
         who = "all" if len(names) == len(recordings) else ", ".join(names[:_ROWS]) + others
-        console.print(f"{stage} of {who}: {reason}")
-    console.print(f"stage 3: {session.reason or 'done'}")
+        console.print(f"{stage} of {who}: {why}")
+    console.print(f"stage 3: {session.why or session.word}")
     return DONE
 
 
-def _word(state: State) -> str:
-    """Say a state in a word; its reason has a line of its own."""
-    return "done" if state.done else "waits" if state.reason.startswith("waits") else "to do"
+def _report(options: argparse.Namespace, console: Console) -> int:
+    path, *names = [*filter(None, (options.config, options.session)), *options.recordings]
+    try:
+        if path.is_dir():
+            if names:
+                raise ValueError(f"{path} is the folder of one recording; more can be named of a session.toml")
+            reports = list(filter(None, [save_recording_report(given_of_folder(path, options.input))]))
+        else:
+            config = SessionConfig.from_file(path)
+            _check(options, config)
+            reports = report_session(config, [str(name) for name in names])
+    except (OSError, ValueError) as error:
+        _print_error(console, error)
+        return USAGE
+    for report in reports:
+        _console().print(str(report))
+    return DONE if reports else FAILED
 
 
 def _verify(config: SessionConfig) -> int:
@@ -512,6 +570,8 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     out.print(f"final mask: {report.mask_pixels} pixels, overlap with the true one (IoU) {report.mask_iou:.3f}")
     out.print(f"session:    {report.config_file}")
     out.print(f"results:    {report.results}")
+    if (page := report.results / REPORT_FILE).is_file():
+        out.print(f"report:     {page}")
     if report.picture is not None:
         out.print(f"picture:    {report.picture}")
     return DONE

@@ -88,6 +88,8 @@ class SessionConfig(BaseModel):
     valid_fraction
         Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
         frames.
+    report
+        Stage 3 ends with ``report.html``, where jinja2 and matplotlib are installed.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class SessionConfig(BaseModel):
     align_output_format: str = "TIFF"
     valid_fraction: float = Field(1.0, gt=0, le=1)
     use_not_alignable: bool = False
+    report: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """The three stages in order, and what each would do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from pyflow.session.artifacts import STAGES, State, find_damage, read_marker, re
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_compensated
+from pyflow.session.report.page import given_of, save_recording_report, save_session_report
 from pyflow.session.results import Progress, open_session, stage1_states
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
 from pyflow.session.stage2_between_avgs import alignment_line, run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3, session_state
+from pyflow.session.status import Standing, standing
 
 
 def compensate_all(config: SessionConfig, *, progress: Progress | None = None) -> list[Path]:
@@ -120,6 +123,69 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         doubt = alignment_line(session, result) if state.done else ""
         states.append(RecordingState(result.recording.name, before, state, verdict, doubt))
     return states, third
+
+
+def session_standings(config: SessionConfig) -> tuple[dict[str, dict[str, Standing]], Standing]:
+    """Say how far each recording and the session are, in people's words.
+
+    Returns
+    -------
+    recordings : dict
+        By name, in order: how far ``"stage 1"`` and ``"stage 2"`` are, and what came of the ``"alignment"``.
+    stage3 : Standing
+        Of the session.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The inputs are not as the configuration says.
+    """
+    states, third = session_status(config)
+    recordings = {
+        state.name: {
+            "stage 1": standing(config.output_root / state.name, "stage1", state.stage1),
+            "stage 2": standing(config.output_root / state.name, "stage2", state.stage2),
+            "alignment": Standing(state.alignment, state.doubt),
+        }
+        for state in states
+    }
+    return recordings, standing(config.final_results, "stage3", third)
+
+
+def report_session(config: SessionConfig, names: Sequence[str] = ()) -> list[Path]:
+    """Write the session's report, or, in their own folders, those of some recordings.
+
+    Parameters
+    ----------
+    config
+        The session.
+    names
+        Recordings, by the names of their folders or files; none: the session.
+
+    Returns
+    -------
+    list of Path
+        The reports; empty where jinja2 or matplotlib is not installed, which is logged.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The inputs are not as the configuration says, or there is no such recording.
+    OSError
+        A report cannot be written.
+    """
+    recordings = find_compensated(config)
+    known = {name: r for r in recordings for name in (r.name, *((r.path.name, str(r.path)) if r.path else ()))}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no recording {unknown[0]!r}; there are {', '.join(r.name for r in recordings)}")
+    standings, third = session_standings(config)
+    if names:
+        chosen = dict.fromkeys(known[name] for name in names)
+        reports = [save_recording_report(given_of(config, r, standings[r.name])) for r in chosen]
+    else:
+        reports = [save_session_report(config, standings, third)]
+    return [report for report in reports if report is not None]
 
 
 def verify_session(config: SessionConfig) -> list[str]:

@@ -111,9 +111,18 @@ def stage1_state(
 
 
 def stage1_states(config: SessionConfig, recordings: list[Recording], *, glance: bool = False) -> list[State]:
-    """Say of all recordings what `stage1_state` says of one."""
+    """Say of all recordings what `stage1_state` says of one; at a glance, also of those that cannot be read."""
     options = cache(lambda: result_options(config, recordings[0]))
-    return [stage1_state(config, recording, options, glance=glance) for recording in recordings]
+
+    def state(recording: Recording) -> State:
+        try:
+            return stage1_state(config, recording, options, glance=glance)
+        except OSError as error:
+            if not glance:
+                raise
+            return State(False, str(error))
+
+    return [state(recording) for recording in recordings]
 
 
 def open_session(config: SessionConfig, found: tuple[list[Recording], list[State]] | None = None) -> Session:

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.io.atomic import remove_leftovers
-from pyflow.session.artifacts import State, check_done, mark_done, unmark
+from pyflow.session.artifacts import State, check_done, mark_done, note_failure, unmark
 from pyflow.session.claims import claim
 
 logger = logging.getLogger(__name__)
+
+# What one recording can fail with while the others go on; anything else is a bug and stops the run.
+RECORDING_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Stage:
 def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
     """Run a stage unless it is done; where another process runs it, wait for that one.
 
+    What it fails with, of `RECORDING_ERRORS`, is noted in its folder.
+
     Parameters
     ----------
     stage
@@ -95,7 +100,11 @@ def execute(stage: Stage, *, resume: bool = True, deep: bool = False) -> State:
         writes = stage.outputs if stage.writes is None else stage.writes
         remove_leftovers(stage.folder)
         unmark(stage.folder, stage.name, writes, also=stage.voids)
-        details = stage.run()
+        try:
+            details = stage.run()
+        except RECORDING_ERRORS as error:
+            note_failure(stage.folder, stage.name, error)
+            raise
         check_claim()  # a marker would vouch for files that another process is writing
         seconds = time.perf_counter() - started
         parts = details.pop("parts", parts)

@@ -6,6 +6,7 @@ marker that makes them count.
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from pyflow.io import open_video
 from pyflow.layout import AVERAGE_FILE, FLOW_FILE, FLOW_FILES, MASK_FILE, META_FILES, VIDEO_FILE
 from pyflow.motion.compensate import compensate_recording
+from pyflow.session.artifacts import note_failure
+from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
@@ -21,12 +24,9 @@ from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
 from pyflow.session.recordings import Recording, find_recordings, hold_results, stored_path
 from pyflow.session.results import Progress
-from pyflow.session.stage import Stage, execute
+from pyflow.session.stage import RECORDING_ERRORS, Stage, execute
 
 logger = logging.getLogger(__name__)
-
-# What one recording can fail with while the others go on; anything else is a bug and stops the run.
-RECORDING_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
 
 
 class SessionError(RuntimeError):
@@ -99,6 +99,9 @@ def prepare(config: SessionConfig) -> tuple[list[Recording], dict[str, BaseExcep
     _find_center(config, recordings)
     failures = check_recordings(config, recordings)
     hold_results(config)
+    for recording in recordings:
+        if recording.name in failures:
+            _note(recording, failures[recording.name])
     return recordings, failures
 
 
@@ -142,6 +145,8 @@ def run_stage1_array(
     recordings, recording = task_recordings(config, index)
     failures = check_recordings(config, [_find_center(config, recordings), recording])
     hold_results(config)
+    if recording.name in failures:
+        _note(recording, failures[recording.name])
     failure = failures.get(recording.name) or _try(config, recording, progress)
     if failure is not None:
         raise SessionError({recording.name: failure}, 1) from failure
@@ -168,6 +173,12 @@ def _try(config: SessionConfig, recording: Recording, progress: Progress | None)
         logger.error("%s failed: %s", recording.name, error, exc_info=None if _is_expected(error) else error)
         return error
     return None
+
+
+def _note(recording: Recording, error: BaseException) -> None:
+    """Note in a recording's folder why it cannot be opened, unless another process works there."""
+    with suppress(OSError), claim(recording.folder, wait_s=0):
+        note_failure(recording.folder, "stage1", error)
 
 
 def _is_expected(error: BaseException) -> bool:

@@ -40,9 +40,11 @@ from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
 from pyflow.session.keys import aligned_parts, session_parts
 from pyflow.session.recordings import hold_results, stored_path
+from pyflow.session.report.page import save_session_report, try_report
 from pyflow.session.results import Progress, Session, Stage1Result, average_shape, open_session, read_average
 from pyflow.session.stacks import Stack, save_mat_stacks, save_npz_stacks
 from pyflow.session.stage import Stage, execute
+from pyflow.session.status import Standing
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -231,6 +233,10 @@ def run_stage3(
             (folder / EARLIER).mkdir(exist_ok=True)
             path.replace(folder / EARLIER / path.name)
             logger.warning("%s: moved into %s, as it is not known what it was made from", path, EARLIER)
+    if config.report:
+        done = Standing("done")
+        standings = {result.recording.name: {"stage 1": done, "stage 2": done} for result in session.results}
+        try_report(lambda: save_session_report(config, standings, done, keep=True))
     with np.load(folder / f"{RESULT_FILE}.npz", allow_pickle=False) as data:
         return data["final_valid"]
 

@@ -41,6 +41,13 @@ def write_recordings(root: Path, n_frames=6, shifts=SHIFTS) -> None:
 FAST = {"quality_setting": "fast", "iterations": 5, "buffer_size": 4, "reference_frames": "0:4"}
 
 
+@pytest.fixture(autouse=True)
+def _reports_where_they_are_looked_at(request, monkeypatch):
+    """Drawing takes longer than these small sessions do."""
+    if not request.module.__name__.endswith("test_report"):
+        monkeypatch.setattr("pyflow.session.stage3_valid_mask.save_session_report", lambda *given, keep: None)
+
+
 @pytest.fixture
 def config(tmp_path) -> SessionConfig:
     write_recordings(tmp_path / "data")
