@@ -279,7 +279,8 @@ def test_status_says_each_reason_once(session, capsys):
 def run_slowly(session, frames_per_s):
     """Start the command in a process of its own, which waits after each frame and says how far it is."""
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell runs in the background
         "from pyflow.session import SessionConfig, run_stage1\n"
         "from pyflow.session import cli\n"
         "def slow(name, done, total):\n"
