@@ -340,7 +340,7 @@ def test_status_in_words_and_for_programs(copy, capsys):
     assert {standings["stage 1"].word for standings in session_standings(copy)[0].values()} == {"done"}
 
 
-def of_size(side, n_frames=5000):
+def of_size(detail, n_frames=5000):
     """The pictures of a recording of two-photon noise, as large as they get."""
     rng = np.random.default_rng(0)
     image = rng.poisson(20, (512, 512)).astype(float)
@@ -348,20 +348,20 @@ def of_size(side, n_frames=5000):
     frames, known = np.arange(64) * 70, {"before": rng.random(64), "after": rng.random(64)}
     w = np.cumsum(rng.normal(0, 0.1, (512, 512, 2)), axis=0).astype(np.float32)
     report = RecordingReport("recording", sentences=["Nothing speaks against it."])
-    report.before = report.after = photograph(image, side, "mean")
-    report.overlay_before = report.overlay_after = overlay(image, image[::-1], side, "overlay")
+    report.before = report.after = photograph(image, detail, "mean")
+    report.overlay_before = report.overlay_after = overlay(image, image[::-1], detail, "overlay")
     report.curves = curves(statistics, frames, known, range(100, 4900, 7), "curves")
-    report.displacement = field_picture(w, np.ones(w.shape[:2], bool), rng.random((16, 16)), "field")
+    report.displacement = field_picture(w, np.ones(w.shape[:2], bool), rng.random((16, 16)), detail, "field")
     report.numbers = [("number", "1.0")] * 30
     return report
 
 
 def test_a_hundred_recordings_stay_below_20_mb_and_open_in_2_s(tmp_path):
-    reports = [of_size(pages.picture_side(100))] * 100
+    reports = [of_size(pages.detail_of(100))] * 100
     path = tmp_path / "many.html"
     pages._save(path, pages.Page("many", "100 recordings.", reports, True), "key")
     assert path.stat().st_size < 20e6
-    assert pages.picture_side(3) == 512
+    assert pages.detail_of(3).side == 512
     with Chromium() as browser:
         browser.open(path)
         # as the browser's own clock has it, which counts no other process's time

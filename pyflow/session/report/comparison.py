@@ -36,7 +36,7 @@ class Comparison:
     correlation_before, correlation_after
         float64 (N,), of each frame with its mean.
     crispness_before, crispness_after
-        Norm of the smoothed mean's gradient (after Pnevmatikakis and Giovannucci 2017): the sharper the mean, the larger.
+        Norm of the smoothed mean's gradient (after Pnevmatikakis and Giovannucci 2017): larger for a sharper mean.
     """
 
     frames: np.ndarray

@@ -21,7 +21,7 @@ from pyflow.motion.quality import PROBLEMS
 from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
-from pyflow.session.report.figures import Picture
+from pyflow.session.report.figures import Detail, Picture
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def read_first_average(folder: Path) -> np.ndarray:
 
 
 def recording_report(
-    given: Given, side: int, centre: Centre | None = None, final: Path | None = None
+    given: Given, detail: Detail, centre: Centre | None = None, final: Path | None = None
 ) -> RecordingReport:
     """Gather what is known about a recording.
 
@@ -166,8 +166,8 @@ def recording_report(
     ----------
     given
         The recording.
-    side
-        Largest side of its images, in pixels.
+    detail
+        How large its images are.
     centre
         What it is aligned to; None: without a session.
     final
@@ -185,11 +185,11 @@ def recording_report(
     except UNREADABLE as error:
         if stage1 or find_video(given.folder):
             report.say(LOOK, f"Its average cannot be used: {error}.")
-    _draw_means(report, comparison, average, side)
+    _draw_means(report, comparison, average, detail)
     _draw_curves(report, comparison, statistics, marked)
     _judge_stage1(report, given, comparison, statistics, marked)
     if centre is not None:
-        _draw_between(report, given, centre, average, side, final)
+        _draw_between(report, given, centre, average, detail, final)
     _tell_facts(report, given, stage1)
     if not report.sentences:
         report.sentences.append("Nothing speaks against it.")
@@ -269,15 +269,17 @@ def _comparison(
     return None
 
 
-def _draw_means(report: RecordingReport, comparison: Comparison | None, average: np.ndarray | None, side: int) -> None:
+def _draw_means(
+    report: RecordingReport, comparison: Comparison | None, average: np.ndarray | None, detail: Detail
+) -> None:
     after = average if comparison is None else comparison.mean_after
     if after is None:
         return
     limits = figures.grey_limits(after)
-    report.after = figures.photograph(after, side, f"mean image of {report.name}, registered", limits)
+    report.after = figures.photograph(after, detail, f"mean image of {report.name}, registered", limits)
     if comparison is not None and comparison.mean_before is not None:
         report.before = figures.photograph(
-            comparison.mean_before, side, f"mean image of {report.name}, as recorded", limits
+            comparison.mean_before, detail, f"mean image of {report.name}, as recorded", limits
         )
 
 
@@ -359,7 +361,7 @@ def _draw_between(
     given: Given,
     centre: Centre,
     average: np.ndarray | None,
-    side: int,
+    detail: Detail,
     final: Path | None,
 ) -> None:
     """Show where the recording lies in the centre's frame, and whether that can be believed."""
@@ -376,13 +378,13 @@ def _draw_between(
                 residual = data.get("residual_px")
             valid = valid_mask(w)
             alt = f"displacement of {report.name} against the centre {centre.name}, and what is left in tiles"
-            report.displacement = figures.field_picture(w, valid, residual, alt)
+            report.displacement = figures.field_picture(w, valid, residual, detail, alt)
             length = np.linalg.norm(w, axis=-1)[valid] if valid.any() else np.zeros(1)
             report.numbers.append(
                 ("moved against the centre, mean and largest", f"{length.mean():.2f}, {length.max():.2f} px")
             )
             if average is not None and centre.average is not None:
-                _draw_overlays(report, centre, average, w, side)
+                _draw_overlays(report, centre, average, w, detail)
         except UNREADABLE as error:
             report.say(LOOK, f"Its displacement against the centre cannot be shown: {error}.")
     if final is not None:
@@ -398,7 +400,7 @@ def _draw_between(
                 report.missing.append(f"Its mask is not shown: {error}.")
 
 
-def _draw_overlays(report: RecordingReport, centre: Centre, average: np.ndarray, w: np.ndarray, side: int) -> None:
+def _draw_overlays(report: RecordingReport, centre: Centre, average: np.ndarray, w: np.ndarray, detail: Detail) -> None:
     if average.shape != centre.average.shape or w.shape[:2] != average.shape:
         report.say(
             LOOK,
@@ -410,8 +412,8 @@ def _draw_overlays(report: RecordingReport, centre: Centre, average: np.ndarray,
     low, high = np.nanmin(average), np.nanmax(average)
     image = np.nan_to_num(average, nan=low, posinf=high, neginf=low).astype(np.float32)
     aligned = imregister(image, w, fill=np.full_like(image, low), n_threads=1)
-    report.overlay_before = figures.overlay(centre.average, image, side, f"{alt}before the alignment")
-    report.overlay_after = figures.overlay(centre.average, aligned, side, f"{alt}aligned")
+    report.overlay_before = figures.overlay(centre.average, image, detail, f"{alt}before the alignment")
+    report.overlay_after = figures.overlay(centre.average, aligned, detail, f"{alt}aligned")
 
 
 def _say_alignment(report: RecordingReport, found: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ BEFORE, AFTER, MARKED = "#D55E00", "#0072B2", "#CC79A7"
 _INK, _GREY = "#222222", "#8C8C8C"
 
 _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
-_QUALITY = 80  # of WebP: below, grain turns into patches
-_POINTS = 300  # of a curve; of more frames, each point stands for several
+_QUALITIES = 80, 60, 40, 20  # of WebP, best first: below, grain turns into patches
+_POINTS = 240  # of a curve; of more frames, each point stands for several
 _ARROWS = 14  # along the longer side
 _STILL = 1e-3  # pixels below which there is nothing to draw arrows of
 _PANELS = (0.01, 0.4), (0.415, 0.018), (0.52, 0.4), (0.925, 0.018)  # left ends and widths: an image, its colours, twice
@@ -38,10 +38,18 @@ class Picture:
     alt: str
 
 
-def photograph(image: np.ndarray, side: int, alt: str, limits: tuple[float, float] | None = None) -> Picture:
-    """Draw an image (H, W) in grey, no larger than a side; `limits` are black and white, its own by default."""
-    grey = _bytes(_reduced(image, side), limits or grey_limits(image))
-    return _webp(np.repeat(grey[..., np.newaxis], 3, axis=-1), alt)
+@dataclass(frozen=True)
+class Detail:
+    """How large a report's images are: `side` at most, in pixels, and about `n_bytes` at most in the page."""
+
+    side: int
+    n_bytes: int
+
+
+def photograph(image: np.ndarray, detail: Detail, alt: str, limits: tuple[float, float] | None = None) -> Picture:
+    """Draw an image (H, W) in grey; `limits` are black and white, its own by default."""
+    grey = _bytes(_reduced(image, detail.side), limits or grey_limits(image))
+    return _webp(np.repeat(grey[..., np.newaxis], 3, axis=-1), detail.n_bytes, alt)
 
 
 def grey_limits(image: np.ndarray) -> tuple[float, float]:
@@ -50,10 +58,10 @@ def grey_limits(image: np.ndarray) -> tuple[float, float]:
     return tuple(np.percentile(finite, _LIMITS).tolist()) if finite.size else (0.0, 1.0)
 
 
-def overlay(centre: np.ndarray, other: np.ndarray, side: int, alt: str) -> Picture:
+def overlay(centre: np.ndarray, other: np.ndarray, detail: Detail, alt: str) -> Picture:
     """Draw one image (H, W) in green and another in red: yellow is what they have in common."""
-    red, green = (_bytes(_reduced(image, side), grey_limits(image)) for image in (other, centre))
-    return _webp(np.stack([red, green, np.zeros_like(red)], axis=-1), alt)
+    red, green = (_bytes(_reduced(image, detail.side), grey_limits(image)) for image in (other, centre))
+    return _webp(np.stack([red, green, np.zeros_like(red)], axis=-1), detail.n_bytes, alt)
 
 
 def mask_picture(mask: np.ndarray, alt: str) -> Picture:
@@ -104,8 +112,7 @@ def curves(
         else:
             _line(place, *_thinned(statistics["misfit"]), AFTER, None)
             _title(place, "misfit to the reference")
-        for first, last in _runs(marked):
-            place.axvspan(first - 0.5, last + 0.5, color=MARKED, alpha=0.55, linewidth=0)
+        _mark(place, marked, max(len(values) for values in (*statistics.values(), [max(frames, default=0) + 1])))
         if panel != "misfit":
             place.legend(
                 loc="lower right", bbox_to_anchor=(1, 0.98), frameon=False, ncols=2, fontsize=7, borderaxespad=0
@@ -117,9 +124,7 @@ def curves(
     return _svg(figure, alt)
 
 
-def field_picture(
-    w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None, alt: str, *, limit: float | None = None
-) -> Picture:
+def field_picture(w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None, detail: Detail, alt: str) -> Picture:
     """Draw a displacement (H, W, 2) as arrows on its length in pixels, and beside it the residual of its tiles."""
     height, width = w.shape[:2]
     shape = np.clip(height / width, 0.4, 1.6)
@@ -133,7 +138,7 @@ def field_picture(
         length[::step, ::step],
         cmap="viridis",
         vmin=0,
-        vmax=max(limit or most, 0.1),
+        vmax=max(most, 0.1),
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
@@ -185,10 +190,10 @@ def field_picture(
                         fontsize=6,
                         color="white" if value < 2.5 else _INK,
                     )
-    return _raster(figure, alt)
+    return _raster(figure, detail, alt)
 
 
-def share_picture(share: np.ndarray, alt: str) -> Picture:
+def share_picture(share: np.ndarray, detail: Detail, alt: str) -> Picture:
     """Draw in which share of the frames each pixel is valid, in the recording where that is least."""
     height, width = share.shape
     ratio = np.clip(height / width, 0.4, 1.6)
@@ -200,7 +205,7 @@ def share_picture(share: np.ndarray, alt: str) -> Picture:
     bar = figure.colorbar(image, ax=place, fraction=0.046, pad=0.02, ticks=(0, 50, 100))
     bar.ax.set_yticklabels(["0 %", "50 %", "100 %"], fontsize=7)
     place.set(xticks=[], yticks=[])
-    return _raster(figure, alt)
+    return _raster(figure, detail, alt)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -238,6 +243,21 @@ def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.where(np.isinf(most), np.nan, most)
 
 
+def _mark(axes: "Axes", marked: Collection[int], n_frames: int) -> None:
+    """Shade frames, as one shape however many there are."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    step = max(1, -(-n_frames // _POINTS))
+    boxes = []
+    for first, last in _runs({frame // step for frame in marked}):
+        left, right = first * step - 0.5, (last + 1) * step - 0.5
+        boxes.append(Path([(left, 0), (right, 0), (right, 1), (left, 1), (left, 0)], closed=True))
+    if boxes:
+        shape = Path.make_compound_path(*boxes)
+        axes.add_patch(PathPatch(shape, transform=axes.get_xaxis_transform(), color=MARKED, alpha=0.55, linewidth=0))
+
+
 def _runs(frames: Collection[int]) -> list[tuple[int, int]]:
     """Return the first and the last of frames that follow each other."""
     if not frames:
@@ -260,14 +280,17 @@ def _bytes(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return (np.clip((image - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
-def _webp(image: np.ndarray, alt: str) -> Picture:
-    content = imagecodecs.webp_encode(np.ascontiguousarray(image), level=_QUALITY, lossless=False)
+def _webp(image: np.ndarray, n_bytes: int, alt: str) -> Picture:
+    for quality in _QUALITIES:
+        content = imagecodecs.webp_encode(np.ascontiguousarray(image), level=quality, lossless=False)
+        if len(content) * 4 <= n_bytes * 3:  # four characters in the page for three bytes
+            break
     return _picture("webp", content, image.shape, alt)
 
 
-def _raster(figure: "Figure", alt: str) -> Picture:
+def _raster(figure: "Figure", detail: Detail, alt: str) -> Picture:
     figure.canvas.draw()
-    return _webp(np.asarray(figure.canvas.buffer_rgba())[..., :3], alt)
+    return _webp(np.asarray(figure.canvas.buffer_rgba())[..., :3], detail.n_bytes, alt)
 
 
 def _svg(figure: "Figure", alt: str) -> Picture:

@@ -33,7 +33,7 @@ from pyflow.session.report.content import (
     seconds,
     share_of,
 )
-from pyflow.session.report.figures import Picture
+from pyflow.session.report.figures import Detail, Picture
 from pyflow.session.status import Standing
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,11 @@ _VERSION = 1  # of what a report shows; part of what tells whether one is of tod
 _KEY = "<!-- made from {} -->"
 _HEAD_BYTES = 4096
 
-# All images together stay well below 20 MB: of many recordings they are smaller, and of very many only the worst are
-# shown one by one.
+# A page stays below 20 MB: of many recordings the images are smaller, and of very many only the worst are shown.
 _PIXELS = 100 * 320**2
 _SIDES = 224, 512
+_BYTES = 2_400_000  # of each of a recording's four or five images, over all recordings
+_MOST_BYTES = 200_000
 MOST_SHOWN = 200
 
 Standings = Mapping[str, Mapping[str, Standing]]
@@ -153,7 +154,7 @@ def save_recording_report(given: Given) -> Path | None:
         raise FileNotFoundError(f"{given.folder}: there is no registered recording, expected compensated.hdf5 or .tif")
     if not is_available():
         return None
-    report = recording_report(given, _SIDES[1])
+    report = recording_report(given, detail_of(1))
     page = Page(given.name, report.sentences[0], [report], False, report.word)
     page.options = [("stage 1", report.options)] if report.options else []
     report.options = {}
@@ -208,9 +209,11 @@ def is_available() -> bool:
     return True
 
 
-def picture_side(n_recordings: int) -> int:
-    """Return the largest side, in pixels, that images of so many recordings may have."""
-    return int(np.clip((_PIXELS / max(n_recordings, 1)) ** 0.5, *_SIDES))
+def detail_of(n_recordings: int) -> Detail:
+    """Return how large the images of so many recordings may be."""
+    n_shown = min(max(n_recordings, 1), MOST_SHOWN)
+    side = int(np.clip((_PIXELS / n_shown) ** 0.5, *_SIDES))
+    return Detail(side, min(_MOST_BYTES, _BYTES // n_shown))
 
 
 def _markers(folder: Path) -> dict[str, dict[str, Any]]:
@@ -236,12 +239,12 @@ def _session_page(
     session: Standing,
     stage3: Mapping[str, Any],
 ) -> Page:
-    side = picture_side(len(recordings))
+    detail = detail_of(len(recordings))
     centre = _centre(config, recordings, markers, stage3)
     reports = []
     for recording in recordings:
         given = given_of(config, recording, standings[recording.name])
-        report = recording_report(given, side, centre, config.final_results)
+        report = recording_report(given, detail, centre, config.final_results)
         if len(recordings) > MOST_SHOWN and report.verdict == FINE:
             _forget_pictures(report)
         reports.append(report)
@@ -260,7 +263,7 @@ def _session_page(
     page.n_rest = (
         sum(report.after is None and report.curves is None for report in reports) if len(reports) > MOST_SHOWN else 0
     )
-    _tell_session(page, config, session, stage3, centre)
+    _tell_session(page, config, session, stage3, centre, detail)
     _share_options(page, stage3, markers)
     return page
 
@@ -300,7 +303,12 @@ def _headline(reports: Sequence[RecordingReport]) -> str:
 
 
 def _tell_session(
-    page: Page, config: SessionConfig, session: Standing, stage3: Mapping[str, Any], centre: Centre | None
+    page: Page,
+    config: SessionConfig,
+    session: Standing,
+    stage3: Mapping[str, Any],
+    centre: Centre | None,
+    detail: Detail,
 ) -> None:
     if centre is not None:
         page.sentences.append(f"All are aligned to {centre.name}.")
@@ -317,7 +325,7 @@ def _tell_session(
                 valid, share = data["final_valid"], data["valid_share"]
             page.sentences.append(f"{share_of(valid)} are valid in every recording that counts.")
             page.mask = figures.mask_picture(valid, "pixels valid in every recording")
-            page.share = figures.share_picture(share, "share of the frames in which a pixel is valid")
+            page.share = figures.share_picture(share, detail, "share of the frames in which a pixel is valid")
         except UNREADABLE as error:
             page.sentences.append(f"The final mask is not shown: {path.name} cannot be read ({error}).")
         page.facts.append(("stage 3", f"finished {stage3.get('finished')}, took {seconds(stage3.get('seconds'))}"))
