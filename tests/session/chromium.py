@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +28,7 @@ class Chromium:
         self.folder = tempfile.mkdtemp(prefix="chromium-")
         theirs, self.commands = os.pipe()
         self.answers, ours = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions"]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
         flags += ["--remote-debugging-pipe", f"--user-data-dir={self.folder}", "about:blank"]
         words = ["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "bash", self.program, *flags]
         self.process = subprocess.Popen(
@@ -86,6 +88,18 @@ class Chromium:
         for kind in ("mousePressed", "mouseReleased"):
             self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def screenshot(self, path):
-        shot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def screenshot(self, path, whole=True):
+        form = {".png": {"format": "png"}, ".jpg": {"format": "jpeg", "quality": 80}}[path.suffix]
+        shot = self("Page.captureScreenshot", captureBeyondViewport=whole, **form)
         path.write_bytes(base64.b64decode(shot["data"]))
+
+
+def main(page, picture, width, height):
+    """Take the picture of a page: what docs/report.jpg is made with."""
+    with Chromium(int(width), int(height)) as browser:
+        browser.open(Path(page).resolve())
+        browser.screenshot(Path(picture), whole=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

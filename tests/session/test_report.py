@@ -422,3 +422,13 @@ def test_words_of_verdicts_are_those_of_stage_2():
 def test_a_folder_with_nothing_in_it_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no registered recording"):
         pages.save_recording_report(Given("empty", tmp_path))
+
+
+def test_of_very_many_recordings_those_that_something_speaks_against_are_shown(copy, monkeypatch):
+    monkeypatch.setattr(pages, "MOST_SHOWN", 1)
+    report_session(copy)
+    read = Read(copy.final_results / REPORT_FILE)
+    assert len(read.rows) == 4
+    assert "mean image of three, registered" in read.images  # of a frame of which the stages say something
+    assert not any("of one" in alt for alt in read.images)
+    assert "Those of the other 2 are in reports of their own" in squeeze(read.text)

@@ -55,6 +55,8 @@ class RecordingReport:
         Of the recording.
     verdict
         One of the verdicts, `FAILED` to `FINE`.
+    shown
+        It has a part of its own, and not a line in the table only.
     sentences
         The verdict in plain words.
     missing
@@ -73,6 +75,7 @@ class RecordingReport:
 
     name: str
     verdict: int = FINE
+    shown: bool = True
     sentences: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     numbers: list[tuple[str, str]] = field(default_factory=list)
@@ -158,7 +161,7 @@ def read_first_average(folder: Path) -> np.ndarray:
 
 
 def recording_report(
-    given: Given, detail: Detail, centre: Centre | None = None, final: Path | None = None
+    given: Given, detail: Detail | None, centre: Centre | None = None, final: Path | None = None
 ) -> RecordingReport:
     """Gather what is known about a recording.
 
@@ -167,29 +170,32 @@ def recording_report(
     given
         The recording.
     detail
-        How large its images are.
+        How large its images are; None: it has none, and its frames are not looked at.
     centre
         What it is aligned to; None: without a session.
     final
         The folder of the session's results; None: without a session.
     """
-    report = RecordingReport(given.name)
+    report = RecordingReport(given.name, shown=detail is not None)
     _say_standings(report, given)
     stage1 = given.markers.get("stage1", {})
     statistics = _statistics(report, given)
     marked = _marked(report, given, statistics)
-    comparison = _comparison(report, given, marked, statistics)
+    comparison = None if detail is None else _comparison(report, given, marked)
     average = None
     try:
         average = read_first_average(given.folder)
     except UNREADABLE as error:
         if stage1 or find_video(given.folder):
             report.say(LOOK, f"Its average cannot be used: {error}.")
-    _draw_means(report, comparison, average, detail)
-    _draw_curves(report, comparison, statistics, marked)
+    if detail is not None:
+        _draw_means(report, comparison, average, detail)
+        _draw_curves(report, comparison, statistics, marked)
     _judge_stage1(report, given, comparison, statistics, marked)
     if centre is not None:
-        _draw_between(report, given, centre, average, detail, final)
+        _say_alignment(report, given, centre)
+        if detail is not None:
+            _draw_between(report, given, centre, average, detail, final)
     _tell_facts(report, given, stage1)
     if not report.sentences:
         report.sentences.append("Nothing speaks against it.")
@@ -240,9 +246,7 @@ def _marked(report: RecordingReport, given: Given, statistics: dict[str, np.ndar
     return {int(frame) for frame in problems or ()}
 
 
-def _comparison(
-    report: RecordingReport, given: Given, marked: set[int], statistics: dict[str, np.ndarray]
-) -> Comparison | None:
+def _comparison(report: RecordingReport, given: Given, marked: set[int]) -> Comparison | None:
     """Compare frames before and after; where the recording is gone, look at those after alone."""
     video = find_video(given.folder)
     if video is None:
@@ -365,13 +369,7 @@ def _draw_between(
     final: Path | None,
 ) -> None:
     """Show where the recording lies in the centre's frame, and whether that can be believed."""
-    marker = given.markers.get("stage2", {})
-    if given.name == centre.name:
-        report.row["alignment"] = "the centre"
-        report.sentences.append("The others are aligned to it.")
-    valid = None
-    if marker and given.name != centre.name:
-        _say_alignment(report, marker.get("alignment", {}))
+    if given.markers.get("stage2") and given.name != centre.name:
         try:
             with np.load(given.folder / FIELD_FILE, allow_pickle=False) as data:
                 w = np.stack([data[name] for name in FLOW_DATASETS], axis=-1).astype(np.float32)
@@ -416,8 +414,15 @@ def _draw_overlays(report: RecordingReport, centre: Centre, average: np.ndarray,
     report.overlay_after = figures.overlay(centre.average, aligned, detail, f"{alt}aligned")
 
 
-def _say_alignment(report: RecordingReport, found: Mapping[str, Any]) -> None:
+def _say_alignment(report: RecordingReport, given: Given, centre: Centre) -> None:
     """Say stage 2's verdict, and what it rests on."""
+    if given.name == centre.name:
+        report.row["alignment"] = "the centre"
+        report.sentences.append("The others are aligned to it.")
+        return
+    if not given.markers.get("stage2"):
+        return
+    found = given.markers["stage2"].get("alignment", {})
     verdict = found.get("verdict")
     if verdict is None:
         report.missing.append("Stage 2 stored no verdict on its alignment.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyflow import __version__
+from pyflow.align.trust import ALIGNED
 from pyflow.io import ReaderOptions
 from pyflow.io.atomic import remove_leftovers, replacing
 from pyflow.layout import REPORT_FILE, RESULT_FILE, find_video
@@ -64,8 +65,6 @@ class Page:
         Of the page.
     verdict
         The worst of its recordings, a word.
-    counts
-        Words of verdicts and how many recordings have them, worst first.
     recordings
         Worst first.
     sentences
@@ -79,7 +78,6 @@ class Page:
     recordings: list[RecordingReport]
     whole_session: bool
     verdict: str = WORDS[FINE]
-    counts: list[tuple[str, int]] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     n_rest: int = 0
     mask: Picture | None = None
@@ -241,36 +239,31 @@ def _session_page(
 ) -> Page:
     detail = detail_of(len(recordings))
     centre = _centre(config, recordings, markers, stage3)
-    reports = []
-    for recording in recordings:
-        given = given_of(config, recording, standings[recording.name])
-        report = recording_report(given, detail, centre, config.final_results)
-        if len(recordings) > MOST_SHOWN and report.verdict == FINE:
-            _forget_pictures(report)
-        reports.append(report)
+    given = [given_of(config, recording, standings[recording.name]) for recording in recordings]
+    shown = {recording.name for recording in sorted(given, key=_looks_well)[:MOST_SHOWN]}
+    reports = [
+        recording_report(recording, detail if recording.name in shown else None, centre, config.final_results)
+        for recording in given
+    ]
     reports.sort(key=lambda report: report.verdict)
-    for report in reports[MOST_SHOWN:]:
-        _forget_pictures(report)
-    counts = Counter(report.word for report in reports)
     page = Page(
         title=config.root.name or str(config.root),
         headline=_headline(reports),
         recordings=reports,
         whole_session=True,
         verdict=reports[0].word,
-        counts=[(word, counts[word]) for word in WORDS if counts[word]],
-    )
-    page.n_rest = (
-        sum(report.after is None and report.curves is None for report in reports) if len(reports) > MOST_SHOWN else 0
+        n_rest=len(reports) - len(shown),
     )
     _tell_session(page, config, session, stage3, centre, detail)
     _share_options(page, stage3, markers)
     return page
 
 
-def _forget_pictures(report: RecordingReport) -> None:
-    for name in ("before", "after", "curves", "overlay_before", "overlay_after", "displacement", "mask"):
-        setattr(report, name, None)
+def _looks_well(given: Given) -> bool:
+    """Tell whether nothing speaks against a recording in what the stages said of it."""
+    stages_done = all(given.standings[stage].word == "done" for stage in ("stage 1", "stage 2"))
+    aligned = given.markers["stage2"].get("alignment", {}).get("verdict") == ALIGNED
+    return stages_done and aligned and not given.markers["stage1"].get("problems")
 
 
 def _centre(
