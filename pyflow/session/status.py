@@ -40,7 +40,7 @@ def standing(folder: Path, stage: str, state: State) -> Standing:
     if failure or state.stuck:
         return Standing("failed", failure or state.reason)
     if stage == "stage1" and (frames := frames_done(folder)):
-        return Standing("partial", f"{frames} frames are done, a run goes on from there")
+        return Standing("partial", f"{state.reason}: {frames} frames are done, and a run goes on from there")
     outdated = read_status(folder).get(stage) == "outdated"
     return Standing("stale" if outdated or read_marker(folder, stage) else "to do", state.reason)
 

@@ -267,7 +267,7 @@ def test_status_says_each_reason_once(session, capsys):
     words = [line.strip("│ ").split("│") for line in lines if line.startswith("│")]
     assert [[word.strip() for word in row] for row in words] == [
         ["rec1", "done", "waits"],
-        ["rec2", "to do", "waits"],
+        ["rec2", "stale", "waits"],
         ["rec10", "to do", "waits"],
     ]
     below = [line for line in lines if line.startswith("stage")]

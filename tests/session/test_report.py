@@ -326,7 +326,10 @@ def test_status_in_words_and_for_programs(copy, capsys):
     recordings, session = told()
     assert recordings["broken"]["stage 1"]["word"] == "failed"
     assert "broken.tif" in recordings["broken"]["stage 1"]["why"]
-    assert recordings["late"]["stage 1"] == {"word": "partial", "why": "8 frames are done, a run goes on from there"}
+    assert recordings["late"]["stage 1"] == {
+        "word": "partial",
+        "why": "begun, but not finished: 8 frames are done, and a run goes on from there",
+    }
     assert recordings["three"]["stage 1"]["word"] == "stale"
     assert "content of the input file" in recordings["three"]["stage 1"]["why"]
     assert session["stage 3"]["word"] == "waits"
