@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import h5py
 import imagecodecs
 import numpy as np
 import pytest
@@ -245,6 +246,28 @@ def test_failed_doubtful_and_unrelated_recordings_come_first_in_that_order(copy)
     assert f"Stage 1 failed: {failed.value.failures['broken']}." in text
     assert "It cannot be aligned to the centre. It shows else." in text
     assert "Its alignment to the centre is doubtful. The field folds. Look at it before you use it." in text
+
+
+def test_what_nobody_expected_of_one_recording_costs_the_others_nothing(copy):
+    path = copy.output_root / "one" / "status.json"
+    status = json.loads(path.read_text())
+    status["markers"]["stage1"]["problems"] = {"nine": "no frame has such a number"}
+    save_json(path, status)
+    report_session(copy)
+    read = Read(copy.final_results / REPORT_FILE)
+    assert "Its part of the report could not be made: ValueError: invalid literal for int()" in squeeze(read.text)
+    assert "mean image of three, as recorded" in read.images
+
+
+def test_results_made_elsewhere_say_so(copy):
+    for file in ("status.json", "statistics.npz", "statistics.mat", "w_to_reference.npz", "idx.hdf"):
+        (copy.output_root / "one" / file).unlink()
+    with h5py.File(copy.output_root / "one" / "compensated.hdf5", "r+") as file:
+        del file.attrs["pyflow"]
+    run_session(copy)
+    text = squeeze(Read(copy.final_results / REPORT_FILE).text)
+    assert "made elsewhere: compensated.hdf5, temporal_average.npy" in text
+    assert "Displacement and misfit over time are not shown: there is no statistics.npz." in text
 
 
 def test_a_report_that_fails_fails_no_session(copy, monkeypatch, caplog):

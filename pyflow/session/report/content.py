@@ -482,9 +482,7 @@ def _tell_facts(report: RecordingReport, given: Given, stage1: Mapping[str, Any]
     facts.append(("results", str(given.folder)))
     for stage, marker in given.markers.items():
         if marker:
-            facts.append(
-                (f"stage {stage[-1]}", f"finished {marker.get('finished')}, took {seconds(marker.get('seconds'))}")
-            )
+            facts.append((f"stage {stage[-1]}", finished(marker)))
             versions = ", ".join(f"{name} {version}" for name, version in marker.get("versions", {}).items())
             facts.append((f"versions in stage {stage[-1]}", versions))
     report.options = flat(parts.get("options", {}))
@@ -493,6 +491,12 @@ def _tell_facts(report: RecordingReport, given: Given, stage1: Mapping[str, Any]
 def _plain(value: float) -> str:
     """Return a number with four digits and no exponent."""
     return np.format_float_positional(value, precision=4, fractional=False, trim="-")
+
+
+def finished(marker: Mapping[str, Any]) -> str:
+    """Say when a stage was finished, and how long it took."""
+    when = str(marker.get("finished", "")).replace("T", " ").replace("+00:00", " UTC")
+    return f"finished {when}, took {seconds(marker.get('seconds'))}"
 
 
 def seconds(value: Any) -> str:

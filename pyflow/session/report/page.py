@@ -23,15 +23,16 @@ from pyflow.session.recordings import Recording, find_compensated
 from pyflow.session.report import figures
 from pyflow.session.report.content import (
     FINE,
+    LOOK,
     UNREADABLE,
     WORDS,
     Centre,
     Given,
     RecordingReport,
+    finished,
     flat,
     read_first_average,
     recording_report,
-    seconds,
     share_of,
 )
 from pyflow.session.report.figures import Detail, Picture
@@ -242,7 +243,7 @@ def _session_page(
     given = [given_of(config, recording, standings[recording.name]) for recording in recordings]
     shown = {recording.name for recording in sorted(given, key=_looks_well)[:MOST_SHOWN]}
     reports = [
-        recording_report(recording, detail if recording.name in shown else None, centre, config.final_results)
+        _report_or_why(recording, detail if recording.name in shown else None, centre, config.final_results)
         for recording in given
     ]
     reports.sort(key=lambda report: report.verdict)
@@ -257,6 +258,17 @@ def _session_page(
     _tell_session(page, config, session, stage3, centre, detail)
     _share_options(page, stage3, markers)
     return page
+
+
+def _report_or_why(given: Given, detail: Detail | None, centre: Centre | None, final: Path) -> RecordingReport:
+    """Return a recording's part; one whose files nobody expected to be like that costs the others nothing."""
+    try:
+        return recording_report(given, detail, centre, final)
+    except UNREADABLE as error:
+        logger.warning("%s: its part of the report could not be made: %s", given.name, error, exc_info=error)
+        report = RecordingReport(given.name)
+        report.say(LOOK, f"Its part of the report could not be made: {type(error).__name__}: {error}.")
+        return report
 
 
 def _looks_well(given: Given) -> bool:
@@ -321,7 +333,7 @@ def _tell_session(
             page.share = figures.share_picture(share, detail, "share of the frames in which a pixel is valid")
         except UNREADABLE as error:
             page.sentences.append(f"The final mask is not shown: {path.name} cannot be read ({error}).")
-        page.facts.append(("stage 3", f"finished {stage3.get('finished')}, took {seconds(stage3.get('seconds'))}"))
+        page.facts.append(("stage 3", finished(stage3)))
         versions = stage3.get("versions", {})
         page.facts.append(("versions in stage 3", ", ".join(f"{name} {version}" for name, version in versions.items())))
     page.facts = [
