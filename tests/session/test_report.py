@@ -435,6 +435,10 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         browser("Emulation.setEmulatedMedia", media="print")
         assert browser.run("getComputedStyle(document.querySelector('.controls')).display") == "none"
         assert browser.run(clip) == "none"
+        browser.resize(650, 800)  # about the width of a printed page; nothing of the table is cut off
+        assert browser.run("document.querySelector('table').getBoundingClientRect().right") <= 650
+        browser.run("document.querySelectorAll('details').forEach(d => { d.open = false })")
+        assert browser.run("document.querySelector('figure.wide img').checkVisibility()")
         printed = base64.b64decode(browser("Page.printToPDF")["data"])
         assert printed.count(b"/Type /Page\n") >= 2
 
