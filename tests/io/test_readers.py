@@ -388,6 +388,26 @@ def test_zarr(tmp_path, version):
 
 
 @pytest.mark.parametrize("version", [2, 3])
+def test_chunks_that_are_not_in_a_zarr_store_are_told(tmp_path, version, caplog):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(20, H, W), chunks=(2, 5, 6), dtype="int16", zarr_format=version, fill_value=3
+    )
+    with pytest.raises(
+        ValueError, match=r"a\.zarr: array has shape \(20, 10, 12\), but nothing was ever written to it"
+    ):
+        open_video(tmp_path / "a.zarr")
+    array[:14] = np.resize(movie(), (14, H, W))
+    with open_video(tmp_path / "a.zarr") as reader:
+        assert len(reader) == 20
+    assert "a.zarr: 12 of 40 chunks of array are not in the store; their pixels are read as 3" in caplog.text
+    caplog.clear()
+    array[14:] = 1
+    open_video(tmp_path / "a.zarr").close()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("version", [2, 3])
 def test_ome_zarr(tmp_path, version):
     zarr = pytest.importorskip("zarr", minversion="3")
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", zarr_format=version)
