@@ -184,6 +184,50 @@ def test_a_virtual_data_set_without_its_source(tmp_path):
         open_video(path)
 
 
+def test_a_virtual_data_set_holds_only_what_lies_in_its_sources(tmp_path):
+    path = virtual(tmp_path)
+    # HDF5 itself dies of a whole source that has shrunk since
+    store(tmp_path / "part1.h5", movie()[: T // 2])
+    with pytest.raises(ValueError, match=r"all\.h5: /data takes \d+ pixels from .*part1\.h5, whose 'data' has shape"):
+        open_video(path)
+    with h5py.File(tmp_path / "part1.h5", "w") as file:
+        file.create_dataset("data", (T, H, W), np.uint16, chunks=(1, H, W))[: T // 2] = movie()[: T // 2]
+    with pytest.raises(ValueError, match=r"part1\.h5, of whose 'data', shape .*, not all was written"):
+        open_video(path)
+
+
+@pytest.mark.parametrize("part", [slice(0, T), slice(T, 2 * T), slice(0, 2 * T, 2)])
+def test_gaps_of_a_virtual_data_set_are_not_made_up(tmp_path, part):
+    store(tmp_path / "part.h5", movie())
+    layout = h5py.VirtualLayout((2 * T, H, W), np.uint16)
+    layout[part] = h5py.VirtualSource("part.h5", "data", shape=(T, H, W))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("data", layout, fillvalue=0)
+    with pytest.raises(ValueError, match=f"has {2 * T * H * W} pixels, but its sources fill {T * H * W}"):
+        open_video(tmp_path / "all.h5")
+
+
+def test_a_virtual_data_set_may_take_a_part_of_its_source(tmp_path):
+    store(tmp_path / "part.h5", movie())
+    layout = h5py.VirtualLayout((T - 2, H, W), np.uint16)
+    layout[...] = h5py.VirtualSource("part.h5", "data", shape=(T, H, W))[2:]
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("data", layout, fillvalue=0)
+    with open_video(tmp_path / "all.h5") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie()[2:])
+    store(tmp_path / "part.h5", movie()[: T - 1])
+    with pytest.raises(ValueError, match=r"part\.h5, whose 'data' has shape"):
+        open_video(tmp_path / "all.h5")
+
+
+def test_a_link_to_another_file_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["recordings/day1"] = h5py.ExternalLink("movie.h5", "data")
+    expected = r"a\.h5: no 3-D or 4-D data set; found: none; recordings/day1 is a link to data in movie\.h5; open that"
+    with pytest.raises(ValueError, match=expected):
+        open_video(tmp_path / "a.h5")
+
+
 def test_frames_that_were_never_written_are_not_made_up(tmp_path, caplog):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("data", (100, H, W), np.uint16, chunks=(2, H, W))[:24] = 1

@@ -110,6 +110,27 @@ def bruker(folder, n_channels=2):
     return folder
 
 
+def thor(folder, n_planes=1):
+    folder.mkdir()
+    for channel, letter in enumerate("AB"):
+        for t in range(T):
+            for plane in range(n_planes):
+                name = f"Chan{letter}_0001_0001_{plane + 1:04}_{t + 1:04}.tif"
+                tifffile.imwrite(folder / name, movie()[t] + channel + 10 * plane)
+    return folder
+
+
+def bruker_stack(folder, kind="TSeries ZSeries Element"):
+    folder.mkdir()
+    for t in range(T):
+        for plane in range(3):
+            name = f"rec_Cycle{t + 1:05}_Ch2_{plane + 1:06}.ome.tif"
+            tifffile.imwrite(folder / name, movie()[t] + 10 * plane, metadata=None)
+    sequences = "".join(f'  <Sequence type="{kind}" cycle="{t + 1}">\n  </Sequence>\n' for t in range(T))
+    (folder / "rec.xml").write_text(f'<?xml version="1.0"?>\n<PVScan version="5.5">\n{sequences}</PVScan>\n')
+    return folder
+
+
 @pytest.fixture(params=READERS)
 def video(request, tmp_path):
     expected, reader = READERS[request.param](tmp_path)
@@ -257,6 +278,50 @@ def test_joined_files_must_fit_each_other(tmp_path):
         open_video(files)
 
 
+def test_two_channels_of_thor_are_not_one_after_the_other(tmp_path):
+    with open_video(thor(tmp_path / "rec")) as reader:
+        np.testing.assert_array_equal(reader[:], np.stack([movie(), movie() + 1], axis=-1))
+
+
+@pytest.mark.parametrize("write", [lambda f: thor(f, n_planes=3), bruker_stack])
+def test_planes_of_a_folder_are_not_frames(tmp_path, write):
+    folder = write(tmp_path / "rec")
+    with pytest.raises(ValueError, match=r"rec: 3 planes, .* choose with plane=0 to plane=2"):
+        open_video(folder)
+    with open_video(folder, plane=2) as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie() + 20)
+        assert (reader.n_planes, reader.plane, len(reader)) == (3, 2, T)
+        assert reader.origin["planes"]
+
+
+def test_cycles_of_bruker_that_are_no_stacks_follow_each_other(tmp_path):
+    folder = bruker_stack(tmp_path / "rec", kind="TSeries Timed Element")
+    with open_video(folder) as reader:
+        assert reader.shape == (3 * T, H, W, 1)
+
+
+def test_planes_scanned_up_and_down_are_not_mixed(tmp_path):
+    folder = bruker_stack(tmp_path / "rec")
+    header = folder / "rec.xml"
+    header.write_text(header.read_text().replace("cycle=", 'bidirectionalZ="True" cycle='))
+    with pytest.raises(ValueError, match=r"rec\.xml: planes were scanned up and down"):
+        open_video(folder)
+
+
+def test_two_series_in_one_folder_are_not_guessed_about(tmp_path):
+    (tmp_path / "rec").mkdir()
+    for colour in ("green", "red"):
+        for t in range(T):
+            tifffile.imwrite(tmp_path / "rec" / f"{colour}_{t}.tif", movie()[t])
+    with pytest.raises(ValueError, match=r'rec: .*green_\*\.tif and red_\*\.tif, .*files="time"'):
+        open_video(tmp_path / "rec")
+    with open_video(tmp_path / "rec", files="time") as reader:
+        assert len(reader) == 2 * T
+    channels = [[tmp_path / "rec" / f"{colour}_{t}.tif" for t in range(T)] for colour in ("green", "red")]
+    with open_video(channels) as reader:
+        assert reader.shape == (T, H, W, 2)
+
+
 def test_missing_members_of_a_sequence_are_named(tmp_path):
     files = single_frames(tmp_path)
     files[2].unlink()
@@ -320,6 +385,26 @@ def test_zarr(tmp_path, version):
         for key in (slice(None), 3, [5, 0, 0, 6]):
             np.testing.assert_array_equal(reader[key][..., 0], movie()[key])
         assert reader.origin["format"] == f"Zarr {version}"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_chunks_that_are_not_in_a_zarr_store_are_told(tmp_path, version, caplog):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(20, H, W), chunks=(2, 5, 6), dtype="int16", zarr_format=version, fill_value=3
+    )
+    with pytest.raises(
+        ValueError, match=r"a\.zarr: array has shape \(20, 10, 12\), but nothing was ever written to it"
+    ):
+        open_video(tmp_path / "a.zarr")
+    array[:14] = np.resize(movie(), (14, H, W))
+    with open_video(tmp_path / "a.zarr") as reader:
+        assert len(reader) == 20
+    assert "a.zarr: 12 of 40 chunks of array are not in the store; their pixels are read as 3" in caplog.text
+    caplog.clear()
+    array[14:] = 1
+    open_video(tmp_path / "a.zarr").close()
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("version", [2, 3])

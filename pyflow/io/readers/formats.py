@@ -1,14 +1,14 @@
 """Which class reads which file."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.axes import Layout, normal_axes
+from pyflow.io.readers.axes import Layout, check_plane, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
 from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, VideoReader
 
@@ -63,6 +63,9 @@ _ELSEWHERE = {
 
 # As Bruker's PrairieView names the files of a recording, one per frame or per cycle.
 _BRUKER = re.compile(r"(?P<name>.+)_Cycle(?P<cycle>\d+)_Ch(?P<channel>\d+)_(?P<number>\d+)\.ome\.tiff?", re.IGNORECASE)
+
+# As ThorImage names those of a recording: the channel, where on the stage, the plane, the frame.
+_THOR = re.compile(r"Chan(?P<channel>[A-D])_(?P<cycle>\d+_\d+)_(?P<plane>\d+)_(?P<number>\d+)\.tiff?", re.IGNORECASE)
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)")
 _LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
@@ -147,9 +150,17 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
     """Open several files as one recording."""
     if not sources:
         raise ValueError("no files: the list of recordings is empty")
-    by_channel = _bruker_channels(sources)
+    named = _by_names(sources) if options.files is None else {}
     inner = options.model_copy(update={"frames": None, "channels": None, "frame_rate": None})
-    if len(by_channel) > 1 and options.files is None:
+    if len(named) > 1:
+        plane = check_plane(options.plane, len(named), str(Path(sources[0]).parent))
+        files = [file for of_channel in named[sorted(named)[plane]].values() for file in of_channel]
+        reader = _of_several(files, inner.model_copy(update={"plane": None}))
+        reader.n_planes, reader.plane = len(named), plane
+        reader.origin = {**reader.origin, "planes": "the files, by their names"}
+        return reader
+    by_channel = next(iter(named.values()), {})
+    if len(by_channel) > 1:
         as_time = inner.model_copy(update={"files": "time"})
         return _gathered([(list(files), as_time) for files in by_channel.values()], ChannelReader, _of_several)
     readers = _gathered_readers([(source, inner) for source in sources], _open_one)
@@ -158,6 +169,8 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
     try:
         if len(readers) == 1:
             return readers[0]
+        if single and options.files is None and not by_channel:
+            _check_one_series(sources)
         return (JoinedReader if in_time else ChannelReader)(readers)
     except BaseException:
         for reader in readers:
@@ -195,15 +208,60 @@ def _open_one(source: Any, options: ReaderOptions) -> VideoReader:
     return _open(source, options)
 
 
-def _bruker_channels(sources: Iterable[Any]) -> dict[str, list[Path]]:
-    """Files of Bruker by their channels, each in order; empty where one is of something else."""
-    found: dict[str, list[tuple[int, int, Path]]] = {}
+def _by_names(sources: Sequence[Any]) -> dict[int, dict[str, list[Path]]]:
+    """Files of Bruker or ThorImage by plane and channel, each in order; empty where one is of something else."""
+    found: dict[int, dict[str, list[tuple[list[int], int, Path]]]] = {}
+    stacks: dict[Path, bool] = {}
     for source in sources:
-        match = _BRUKER.fullmatch(Path(source).name) if isinstance(source, str | Path) else None
+        path = Path(source) if isinstance(source, str | Path) else Path()
+        match = _BRUKER.fullmatch(path.name) or _THOR.fullmatch(path.name)
         if match is None:
             return {}
-        found.setdefault(match["channel"], []).append((int(match["cycle"]), int(match["number"]), Path(source)))
-    return {channel: [path for *_, path in sorted(files)] for channel, files in sorted(found.items())}
+        cycle, number = [int(part) for part in match["cycle"].split("_")], int(match["number"])
+        plane = int(match.groupdict().get("plane", 0))
+        if match.re is _BRUKER:
+            header = path.with_name(f"{match['name']}.xml")
+            if header not in stacks:
+                stacks[header] = _is_stack(header)
+            if stacks[header]:
+                plane, number = number, 0
+        found.setdefault(plane, {}).setdefault(match["channel"].upper(), []).append((cycle, number, path))
+    return {
+        plane: {channel: [path for *_, path in sorted(files)] for channel, files in sorted(of_plane.items())}
+        for plane, of_plane in sorted(found.items())
+    }
+
+
+def _is_stack(header: Path) -> bool:
+    """Tell by PrairieView's header, which may be missing, whether it numbered the planes of each cycle, or frames."""
+    if not header.is_file():
+        return False
+    with open(header, encoding="utf-8", errors="replace") as lines:
+        sequence = next((found[0] for line in lines if (found := re.search("<Sequence [^>]*>", line))), "")
+    if "ZSeries" not in sequence:
+        return False
+    if 'bidirectionalZ="True"' in sequence:
+        raise ValueError(
+            f"{header}: planes were scanned up and down in turn, so that a number is not a plane; name the files of "
+            "one plane in a list"
+        )
+    return True
+
+
+def _check_one_series(sources: Sequence[Any]) -> None:
+    """Refuse single frames of several names that are numbered alike, such as those of two channels."""
+    series: dict[tuple[Path, str], list[str]] = {}
+    for source in sources:
+        path = Path(source) if isinstance(source, str | Path) else Path()
+        if match := _LAST_NUMBER.fullmatch(path.stem):
+            series.setdefault((path.parent, f"{match[1]}*{match[3]}{path.suffix}"), []).append(match[2])
+    numbers = {tuple(sorted(found)) for found in series.values()}
+    if len(series) > 1 and len(numbers) == 1 and len(numbers.pop()) > 1:
+        (folder, first), (_, second), *_ = series
+        raise ValueError(
+            f"{folder}: single frames of several names that are numbered alike, {first} and {second}, are channels, "
+            'planes or parts of a recording: name those of one series, or say files="time" if they follow each other'
+        )
 
 
 def natural_key(text: str) -> tuple:

@@ -175,7 +175,19 @@ def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Datas
     if len(videos) == 1:
         return list(videos.values())
     problem = "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"
-    raise ValueError(f"{path}: {problem}; found: {listed}")
+    raise ValueError("; ".join([f"{path}: {problem}", f"found: {listed}", *_links_elsewhere(file)]))
+
+
+def _links_elsewhere(file: h5py.File) -> list[str]:
+    """Say which names lead into other files, whose data sets are not looked for."""
+    found: list[str] = []
+
+    def visit(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            found.append(f"{name} is a link to {link.path.strip('/')} in {link.filename}; open that file instead")
+
+    file.visititems_links(visit)
+    return found[:3]
 
 
 def _is_matlab(path: Path, dataset: h5py.Dataset) -> bool:
@@ -292,30 +304,69 @@ def _check_filters(path: Path, dataset: h5py.Dataset) -> None:
 
 def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
     """Refuse a data set of which parts lie in files that are not there: HDF5 makes up what it does not find."""
-    parts: list[tuple[str, str | None, int]] = []
     if dataset.is_virtual:
-        parts = [(source.file_name, source.dset_name, 0) for source in dataset.virtual_sources()]
-    elif dataset.external:
-        parts = [(name, None, offset + size) for name, offset, size in dataset.external]
-    for name, inner, n_bytes in dict.fromkeys(parts):
-        if "%" in name:  # a pattern, whose files HDF5 finds one by one
+        _check_virtual(path, dataset)
+    for name, offset, size in dataset.external or ():
+        source, n_bytes = _part_of(path, dataset, name), offset + size
+        if n_bytes < 1 << 62 and source.stat().st_size < n_bytes:
+            raise ValueError(
+                f"{path}: {dataset.name} lies in {source}: expected {n_bytes} bytes, found {source.stat().st_size}"
+            )
+
+
+def _part_of(path: Path, dataset: h5py.Dataset, name: str) -> Path:
+    source = path if name == "." else path.parent / name
+    if not source.is_file():
+        raise ValueError(f"{path}: {dataset.name} lies in {source} in part, which is missing")
+    return source
+
+
+def _check_virtual(path: Path, dataset: h5py.Dataset) -> None:
+    n_filled: float = 0
+    by_name: dict[tuple[str, str], list[Any]] = {}
+    for part in dataset.virtual_sources():
+        if "%" in part.file_name:  # a pattern, whose files HDF5 finds one by one
+            n_filled = math.inf
             continue
-        source = path if name == "." else path.parent / name
-        if not source.is_file():
-            raise ValueError(f"{path}: {dataset.name} lies in {source} in part, which is missing")
-        if inner is None:
-            if n_bytes < 1 << 62 and source.stat().st_size < n_bytes:
-                raise ValueError(
-                    f"{path}: {dataset.name} lies in {source}: expected {n_bytes} bytes, found {source.stat().st_size}"
-                )
-            continue
+        by_name.setdefault((part.file_name, part.dset_name), []).append(part)
+    for (name, inner), parts in by_name.items():
+        source = _part_of(path, dataset, name)
         try:
             with h5py.File(source, "r") as file:
-                there = isinstance(file.get(inner), h5py.Dataset)
+                found = file.get(inner)
+                if not isinstance(found, h5py.Dataset):
+                    raise ValueError(
+                        f"{path}: {dataset.name} lies in {source} in part, which has no data set {inner!r}"
+                    )
+                for part in parts:
+                    n_filled += _check_part(f"{path}: {dataset.name}", part, source, found)
+                if not _frames_written(found, -1):
+                    raise ValueError(
+                        f"{path}: {dataset.name} lies in part in {source}, of whose {inner!r}, shape {found.shape}, "
+                        "not all was written"
+                    )
         except OSError as error:
             raise ValueError(f"{path}: {dataset.name} lies in {source} in part: {error}") from error
-        if not there:
-            raise ValueError(f"{path}: {dataset.name} lies in {source} in part, which has no data set {inner!r}")
+    if n_filled < dataset.size:
+        raise ValueError(f"{path}: {dataset.name} has {dataset.size} pixels, but its sources fill {n_filled:.0f}")
+
+
+def _check_part(name: str, part: Any, source: Path, found: h5py.Dataset) -> float:
+    """Count the pixels that a source fills, infinitely many where it may grow; where it is too small, HDF5 crashes."""
+    try:
+        n_filled = part.vspace.get_select_npoints()
+        if part.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+            fits = found.size == n_filled
+        else:
+            last = part.src_space.get_select_bounds()[1]
+            fits = len(last) == found.ndim and all(one < size for one, size in zip(last, found.shape, strict=True))
+    except RuntimeError:  # a selection without an end, which grows with its source
+        return math.inf
+    if not fits:
+        raise ValueError(
+            f"{name} takes {n_filled} pixels from {source}, whose {part.dset_name!r} has shape {found.shape}"
+        )
+    return n_filled
 
 
 def _frames_written(dataset: h5py.Dataset, time: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyflow.io.readers.axes import axes_by_name
+from pyflow.io.readers.page_order import warn_of
 from pyflow.io.readers.stack import StackReader
 
 
@@ -16,7 +17,7 @@ class ZarrReader(StackReader):
     Parameters
     ----------
     path : Path
-        Folder, or ``.zip`` file.
+        Folder.
     dataset : str or sequence of str, optional
         Arrays to read, one per channel, or one with all. By default that of the finest scale (OME-Zarr), or the only
         numeric array of 3 to 5 axes.
@@ -61,8 +62,23 @@ class ZarrReader(StackReader):
             said or _named(first),
             plane,
         )
+        self._check_written()
         self._check_guess()
         self.origin["format"] = f"Zarr {getattr(node.metadata, 'zarr_format', '')}".strip()
+
+    def _check_written(self) -> None:
+        """Tell of chunks that are not there: all alike, which Zarr leaves out, or of a recording that was aborted."""
+        for name, array in self._arrays.items():
+            n_there = array.nchunks_initialized
+            if n_there == 0:
+                raise ValueError(f"{self.path}: {name} has shape {array.shape}, but nothing was ever written to it")
+            if n_there < array.nchunks:
+                warn_of(
+                    str(self.path),
+                    f"{array.nchunks - n_there} of {array.nchunks} chunks of {name} are not in the store; their pixels "
+                    f"are read as {array.fill_value}. Either all of these have that value, or the recording was "
+                    "aborted or lost a part",
+                )
 
     def _take(self, name: str, key: tuple[Any, ...]) -> np.ndarray:
         array = self._arrays[name]
