@@ -1,16 +1,17 @@
 """Which class reads which file."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyflow.io.readers import bruker
 from pyflow.io.readers.axes import Layout, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
-from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, VideoReader
+from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, PlaneReader, VideoReader
 
 # Format: module, class, extensions, options. A new format is one line.
 _ARRAYS = ("dataset", "axes", "plane")
@@ -60,9 +61,6 @@ _ELSEWHERE = {
     ".xml": "a description of images in other files: open the folder, or those files",
     ".npz": "several arrays: save the movie alone, as .npy",
 }
-
-# As Bruker's PrairieView names the files of a recording, one per frame or per cycle.
-_BRUKER = re.compile(r"(?P<name>.+)_Cycle(?P<cycle>\d+)_Ch(?P<channel>\d+)_(?P<number>\d+)\.ome\.tiff?", re.IGNORECASE)
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)")
 _LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
@@ -147,11 +145,15 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
     """Open several files as one recording."""
     if not sources:
         raise ValueError("no files: the list of recordings is empty")
-    by_channel = _bruker_channels(sources)
+    by_channel = bruker.files_by_channel(sources)
     inner = options.model_copy(update={"frames": None, "channels": None, "frame_rate": None})
     if len(by_channel) > 1 and options.files is None:
         as_time = inner.model_copy(update={"files": "time"})
         return _gathered([(list(files), as_time) for files in by_channel.values()], ChannelReader, _of_several)
+    if len(by_channel) == 1 and options.files != "channels" and options.axes is None:
+        files = [Path(source) for source in sources]
+        if len({bruker.recording_of(file) for file in files}) == 1:
+            return _of_bruker(files, inner)
     readers = _gathered_readers([(source, inner) for source in sources], _open_one)
     single = len(readers) > 1 and all(len(reader) == 1 for reader in readers)
     in_time = options.files == "time" or (options.files is None and (single or len(by_channel) == 1))
@@ -159,6 +161,28 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
         if len(readers) == 1:
             return readers[0]
         return (JoinedReader if in_time else ChannelReader)(readers)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _of_bruker(files: list[Path], options: ReaderOptions) -> VideoReader:
+    """Open the files of one channel; of volumes the frames of one plane."""
+    said = {} if options.n_planes == 1 else bruker.planes_in_xml(files[0])
+    volumes = bool(said) or (options.n_planes or 1) > 1
+    alone = {"axes": "THW", "n_channels": None, "n_planes": None, "plane": None} if volumes else {}
+    readers = _gathered_readers([(file, options.model_copy(update=alone)) for file in files], _open_one)
+    try:
+        n_pages = [len(reader) for reader in readers]
+        joined = readers[0] if len(readers) == 1 else JoinedReader(readers)
+        if volumes:
+            frames, n_planes = bruker.frames_of_plane(files, n_pages, said, options.n_planes, options.plane)
+            where = "the XML beside the files" if said else "n_planes, as given"
+            return PlaneReader(joined, frames, options.plane, n_planes, where)
+        if options.n_planes is None:
+            bruker.ask_about_cycles(files, n_pages)
+        return joined
     except BaseException:
         for reader in readers:
             reader.close()
@@ -193,17 +217,6 @@ def _open_one(source: Any, options: ReaderOptions) -> VideoReader:
     if isinstance(source, str | Path) and not Path(source).is_dir():
         return get_video_file_reader(source, options, alone=True)
     return _open(source, options)
-
-
-def _bruker_channels(sources: Iterable[Any]) -> dict[str, list[Path]]:
-    """Files of Bruker by their channels, each in order; empty where one is of something else."""
-    found: dict[str, list[tuple[int, int, Path]]] = {}
-    for source in sources:
-        match = _BRUKER.fullmatch(Path(source).name) if isinstance(source, str | Path) else None
-        if match is None:
-            return {}
-        found.setdefault(match["channel"], []).append((int(match["cycle"]), int(match["number"]), Path(source)))
-    return {channel: [path for *_, path in sorted(files)] for channel, files in sorted(found.items())}
 
 
 def natural_key(text: str) -> tuple:
@@ -262,7 +275,7 @@ def group_files(paths: Sequence[Path], files: str | None = None) -> dict[str, li
     for path in paths:
         key = path.name
         if not path.is_dir():
-            if match := _BRUKER.fullmatch(path.name):
+            if match := bruker.FILE_NAME.fullmatch(path.name):
                 key = f"{match['name']}\0"
             elif files and (match := _LAST_NUMBER.fullmatch(path.stem)):
                 key = f"{match[1]}\0{match[3]}{path.suffix}"
@@ -298,7 +311,7 @@ def recording_name(path: Path, files: str | None = None) -> str:
     """Return what a recording is called whose first file, or folder, this is; see `group_files`."""
     if path.is_dir() and not _is_zarr(path):
         return path.name
-    if match := _BRUKER.fullmatch(path.name):
+    if match := bruker.FILE_NAME.fullmatch(path.name):
         return match["name"]
     if files and (match := _LAST_NUMBER.fullmatch(path.stem)):
         return f"{match[1]}{match[3]}".strip("_-. ") or path.stem
