@@ -101,12 +101,21 @@ def single_frames(folder):
     return files
 
 
-def bruker(folder, n_channels=2):
+def bruker(folder, n_channels=2, kind="TSeries Timed Element", per_cycle=4, frames=None, bidirectional=False):
     folder.mkdir()
-    for channel in range(n_channels):
-        for t in range(T):
-            name = f"rec_Cycle{1 + t // 4:05}_Ch{channel + 1}_{1 + t % 4:06}.ome.tif"
-            tifffile.imwrite(folder / name, movie()[t] + channel, metadata=None, description="<OME><BinaryOnly/></OME>")
+    frames = movie() if frames is None else frames
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', '<PVScan version="5.5.64.100">']
+    for t in range(len(frames)):
+        cycle, number = t // per_cycle + 1, t % per_cycle + 1
+        if number == 1:
+            lines.append(f'<Sequence type="{kind}" cycle="{cycle}" bidirectionalZ="{bidirectional}">')
+        lines.append(f'<Frame relativeTime="{t}" index="{number}">')
+        for channel in range(n_channels):
+            name = f"rec_Cycle{cycle:05}_Ch{channel + 1}_{number:06}.ome.tif"
+            tifffile.imwrite(folder / name, frames[t] + channel, metadata=None, description="<OME><BinaryOnly/></OME>")
+            lines.append(f'<File channel="{channel + 1}" page="1" filename="{name}" />')
+        lines += ["</Frame>", *["</Sequence>"] * (number == per_cycle or t + 1 == len(frames))]
+    (folder / "rec.xml").write_text("\n".join([*lines, "</PVScan>"]))
     return folder
 
 
@@ -120,15 +129,74 @@ def thor(folder, n_planes=1):
     return folder
 
 
-def bruker_stack(folder, kind="TSeries ZSeries Element"):
-    folder.mkdir()
-    for t in range(T):
-        for plane in range(3):
-            name = f"rec_Cycle{t + 1:05}_Ch2_{plane + 1:06}.ome.tif"
-            tifffile.imwrite(folder / name, movie()[t] + 10 * plane, metadata=None)
-    sequences = "".join(f'  <Sequence type="{kind}" cycle="{t + 1}">\n  </Sequence>\n' for t in range(T))
-    (folder / "rec.xml").write_text(f'<?xml version="1.0"?>\n<PVScan version="5.5">\n{sequences}</PVScan>\n')
-    return folder
+VOLUMES = "TSeries ZSeries Element"
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_volumes_of_bruker_are_planes(tmp_path, n_channels):
+    volumes = np.random.default_rng(2).integers(0, 900, (5, 3, H, W), np.uint16)
+    folder = bruker(tmp_path / "rec", n_channels, VOLUMES, 3, volumes.reshape(-1, H, W))
+    with pytest.raises(ValueError, match=r"rec: 3 planes, .* plane=0 to plane=2"):
+        open_video(folder)
+    with pytest.raises(ValueError, match="plane=3, but there are 3 planes"):
+        open_video(folder, plane=3)
+    for plane in range(3):
+        with open_video(folder, plane=plane) as reader:
+            assert (len(reader), reader.n_planes, reader.plane) == (5, 3, plane)
+            np.testing.assert_array_equal(reader[..., 0], volumes[:, plane])
+            np.testing.assert_array_equal(reader[3:0:-2, ..., -1], volumes[3:0:-2, plane] + n_channels - 1)
+    with open_video(folder, n_planes=1) as reader:
+        assert len(reader) == 15
+    with pytest.raises(ValueError, match=r"rec\.xml: n_planes is 5, but a volume has 3 planes"):
+        open_video(folder, n_planes=5, plane=0)
+
+
+def test_volumes_of_bruker_up_and_down(tmp_path):
+    volumes = np.arange(12 * H * W, dtype=np.uint16).reshape(4, 3, H, W)
+    as_scanned = volumes.copy()
+    as_scanned[1::2] = as_scanned[1::2, ::-1]
+    folder = bruker(tmp_path / "rec", 1, VOLUMES, 3, as_scanned.reshape(-1, H, W), bidirectional=True)
+    with open_video(folder, plane=0) as reader:
+        np.testing.assert_array_equal(reader[..., 0], volumes[:, 0])
+
+
+def test_volumes_of_bruker_that_are_not_whole(tmp_path, caplog):
+    frames = np.arange(8 * H * W, dtype=np.uint16).reshape(8, H, W)
+    folder = bruker(tmp_path / "rec", 1, VOLUMES, 3, frames)
+    with open_video(folder, plane=1) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames[1:6:3])
+    assert "the last volume has 2 of 3 planes and is left out" in caplog.text
+    files = sorted(folder.glob("*.tif"))
+    with pytest.raises(ValueError, match="volume 1 has 2 images, expected one of each of 3 planes"):
+        open_video([file for file in files if "Cycle00001_Ch1_000002" not in file.name], plane=0)
+    (folder / "rec.xml").write_text((folder / "rec.xml").read_text()[:-30])
+    with pytest.raises(ValueError, match=r"rec\.xml: damaged, .* say n_planes=1 where every image is a frame"):
+        open_video(folder, plane=0)
+
+
+def test_cycles_of_bruker_without_their_xml(tmp_path):
+    frames = np.arange(8 * H * W, dtype=np.uint16).reshape(8, H, W)
+    folder = bruker(tmp_path / "rec", 1, VOLUMES, 3, frames)
+    (folder / "rec.xml").unlink()
+    with pytest.raises(ValueError, match=r"3 cycles of 3 images, and no rec\.xml beside them.* n_planes=3 and plane=0"):
+        open_video(folder)
+    with open_video(folder, n_planes=3, plane=2) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames[2:6:3])
+    with open_video(folder, n_planes=1) as reader:
+        np.testing.assert_array_equal(reader[..., 0], frames)
+
+
+def test_a_file_of_bruker_for_each_volume(tmp_path):
+    volumes = np.arange(12 * H * W, dtype=np.uint16).reshape(4, 3, H, W)
+    lines = []
+    for cycle, volume in enumerate(volumes, 1):
+        name = f"rec_Cycle{cycle:05}_Ch2_000001.ome.tif"
+        tifffile.imwrite(tmp_path / name, volume, photometric="minisblack", metadata=None)
+        frames = [f'<Frame index="{p}"><File page="{p}" filename="{name}"/></Frame>' for p in (1, 2, 3)]
+        lines.append(f'<Sequence type="{VOLUMES}" cycle="{cycle}">{"".join(frames)}</Sequence>')
+    (tmp_path / "rec.xml").write_text(f"<PVScan>{''.join(lines)}</PVScan>")
+    with open_video(tmp_path, plane=1) as reader:
+        np.testing.assert_array_equal(reader[..., 0], volumes[:, 1])
 
 
 @pytest.fixture(params=READERS)
@@ -283,29 +351,14 @@ def test_two_channels_of_thor_are_not_one_after_the_other(tmp_path):
         np.testing.assert_array_equal(reader[:], np.stack([movie(), movie() + 1], axis=-1))
 
 
-@pytest.mark.parametrize("write", [lambda f: thor(f, n_planes=3), bruker_stack])
-def test_planes_of_a_folder_are_not_frames(tmp_path, write):
-    folder = write(tmp_path / "rec")
+def test_planes_of_thor_are_not_frames(tmp_path):
+    folder = thor(tmp_path / "rec", n_planes=3)
     with pytest.raises(ValueError, match=r"rec: 3 planes, .* choose with plane=0 to plane=2"):
         open_video(folder)
     with open_video(folder, plane=2) as reader:
-        np.testing.assert_array_equal(reader[..., 0], movie() + 20)
+        np.testing.assert_array_equal(reader[:], np.stack([movie() + 20, movie() + 21], axis=-1))
         assert (reader.n_planes, reader.plane, len(reader)) == (3, 2, T)
         assert reader.origin["planes"]
-
-
-def test_cycles_of_bruker_that_are_no_stacks_follow_each_other(tmp_path):
-    folder = bruker_stack(tmp_path / "rec", kind="TSeries Timed Element")
-    with open_video(folder) as reader:
-        assert reader.shape == (3 * T, H, W, 1)
-
-
-def test_planes_scanned_up_and_down_are_not_mixed(tmp_path):
-    folder = bruker_stack(tmp_path / "rec")
-    header = folder / "rec.xml"
-    header.write_text(header.read_text().replace("cycle=", 'bidirectionalZ="True" cycle='))
-    with pytest.raises(ValueError, match=r"rec\.xml: planes were scanned up and down"):
-        open_video(folder)
 
 
 def test_two_series_in_one_folder_are_not_guessed_about(tmp_path):

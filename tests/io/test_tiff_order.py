@@ -1,5 +1,6 @@
 """Which page of a TIFF file is which frame, plane and channel: as its header says, held against the pages."""
 
+import json
 import logging
 import struct
 
@@ -52,6 +53,32 @@ def test_channels_of_scanimage_5_are_apart(tmp_path):
     with open_video(write(tmp_path / "a.tif", images, SI5)) as reader:
         np.testing.assert_array_equal(reader[:], np.moveaxis(images.reshape(12, 2, H, W), 1, -1))
         assert reader.frame_rate_hz == 30.5
+
+
+@pytest.mark.parametrize("place", ["artist", "behind the settings", "nowhere"])
+def test_several_regions_of_scanimage_are_refused(tmp_path, place):
+    images, software = pages(4), f"{si2016()}SI.hRoiManager.mroiEnable = 1\n"
+
+    def regions(*enabled):
+        rois = [{"enable": on, "scanfields": {"pixelResolutionXY": [W, 4]}} for on in enabled]
+        text = json.dumps({"RoiGroups": {"imagingRoiGroup": {"rois": rois if len(rois) > 1 else rois[0]}}}, indent=1)
+        path = tmp_path / f"{sum(enabled)}.tif"
+        with tifffile.TiffWriter(path, bigtiff=True) as file:
+            extra = [(315, "s", 0, text, True)] if place == "artist" else []
+            behind = f"\n{text}\n" if place == "behind the settings" else ""
+            for image in images:
+                file.write(image, contiguous=False, metadata=None, software=software + behind, extratags=extra)
+        return path
+
+    number = "several" if place == "nowhere" else 2
+    with pytest.raises(ValueError, match=rf'2\.tif: its pages hold {number} regions .* or say axes="THW"'):
+        open_video(regions(1, 0, 1))
+    with open_video(regions(1, 1), axes="THW") as reader:
+        assert len(reader) == 4
+    if place != "nowhere":
+        for alone in (regions(1), regions(0, 1)):
+            with open_video(alone) as reader:
+                assert len(reader) == 4
 
 
 def test_an_aborted_recording_opens_with_a_warning(tmp_path, caplog):
@@ -170,6 +197,17 @@ def test_a_big_stack_of_imagej_has_one_directory(shared):
 def test_a_plain_stack_of_imagej_is_a_movie(tmp_path):
     images = pages(6, np.uint8)
     with open_video(write(tmp_path / "a.tif", images, "ImageJ=1.53\nimages=6\nslices=6\nloop=false\n")) as reader:
+        np.testing.assert_array_equal(reader[..., 0], images)
+
+
+@pytest.mark.parametrize("more", ["spacing=5.0\nunit=micron\n", "spacing=2\n", "spacing=5.0\nfinterval=0.1\n"])
+def test_a_plain_stack_of_imagej_with_a_spacing_may_be_planes(tmp_path, more):
+    images = pages(6, np.uint8)
+    path = write(tmp_path / "a.tif", images, f"ImageJ=1.53\nimages=6\nslices=6\n{more}loop=false\n")
+    if "finterval" not in more:
+        with pytest.raises(ValueError, match=r'6 slices with a spacing of \d[^ ]*( micron)? and no .*say axes="THW"'):
+            open_video(path)
+    with open_video(path, axes=None if "finterval" in more else "THW") as reader:
         np.testing.assert_array_equal(reader[..., 0], images)
 
 

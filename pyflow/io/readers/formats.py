@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pyflow.io.readers import bruker
 from pyflow.io.readers.axes import Layout, check_plane, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
-from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, VideoReader
+from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, PlaneReader, VideoReader
 
 # Format: module, class, extensions, options. A new format is one line.
 _ARRAYS = ("dataset", "axes", "plane")
@@ -61,11 +62,8 @@ _ELSEWHERE = {
     ".npz": "several arrays: save the movie alone, as .npy",
 }
 
-# As Bruker's PrairieView names the files of a recording, one per frame or per cycle.
-_BRUKER = re.compile(r"(?P<name>.+)_Cycle(?P<cycle>\d+)_Ch(?P<channel>\d+)_(?P<number>\d+)\.ome\.tiff?", re.IGNORECASE)
-
-# As ThorImage names those of a recording: the channel, where on the stage, the plane, the frame.
-_THOR = re.compile(r"Chan(?P<channel>[A-D])_(?P<cycle>\d+_\d+)_(?P<plane>\d+)_(?P<number>\d+)\.tiff?", re.IGNORECASE)
+# As ThorImage names the files of a recording: the channel, where on the stage, the plane, the frame.
+_THOR = re.compile(r"Chan(?P<channel>[A-D])_(?P<tile>\d+_\d+)_(?P<plane>\d+)_(?P<number>\d+)\.tiff?", re.IGNORECASE)
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)")
 _LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
@@ -150,19 +148,23 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
     """Open several files as one recording."""
     if not sources:
         raise ValueError("no files: the list of recordings is empty")
-    named = _by_names(sources) if options.files is None else {}
+    thor = _of_thor(sources) if options.files is None else {}
     inner = options.model_copy(update={"frames": None, "channels": None, "frame_rate": None})
-    if len(named) > 1:
-        plane = check_plane(options.plane, len(named), str(Path(sources[0]).parent))
-        files = [file for of_channel in named[sorted(named)[plane]].values() for file in of_channel]
+    if len(thor) > 1:
+        plane = check_plane(options.plane, len(thor), str(Path(sources[0]).parent))
+        files = [file for of_channel in thor[sorted(thor)[plane]].values() for file in of_channel]
         reader = _of_several(files, inner.model_copy(update={"plane": None}))
-        reader.n_planes, reader.plane = len(named), plane
+        reader.n_planes, reader.plane = len(thor), plane
         reader.origin = {**reader.origin, "planes": "the files, by their names"}
         return reader
-    by_channel = next(iter(named.values()), {})
+    by_channel = next(iter(thor.values())) if thor else bruker.files_by_channel(sources)
     if len(by_channel) > 1:
         as_time = inner.model_copy(update={"files": "time"})
         return _gathered([(list(files), as_time) for files in by_channel.values()], ChannelReader, _of_several)
+    if len(by_channel) == 1 and not thor and options.files != "channels" and options.axes is None:
+        files = [Path(source) for source in sources]
+        if len({bruker.recording_of(file) for file in files}) == 1:
+            return _of_bruker(files, inner)
     readers = _gathered_readers([(source, inner) for source in sources], _open_one)
     single = len(readers) > 1 and all(len(reader) == 1 for reader in readers)
     in_time = options.files == "time" or (options.files is None and (single or len(by_channel) == 1))
@@ -172,6 +174,28 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
         if single and options.files is None and not by_channel:
             _check_one_series(sources)
         return (JoinedReader if in_time else ChannelReader)(readers)
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+
+
+def _of_bruker(files: list[Path], options: ReaderOptions) -> VideoReader:
+    """Open the files of one channel; of volumes the frames of one plane."""
+    said = {} if options.n_planes == 1 else bruker.planes_in_xml(files[0])
+    volumes = bool(said) or (options.n_planes or 1) > 1
+    alone = {"axes": "THW", "n_channels": None, "n_planes": None, "plane": None} if volumes else {}
+    readers = _gathered_readers([(file, options.model_copy(update=alone)) for file in files], _open_one)
+    try:
+        n_pages = [len(reader) for reader in readers]
+        joined = readers[0] if len(readers) == 1 else JoinedReader(readers)
+        if volumes:
+            frames, n_planes = bruker.frames_of_plane(files, n_pages, said, options.n_planes, options.plane)
+            where = "the XML beside the files" if said else "n_planes, as given"
+            return PlaneReader(joined, frames, options.plane, n_planes, where)
+        if options.n_planes is None:
+            bruker.ask_about_cycles(files, n_pages)
+        return joined
     except BaseException:
         for reader in readers:
             reader.close()
@@ -208,44 +232,20 @@ def _open_one(source: Any, options: ReaderOptions) -> VideoReader:
     return _open(source, options)
 
 
-def _by_names(sources: Sequence[Any]) -> dict[int, dict[str, list[Path]]]:
-    """Files of Bruker or ThorImage by plane and channel, each in order; empty where one is of something else."""
-    found: dict[int, dict[str, list[tuple[list[int], int, Path]]]] = {}
-    stacks: dict[Path, bool] = {}
+def _of_thor(sources: Sequence[Any]) -> dict[int, dict[str, list[Path]]]:
+    """Files of ThorImage by plane and channel, each in order; empty where one is of something else."""
+    found: dict[int, dict[str, list[tuple[str, int, Path]]]] = {}
     for source in sources:
         path = Path(source) if isinstance(source, str | Path) else Path()
-        match = _BRUKER.fullmatch(path.name) or _THOR.fullmatch(path.name)
+        match = _THOR.fullmatch(path.name)
         if match is None:
             return {}
-        cycle, number = [int(part) for part in match["cycle"].split("_")], int(match["number"])
-        plane = int(match.groupdict().get("plane", 0))
-        if match.re is _BRUKER:
-            header = path.with_name(f"{match['name']}.xml")
-            if header not in stacks:
-                stacks[header] = _is_stack(header)
-            if stacks[header]:
-                plane, number = number, 0
-        found.setdefault(plane, {}).setdefault(match["channel"].upper(), []).append((cycle, number, path))
+        of_plane = found.setdefault(int(match["plane"]), {})
+        of_plane.setdefault(match["channel"].upper(), []).append((match["tile"], int(match["number"]), path))
     return {
         plane: {channel: [path for *_, path in sorted(files)] for channel, files in sorted(of_plane.items())}
         for plane, of_plane in sorted(found.items())
     }
-
-
-def _is_stack(header: Path) -> bool:
-    """Tell by PrairieView's header, which may be missing, whether it numbered the planes of each cycle, or frames."""
-    if not header.is_file():
-        return False
-    with open(header, encoding="utf-8", errors="replace") as lines:
-        sequence = next((found[0] for line in lines if (found := re.search("<Sequence [^>]*>", line))), "")
-    if "ZSeries" not in sequence:
-        return False
-    if 'bidirectionalZ="True"' in sequence:
-        raise ValueError(
-            f"{header}: planes were scanned up and down in turn, so that a number is not a plane; name the files of "
-            "one plane in a list"
-        )
-    return True
 
 
 def _check_one_series(sources: Sequence[Any]) -> None:
@@ -320,7 +320,7 @@ def group_files(paths: Sequence[Path], files: str | None = None) -> dict[str, li
     for path in paths:
         key = path.name
         if not path.is_dir():
-            if match := _BRUKER.fullmatch(path.name):
+            if match := bruker.FILE_NAME.fullmatch(path.name):
                 key = f"{match['name']}\0"
             elif files and (match := _LAST_NUMBER.fullmatch(path.stem)):
                 key = f"{match[1]}\0{match[3]}{path.suffix}"
@@ -356,7 +356,7 @@ def recording_name(path: Path, files: str | None = None) -> str:
     """Return what a recording is called whose first file, or folder, this is; see `group_files`."""
     if path.is_dir() and not _is_zarr(path):
         return path.name
-    if match := _BRUKER.fullmatch(path.name):
+    if match := bruker.FILE_NAME.fullmatch(path.name):
         return match["name"]
     if files and (match := _LAST_NUMBER.fullmatch(path.stem)):
         return f"{match[1]}{match[3]}".strip("_-. ") or path.stem

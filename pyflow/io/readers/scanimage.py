@@ -1,5 +1,6 @@
 """What ScanImage says about the pages of a TIFF file: versions 3, 4, 5 and those named by years, 2015 and later."""
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 from pyflow.io.readers.page_order import PageOrder, warn_of
 
 _PREFIX = re.compile(r"^(scanimage\.)?(SI\d*|state)\.")
+_SEVERAL_REGIONS = re.compile(r"^SI\.hRoiManager\.mroiEnable\s*=\s*(1|true)\s*$", re.MULTILINE | re.IGNORECASE)
 _SAVED = re.compile(r"^[\w.]*\b(channels?Save|numberOfChannelsSave)\s*=", re.MULTILINE)
 
 
@@ -127,6 +129,41 @@ def _version_2015(values: dict[str, str]) -> ScanImageHeader:
         n_volumes=volumes,
         averaged=averaged,
         rate_hz=_float(values.get("hRoiManager.scanFrameRate")),
+    )
+
+
+def refuse_regions(name: str, header: str, artist: str) -> None:
+    """Refuse pages that hold several regions of interest, which the scanner visits one after the other.
+
+    Parameters
+    ----------
+    name
+        Of the file, for messages.
+    header
+        The text that the settings are in, with or without the regions behind them.
+    artist
+        The text under the tag Artist, where ScanImage writes the regions since 2016.
+
+    Raises
+    ------
+    ValueError
+        They do, or nothing says how many.
+    """
+    if not _SEVERAL_REGIONS.search(header):
+        return
+    text = artist if artist.lstrip().startswith("{") else header[max(header.find("\n{"), 0) :]
+    try:
+        found = json.loads(text.strip("\0 \n"))["RoiGroups"]["imagingRoiGroup"]["rois"]
+        found = found if isinstance(found, list) else [found]
+        count = sum(bool(region.get("enable", True)) for region in found)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        count = None
+    if count in (0, 1):
+        return
+    raise ValueError(
+        f"{name}: its pages hold {'several' if count is None else count} regions of interest (mROI) of ScanImage one "
+        "below the other, which move apart from each other; write the rows of each into a file of its own, or say "
+        'axes="THW" to take a page for one image'
     )
 
 

@@ -14,8 +14,8 @@ import tifffile
 from pyflow.io.readers.axes import DETECTORS, check_plane, normal_axes
 from pyflow.io.readers.ome import read_ome
 from pyflow.io.readers.page_order import PageOrder, order_by_axes
-from pyflow.io.readers.scanimage import order_of, read_header
-from pyflow.io.readers.tiff_pages import DESCRIPTION, SOFTWARE, STACK, TiffPages
+from pyflow.io.readers.scanimage import order_of, read_header, refuse_regions
+from pyflow.io.readers.tiff_pages import ARTIST, DESCRIPTION, SOFTWARE, STACK, TiffPages
 from pyflow.io.readers.video import VideoReader, check_size
 from pyflow.threads import resolve_threads
 
@@ -100,6 +100,7 @@ class TiffReader(VideoReader):
         description, software = pages.text(0, DESCRIPTION), pages.text(0, SOFTWARE)
         header = read_header(description, software)
         if header is not None:
+            refuse_regions(name, software or description, pages.text(0, ARTIST))
             return order_of(header, self._n_images, n_channels, name).divided(None, n_planes, name)
         order = None
         if "<OME" in description[:2000]:
@@ -156,6 +157,13 @@ class TiffReader(VideoReader):
             n_frames = announced
         elif n_planes == announced and values.get("hyperstack", "").strip() != "true":
             # What ImageJ was told no axes for it calls slices; only a hyperstack was told.
+            if "spacing" in values and not {"fps", "finterval"} & set(values):
+                raise ValueError(
+                    f"{self.path}: the ImageJ header says {n_planes} slices with a spacing of "
+                    f"{values['spacing'].strip()} {values.get('unit', '').strip()}".rstrip()
+                    + " and no frame interval, so "
+                    'they may be planes of one volume; if they are frames, say axes="THW"'
+                )
             n_planes, n_frames = 1, announced
             origin["axes"] = "ImageJ header of a plain stack, whose slices are taken for frames"
         if n_channels * n_planes * n_frames != announced:

@@ -379,6 +379,32 @@ class PartReader(VideoReader):
             self._reader.close()
 
 
+class PlaneReader(PartReader):
+    """The frames of one plane, of a video in which those of all planes follow each other.
+
+    Parameters
+    ----------
+    reader : VideoReader
+        Closed with this one.
+    frames : ndarray
+        Numbers of the plane's frames.
+    plane, n_planes : int
+        Which one, counted from 0, and of how many; None where there is but one.
+    where : str
+        What says so.
+    """
+
+    def __init__(self, reader: VideoReader, frames: np.ndarray, plane: int | None, n_planes: int, where: str) -> None:
+        super().__init__(reader)
+        self._of_plane, self.plane, self.n_planes = frames, plane, n_planes
+        self.shape = (len(frames), *reader.shape[1:])
+        self.frame_rate_hz = reader.frame_rate_hz and reader.frame_rate_hz / n_planes
+        self.origin |= {"planes": where, "axes": where}
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        return super()._read(self._of_plane[indices])
+
+
 def check_size(path: Path, descriptor: int, expected: int) -> None:
     """Refuse what was read from a file that has changed its size.
 
