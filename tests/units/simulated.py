@@ -196,8 +196,11 @@ def write_caiman(folder, session, *, dff=True, frame_rate=True):
     return path
 
 
-def write_nwb2(folder, session, *, masks="image", ids=True):
-    """NWB 2 with one plane; the traces of the last series are in an order of their own."""
+def write_nwb2(folder, session, *, masks="image", ids=True, image=True):
+    """NWB 2 with one plane; the traces of the last series are in an order of their own.
+
+    Voxels lie in two planes, and every second of them is in both.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{session.name}.nwb"
     n = len(session.cells)
@@ -222,15 +225,21 @@ def write_nwb2(folder, session, *, masks="image", ids=True):
             table["image_mask"] = session.masks.astype(np.float32)
         else:
             pixels = [np.nonzero(mask) for mask in session.masks]
-            flat = np.zeros(sum(len(y) for y, _ in pixels), [("x", "u4"), ("y", "u4"), ("weight", "f4")])
+            fields = [("x", "u4"), ("y", "u4"), *([("z", "u4")] if masks == "voxel" else []), ("weight", "f4")]
+            if masks == "voxel":
+                pixels = [[np.append(axis, axis[::2]) for axis in p] for p in pixels]
+            flat = np.zeros(sum(len(y) for y, _ in pixels), fields)
             flat["y"], flat["x"] = (np.concatenate([p[axis] for p in pixels]) for axis in (0, 1))
             flat["weight"] = 0.5
-            table["pixel_mask"] = flat
-            table["pixel_mask_index"] = np.cumsum([len(y) for y, _ in pixels])
+            table[f"{masks}_mask"] = flat
+            table[f"{masks}_mask_index"] = np.cumsum([len(y) for y, _ in pixels])
         table.attrs["colnames"] = [*names, f"{masks}_mask"]
 
-        image = _typed(file, "processing/ophys/images", "Images").create_dataset("max_projection", data=session.image)
-        image.attrs["neurodata_type"] = "GrayscaleImage"
+        if image:
+            image = _typed(file, "processing/ophys/images", "Images").create_dataset(
+                "max_projection", data=session.image
+            )
+            image.attrs["neurodata_type"] = "GrayscaleImage"
 
         shuffled = np.random.default_rng(session.number).permutation(n)
         for place, kind, around, order in (

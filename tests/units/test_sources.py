@@ -325,7 +325,7 @@ def test_caiman_background_stands_in_for_the_image(tmp_path, session):
 # NWB 2
 
 
-@pytest.mark.parametrize("masks", ["image", "pixel"])
+@pytest.mark.parametrize("masks", ["image", "pixel", "voxel"])
 def test_nwb2(tmp_path, session, masks):
     source = open_source(simulated.write_nwb2(tmp_path, session, masks=masks))
     np.testing.assert_array_equal(source.masks(ORDER), session.masks[ORDER])
@@ -339,6 +339,28 @@ def test_nwb2(tmp_path, session, masks):
     assert (found["targeted_structure"], found["indicator"], found["specimen_name"]) == ("VISp", "GCaMP6f", "mouse 1")
     assert found["session_start_time"].isoformat() == "2024-01-02T10:00:00+01:00"
     assert found["genotype"] is None
+
+
+@pytest.mark.parametrize("masks", ["image", "pixel", "voxel"])
+def test_nwb2_masks_without_an_image(tmp_path, session, masks):
+    """Lists of pixels do not say how large the image is: it ends where they do."""
+    source = open_source(simulated.write_nwb2(tmp_path, session, masks=masks, image=False))
+    inside = session.masks.any(axis=0)
+    shape = inside.shape if masks == "image" else tuple(np.max(np.nonzero(inside), axis=1) + 1)
+    assert source.shape == shape != (0, 0)
+    here = session.masks[:, : shape[0], : shape[1]]
+    np.testing.assert_array_equal(source.masks(ORDER), here[ORDER])
+    image, name = source.image()
+    np.testing.assert_array_equal(image, here.sum(axis=0))
+    assert name == "masks"
+
+
+def test_nwb2_voxels_above_each_other_are_one_pixel(tmp_path, session):
+    y, x, weight = open_source(simulated.write_nwb2(tmp_path, session, masks="voxel")).footprint(3)
+    assert len(y) == session.masks[3].sum() == len(set(zip(y.tolist(), x.tolist(), strict=True)))
+    assert set(weight.tolist()) == {0.5, 1.0}
+    there = set(zip(y[weight == 1].tolist(), x[weight == 1].tolist(), strict=True))
+    assert there == set(map(tuple, np.argwhere(session.masks[3])[::2].tolist()))
 
 
 def test_nwb2_written_by_suite2p_has_rows_as_x(tmp_path, session):
