@@ -73,6 +73,58 @@ def _trace(cell, session, n_frames, rng):
     return (100 + 10 * cell + session + np.convolve(spikes, decay)[:n_frames]).astype(np.float32)
 
 
+MOVIE_FRAMES, MOVIE_REPEATS = 12, 4
+GRATINGS = {"drifting_gratings": ("temporal_frequency", "orientation", "blank_sweep"),
+            "static_gratings": ("orientation", "spatial_frequency", "phase")}  # fmt: skip
+
+
+def movie_starts(session, movie="natural_movie_one"):
+    """Sample at which each frame of a movie begins, (repeats, frames); in session C the monitor dropped one."""
+    first, repeats = {
+        "natural_movie_one": ((62, 110, 80)[session.number % 3], MOVIE_REPEATS),
+        "natural_movie_three": (250, 2),
+        "natural_movie_two": (160, 2),
+    }[movie]
+    starts = first + np.arange(repeats * MOVIE_FRAMES)
+    starts[MOVIE_FRAMES + 5 :] += session.number % 3 == 2
+    return starts.reshape(repeats, MOVIE_FRAMES)
+
+
+def stimuli(session):
+    """What each session type shows: rows of data, first and last sample of each; epochs part where AllenSDK's do."""
+    rng = np.random.default_rng(session.number)
+    movie = lambda name: (  # noqa: E731
+        np.tile(np.arange(MOVIE_FRAMES), len(movie_starts(session, name))),
+        movie_starts(session, name).ravel()[:, np.newaxis] + [0, 1],
+    )
+    rows = lambda first, n, step, length: first + step * np.arange(n)[:, np.newaxis] + [0, length]  # noqa: E731
+    if session.kind == "three_session_A":
+        sweeps = np.concatenate([rows(10, 3, 12, 6), rows(150, 2, 12, 6)])
+        found = {
+            "drifting_gratings": (rng.choice([0.0, 1.0, 2.0, np.nan], (5, 3)), sweeps),
+            "natural_movie_three": movie("natural_movie_three"),
+        }
+        quiet = [[45, 60], [200, 240]]
+    elif session.kind == "three_session_B":
+        flashes = np.concatenate([rows(5, 10, 2, 2), rows(45, 10, 2, 2)])
+        found = {
+            "static_gratings": (rng.choice([0.0, 0.25, 30.0, np.nan], (20, 3)), flashes),
+            "natural_scenes": (rng.integers(-1, 118, 15), rows(70, 15, 2, 2)),
+        }
+        quiet = [[170, 260]]
+    else:
+        noise = np.concatenate([rows(3, 10, 3, 3), rows(41, 10, 3, 3)])
+        found = {
+            "locally_sparse_noise": (rng.permutation(20), noise),
+            "natural_movie_two": movie("natural_movie_two"),
+        }
+        quiet = [[130, 150]]
+    found["natural_movie_one"] = movie("natural_movie_one")
+    events = np.ravel(quiet)[:, np.newaxis] + [0, 0]
+    found["spontaneous"] = (np.tile([1, -1], len(quiet)), events)
+    return found
+
+
 def write_allen(folder, session, version="2.0", translation="xy_translation"):
     """NWB 1.0 as the Allen Brain Observatory has it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +178,16 @@ def write_allen(folder, session, version="2.0", translation="xy_translation"):
         put(f"{place}/data", moves)
         put(f"{place}/timestamps", session.timestamps)
         put(f"{place}/feature_description", np.array([b"x_motion", b"y_motion"]))
+
+        for name, (data, span) in stimuli(session).items():
+            order = np.random.default_rng(1).permutation(len(data)) if name == "natural_movie_one" else np.s_[:]
+            place = f"stimulus/presentation/{name}_stimulus"
+            put(f"{place}/data", data[order])
+            put(f"{place}/frame_duration", span[order].astype(np.float64))
+            if name in GRATINGS:
+                put(f"{place}/features", np.array(GRATINGS[name], dtype="S"))
+        images = np.arange(MOVIE_FRAMES * 4 * 6, dtype=np.uint8).reshape(MOVIE_FRAMES, 4, 6)
+        put("stimulus/templates/natural_movie_one_image_stack/data", images)
     return path
 
 
@@ -196,8 +258,11 @@ def write_caiman(folder, session, *, dff=True, frame_rate=True):
     return path
 
 
-def write_nwb2(folder, session, *, masks="image", ids=True):
-    """NWB 2 with one plane; the traces of the last series are in an order of their own."""
+def write_nwb2(folder, session, *, masks="image", ids=True, image=True):
+    """NWB 2 with one plane; the traces of the last series are in an order of their own.
+
+    Voxels lie in two planes, and every second of them is in both.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{session.name}.nwb"
     n = len(session.cells)
@@ -222,15 +287,21 @@ def write_nwb2(folder, session, *, masks="image", ids=True):
             table["image_mask"] = session.masks.astype(np.float32)
         else:
             pixels = [np.nonzero(mask) for mask in session.masks]
-            flat = np.zeros(sum(len(y) for y, _ in pixels), [("x", "u4"), ("y", "u4"), ("weight", "f4")])
+            fields = [("x", "u4"), ("y", "u4"), *([("z", "u4")] if masks == "voxel" else []), ("weight", "f4")]
+            if masks == "voxel":
+                pixels = [[np.append(axis, axis[::2]) for axis in p] for p in pixels]
+            flat = np.zeros(sum(len(y) for y, _ in pixels), fields)
             flat["y"], flat["x"] = (np.concatenate([p[axis] for p in pixels]) for axis in (0, 1))
             flat["weight"] = 0.5
-            table["pixel_mask"] = flat
-            table["pixel_mask_index"] = np.cumsum([len(y) for y, _ in pixels])
+            table[f"{masks}_mask"] = flat
+            table[f"{masks}_mask_index"] = np.cumsum([len(y) for y, _ in pixels])
         table.attrs["colnames"] = [*names, f"{masks}_mask"]
 
-        image = _typed(file, "processing/ophys/images", "Images").create_dataset("max_projection", data=session.image)
-        image.attrs["neurodata_type"] = "GrayscaleImage"
+        if image:
+            image = _typed(file, "processing/ophys/images", "Images").create_dataset(
+                "max_projection", data=session.image
+            )
+            image.attrs["neurodata_type"] = "GrayscaleImage"
 
         shuffled = np.random.default_rng(session.number).permutation(n)
         for place, kind, around, order in (

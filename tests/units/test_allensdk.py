@@ -49,6 +49,14 @@ for name, (path, cells) in asked.items():
     motion = data.get_motion_correction()
     found[name + "/motion"] = motion.to_numpy()
     found[name + "/motion_columns"] = np.array(list(motion))
+    for stimulus in [*data.list_stimuli(), "master", None]:
+        table = data.get_stimulus_table(stimulus) if stimulus else data.get_stimulus_epoch_table()
+        found[f"{name}/stimulus/{stimulus}"] = np.array(table.to_json(orient="table"))
+    found[name + "/session_type"] = np.array(data.get_session_type())
+    found[name + "/images"] = data.get_stimulus_template("natural_movie_one")
+    masks = data.get_roi_mask(cells)
+    found[name + "/corners"] = np.array([(mask.x, mask.y, mask.width, mask.height) for mask in masks])
+    found[name + "/crop"] = masks[0].mask
     found[name + "/metadata"] = np.array(json.dumps(data.get_metadata(), default=lambda value: value.isoformat()))
 np.savez(out, **found)
 """
@@ -159,6 +167,26 @@ def test_allensdk_finds_the_same(both, number):
     motion = ours.get_motion_correction()
     same("motion", motion.to_numpy())
     same("motion_columns", list(motion))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_allensdk_finds_the_same_stimuli(both, number):
+    days, asked, theirs, sessions = both
+    name = days[number].name
+    ours = sessions.get_ophys_experiment_data(501704220 + number)
+    stimuli = [key.split("/")[2] for key in theirs if key.startswith(f"{name}/stimulus/")]
+    assert [*ours.list_stimuli(), "master", "None"] == stimuli
+    for stimulus in stimuli:
+        table = ours.get_stimulus_epoch_table() if stimulus == "None" else ours.get_stimulus_table(stimulus)
+        assert (
+            json.loads(table.to_json(orient="table"))["data"]
+            == json.loads(str(theirs[f"{name}/stimulus/{stimulus}"]))["data"]
+        )
+    assert ours.get_session_type() == str(theirs[f"{name}/session_type"])
+    np.testing.assert_array_equal(ours.get_stimulus_template("natural_movie_one"), theirs[f"{name}/images"])
+    masks = ours.get_roi_mask(asked[name][1])
+    np.testing.assert_array_equal([(m.x, m.y, m.width, m.height) for m in masks], theirs[f"{name}/corners"])
+    np.testing.assert_array_equal(masks[0].mask, theirs[f"{name}/crop"])
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -41,6 +41,22 @@ chosen = [data_set.get_dff_traces(cell_specimen_ids=[cell_specimen_id])[1][0]
           for data_set in (data_set_a, data_set_b, data_set_c)]
 """
 
+# And the exercise at the notebook's end: the movie response of the cell in three sessions.
+MOVIE = """
+assert [data_set.get_session_type() for data_set in (data_set_a, data_set_b, data_set_c)] == boc.get_all_session_types()
+responses = []
+all_three = (data_set_a, index_a, dff_a), (data_set_b, index_b[0], dff_b), (data_set_c, index_c, dff_c)
+for data_set, index, dff in all_three:
+    assert 'natural_movie_one' in data_set.list_stimuli()
+    table = data_set.get_stimulus_table('natural_movie_one')
+    starts = table[table.frame == 0].start.values
+    n_frames = len(data_set.get_stimulus_template('natural_movie_one'))
+    response = np.empty((n_frames, len(starts)))
+    for i, start in enumerate(starts):
+        response[:, i] = dff[index, start:start + n_frames]
+    responses.append(response)
+"""
+
 
 @pytest.fixture
 def days():
@@ -114,6 +130,82 @@ def test_the_notebook_on_allen_files(allen):
         np.testing.assert_array_equal(found["time"], days[2].timestamps + 0.01)
 
 
+def test_the_notebook_to_its_end(allen):
+    folder, days = allen
+    cell = common(days)[0]
+    found = {"np": np, "BrainObservatoryCache": BrainObservatoryCache, "cell_specimen_id": cell}
+    found["manifest"] = folder / "manifest.json"
+    exec(NOTEBOOK + MOVIE, found)
+    ours = found["boc"].movie_responses(cell, "natural_movie_one")
+    assert list(ours) == [f"ophys_experiment_data/{day.path.stem}" for day in days]
+    for day, theirs, mine in zip(days, found["responses"], ours.values(), strict=True):
+        starts = simulated.movie_starts(day)
+        assert theirs.T.shape == mine.shape == starts.shape
+        trace = day.traces["dff"][day.row(cell)]
+        np.testing.assert_array_equal(mine, trace[starts])
+        # the notebook counts on from each repeat's first frame, where one of session C's was dropped
+        np.testing.assert_array_equal(theirs.T, trace[starts[:, :1] + np.arange(simulated.MOVIE_FRAMES)])
+
+
+def test_movie_responses(allen):
+    folder, days = allen
+    sessions = open_sessions(folder)
+    names = [f"ophys_experiment_data/{day.path.stem}" for day in days]
+    (first, *_), movie = common(days), "natural_movie_one"
+    absent = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
+    assert list(sessions.movie_responses(first, "natural_movie_two")) == [names[2]]
+    # a session that did not show it is not asked for the cell
+    assert sessions.movie_responses(absent, "natural_movie_three")[names[0]].shape == (2, simulated.MOVIE_FRAMES)
+    with pytest.raises(ValueError, match=f"is absent in '{names[1]}'; missing='nan'"):
+        sessions.movie_responses(absent, movie)
+    found = sessions.movie_responses(absent, movie, missing="nan", as_="dataframe")
+    assert set(found["session"]) == {names[0], names[2]}
+    last = found.iloc[-1]
+    assert (last["repeat"], last["frame"]) == (simulated.MOVIE_REPEATS - 1, simulated.MOVIE_FRAMES - 1)
+    assert last["dff"] == days[2].traces["dff"][days[2].row(absent), simulated.movie_starts(days[2])[-1, -1]]
+    with pytest.raises(
+        SourceError, match="no session with data showed 'natural_movie_four'; the stimuli are drifting_g"
+    ):
+        sessions.movie_responses(first, "natural_movie_four")
+    with pytest.raises(SourceError, match="'natural_scenes' is no movie; its columns: frame, start, end"):
+        sessions.movie_responses(first, "natural_scenes")
+
+
+def test_a_movie_that_outlasts_the_traces_is_refused(allen):
+    folder, days = allen
+    with h5py.File(days[0].path, "r+") as file:
+        file["stimulus/presentation/natural_movie_one_stimulus/frame_duration"][3] = [300, 301]
+    with pytest.raises(SourceError, match="'natural_movie_one' goes on at sample 300, but the dff traces have 300"):
+        open_sessions(folder).get_ophys_experiment_data(501704220).get_movie_responses("natural_movie_one")
+
+
+def test_a_frame_that_a_repeat_skips_is_nan(allen):
+    folder, days = allen
+    place = "stimulus/presentation/natural_movie_one_stimulus"
+    with h5py.File(days[0].path, "r+") as file:
+        data, span = (file[f"{place}/{name}"][()] for name in ("data", "frame_duration"))
+        order = np.argsort(span[:, 0])[:-1]
+        for name, values in (("data", data), ("frame_duration", span)):
+            del file[f"{place}/{name}"]
+            file[f"{place}/{name}"] = values[order]
+    cell = common(days)[0]
+    found = open_sessions(folder).movie_responses(cell, "natural_movie_one")[
+        f"ophys_experiment_data/{days[0].path.stem}"
+    ]
+    assert np.argwhere(np.isnan(found)).tolist() == [[simulated.MOVIE_REPEATS - 1, simulated.MOVIE_FRAMES - 1]]
+
+
+def test_session_types_of_a_store(suite2p):
+    store, days = suite2p
+    sessions = open_sessions(store)
+    assert [sessions.get_ophys_experiment_data(day.name).get_session_type() for day in days] == list(simulated.TYPES)
+    assert "natural_movie_two" in sessions.get_all_stimuli()
+    assert sessions.get_ophys_experiment_data("day1").list_stimuli() == []
+    data = open_sessions(days[0].path).get_ophys_experiment_data("day1")
+    with pytest.raises(SourceError, match=r"session 'day1' .*: no session type"):
+        data.get_session_type()
+
+
 def test_the_notebook_on_suite2p_folders(suite2p):
     store, days = suite2p
     computed = [dff(day.traces["fluorescence"] - 0.6 * day.traces["neuropil"], simulated.FRAME_RATE) for day in days]
@@ -157,6 +249,11 @@ def test_cells_out_of_order_and_repeated(allen):
     assert data.number_of_cells == len(days[1].cells)
     assert [mask.label for mask in data.get_roi_mask(cells)] == ["9103", "9100", "9100", "9104"]
     np.testing.assert_array_equal(data.get_roi_ids(), np.arange(len(days[1].cells)) + 9100)
+    for mask in data.get_roi_mask(cells):
+        whole = np.zeros(simulated.SHAPE, np.uint8)
+        whole[mask.y : mask.y + mask.height, mask.x : mask.x + mask.width] = mask.mask
+        np.testing.assert_array_equal(whole, mask.get_mask_plane())
+        assert all(edge.any() for edge in (mask.mask[0], mask.mask[-1], mask.mask[:, 0], mask.mask[:, -1]))
     np.testing.assert_array_equal(data.get_fluorescence_timestamps(), days[1].timestamps)
     assert data.get_metadata()["ophys_experiment_id"] == 501704221
     assert list(data.get_motion_correction()) == ["x_motion", "y_motion", "timestamp"]
@@ -207,10 +304,75 @@ def test_experiments_pass_all_filters(allen):
         "imaging_depth": 175,
         "targeted_structure": "VISp",
         "cre_line": "Cux2-CreERT2",
+        "reporter_line": "Ai93(TITL-GCaMP6f)",
+        "donor_name": "222426",
         "specimen_name": "Cux2-CreERT2;Camk2a-tTA;Ai93-222426",
+        "tags": [],
+        "failed": False,
     }
     assert sessions.get_experiment_containers(targeted_structures=["VISp"], ids=[simulated.CONTAINER]) == [container]
     assert sessions.get_experiment_containers(imaging_depths=[1]) == []
+    assert ids(cre_lines=["cux2-creert2"], reporter_lines=["AI93(TITL-GCaMP6f)"]) == everything
+    assert ids(transgenic_lines=["Camk2a-tTA"], include_failed=True) == everything
+    assert ids(transgenic_lines=["Ai94"]) == ids(reporter_lines=["Cux2-CreERT2"]) == []
+    assert ids(stimuli=["natural_scenes", "natural_movie_two"]) == [501704221, 501704222]
+    assert ids(stimuli=["natural_movie_one"], session_types=["three_session_C"]) == [501704222]
+    assert ids(require_eye_tracking=True) == []
+    with h5py.File(days[1].path, "r+") as file:
+        file.create_group("processing/brain_observatory_pipeline/EyeTracking")
+        del file["general/subject/genotype"]
+        file["general/subject/genotype"] = b"Cux2-CreERT2/wt;Camk2a-tTA/wt;Ai93(TITL-GCaMP6f)/Ai93(TITL-GCaMP6f)"
+    sessions = open_sessions(folder)
+    assert ids(require_eye_tracking=True) == [501704221]
+    assert ids(cre_lines=["Cux2-CreERT2"], reporter_lines=["Ai93(TITL-GCaMP6f)"]) == everything
+    assert sessions.get_experiment_containers(transgenic_lines=["camk2a-tta"]) == [container]
+    assert sessions.get_experiment_containers(reporter_lines=["Ai94"]) == []
+
+
+def test_everything_that_is_listed(allen):
+    folder, days = allen
+    boc = BrainObservatoryCache(folder / "manifest.json")
+    assert boc.get_all_targeted_structures() == ["VISp"]
+    assert boc.get_all_cre_lines() == ["Cux2-CreERT2"]
+    assert boc.get_all_reporter_lines() == ["Ai93(TITL-GCaMP6f)"]
+    assert boc.get_all_imaging_depths() == [175]
+    assert boc.get_all_session_types() == list(simulated.TYPES)
+    shown = [set(simulated.stimuli(day)) for day in days]
+    assert boc.get_all_stimuli() == sorted(set.union(*shown))
+    for number, of_day in enumerate(shown):
+        assert boc.get_ophys_experiment_stimuli(501704220 + number) == sorted(of_day)
+        with h5py.File(days[number].path, "r+") as file:
+            del file["stimulus"]
+    assert BrainObservatoryCache(folder / "manifest.json").get_all_stimuli() == sorted(set.union(*shown))
+
+
+def test_cell_specimens(allen):
+    folder, days = allen
+    sessions = open_sessions(folder)
+    where = {
+        int(cell): [501704220 + day.number for day in days if cell in day.cells]
+        for cell in np.concatenate([day.cells for day in days])
+    }
+    found = {cell["cell_specimen_id"]: cell for cell in sessions.get_cell_specimens()}
+    assert {cell: listed["ophys_experiment_ids"] for cell, listed in found.items()} == where
+    assert {cell: listed["all_stim"] for cell, listed in found.items()} == {
+        c: len(ids) == 3 for c, ids in where.items()
+    }
+    first, *_ = where
+    assert found[first]["experiment_container_id"] == simulated.CONTAINER
+    assert (found[first]["area"], found[first]["tld1_name"]) == ("VISp", "Cux2-CreERT2")
+    cells = lambda **wanted: {cell["cell_specimen_id"] for cell in sessions.get_cell_specimens(**wanted)}  # noqa: E731
+    only = lambda field, op, value: cells(filters=[{"field": field, "op": op, "value": value}])  # noqa: E731
+    assert cells(ids=[first, 3]) == {first}
+    assert cells(experiment_container_ids=[1]) == set()
+    assert only("all_stim", "is", True) == set(common(days))
+    assert only("area", "in", ["VISp", "VISl"]) == only("imaging_depth", "between", [175, 200]) == set(where)
+    assert only("imaging_depth", "<", 175) == only("specimen_id", "=", None) == set()
+    assert only("cell_specimen_id", ">=", first) == {cell for cell in where if cell >= first}
+    with pytest.raises(ValueError, match="field is 'osi_dg', but cells of local files have cell_specimen_id"):
+        only("osi_dg", ">", 0.5)
+    with pytest.raises(ValueError, match="op is '~', expected one of '='"):
+        only("area", "~", "VISp")
 
 
 def test_a_store_s_attributes_are_searched_too(suite2p):

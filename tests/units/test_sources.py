@@ -146,6 +146,79 @@ def test_allen_neuropil_is_subtracted_from_what_the_version_says(tmp_path, sessi
     assert len(source.motion_correction())
 
 
+def test_allen_stimuli(tmp_path):
+    """What was written comes back in order of time, whatever its order in the file."""
+    for day in simulated.sessions():
+        source, written = open_source(simulated.write_allen(tmp_path, day)), simulated.stimuli(day)
+        assert source.stimuli() == sorted(written)
+        for name, (data, span) in written.items():
+            found = source.stimulus_table(name)
+            if name == "spontaneous":
+                assert found[["start", "end"]].to_numpy().tolist() == span[:, 0].reshape(-1, 2).tolist()
+                continue
+            assert found[["start", "end"]].to_numpy().tolist() == span.tolist()
+            columns = list(simulated.GRATINGS.get(name, ["frame"]))
+            np.testing.assert_array_equal(found[columns].to_numpy(), data.reshape(len(data), -1))
+            if name.startswith("natural_movie"):
+                assert found["repeat"].tolist() == [n // simulated.MOVIE_FRAMES for n in range(len(found))]
+        assert len(source.stimulus_table("master")) == sum(len(source.stimulus_table(name)) for name in written)
+        np.testing.assert_array_equal(source.stimulus_template("natural_movie_one")[3, 2, 1], 3 * 24 + 13)
+
+
+@pytest.mark.parametrize(
+    ("kind", "epochs"),
+    [
+        ("three_session_A", [(10, 40), (150, 168)]),  # a gap of 110 frames, sweeps every 12
+        ("three_session_B", [(5, 25), (45, 65)]),  # of 20: static gratings do not pause
+        ("three_session_C", [(3, 33), (41, 71)]),  # of 8
+        ("my own", [(5, 65)]),  # nobody knows how long it pauses
+    ],
+)
+def test_allen_epochs(tmp_path, kind, epochs):
+    day = next((day for day in simulated.sessions() if day.kind == kind), simulated.sessions()[1])
+    path = simulated.write_allen(tmp_path, day)
+    with h5py.File(path, "r+") as file:
+        file["general/session_type"][()] = np.bytes_(kind)
+    found = open_source(path).stimulus_epochs()
+    assert found["start"].is_monotonic_increasing
+    interrupted = {"three_session_A": "drifting_gratings", "three_session_C": "locally_sparse_noise"}
+    of_one = found[found["stimulus"] == interrupted.get(kind, "static_gratings")]
+    assert list(zip(of_one["start"], of_one["end"], strict=True)) == epochs
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("drifting_gratings_stimulus/data", np.zeros((4, 3)), "data has 4 rows, frame_duration has 5"),
+        ("drifting_gratings_stimulus/features", np.array([b"a"]), r"shape \(5, 3\), but features names 1 columns"),
+        ("spontaneous_stimulus/data", np.array([1, -1, 1, 1]), r"has 3 starts \(1\) and 1 ends \(-1\)"),
+        ("natural_movie_one_stimulus/frame_duration", None, "frame_duration: expected a data set, found nothing"),
+    ],
+)
+def test_damaged_allen_stimuli_are_named(tmp_path, place, value, message):
+    path = simulated.write_allen(tmp_path, simulated.sessions()[0])
+    with h5py.File(path, "r+") as file:
+        del file[f"stimulus/presentation/{place}"]
+        if value is not None:
+            file[f"stimulus/presentation/{place}"] = value
+    with pytest.raises(SourceError, match=message):
+        open_source(path).stimulus_table("master")
+
+
+def test_stimuli_that_are_not_there(written):
+    source, _ = written
+    if source.kind == "allen":
+        for ask in (source.stimulus_table, source.stimulus_template):
+            with pytest.raises(SourceError, match=r"stimulus 'natural_movie'; it has .*natural_movie_one"):
+                ask("natural_movie")
+        with h5py.File(source.path, "r+") as file:
+            del file["stimulus"]
+    assert source.stimuli() == []
+    for ask in (lambda: source.stimulus_table("x"), source.stimulus_epochs, lambda: source.stimulus_template("x")):
+        with pytest.raises(SourceError, match=r"keep no stimuli|no stimuli|'x'; it has none"):
+            ask()
+
+
 def test_allen_with_little_metadata(tmp_path, session):
     path = simulated.write_allen(tmp_path, session)
     with h5py.File(path, "r+") as file:
@@ -325,7 +398,7 @@ def test_caiman_background_stands_in_for_the_image(tmp_path, session):
 # NWB 2
 
 
-@pytest.mark.parametrize("masks", ["image", "pixel"])
+@pytest.mark.parametrize("masks", ["image", "pixel", "voxel"])
 def test_nwb2(tmp_path, session, masks):
     source = open_source(simulated.write_nwb2(tmp_path, session, masks=masks))
     np.testing.assert_array_equal(source.masks(ORDER), session.masks[ORDER])
@@ -339,6 +412,28 @@ def test_nwb2(tmp_path, session, masks):
     assert (found["targeted_structure"], found["indicator"], found["specimen_name"]) == ("VISp", "GCaMP6f", "mouse 1")
     assert found["session_start_time"].isoformat() == "2024-01-02T10:00:00+01:00"
     assert found["genotype"] is None
+
+
+@pytest.mark.parametrize("masks", ["image", "pixel", "voxel"])
+def test_nwb2_masks_without_an_image(tmp_path, session, masks):
+    """Lists of pixels do not say how large the image is: it ends where they do."""
+    source = open_source(simulated.write_nwb2(tmp_path, session, masks=masks, image=False))
+    inside = session.masks.any(axis=0)
+    shape = inside.shape if masks == "image" else tuple(np.max(np.nonzero(inside), axis=1) + 1)
+    assert source.shape == shape != (0, 0)
+    here = session.masks[:, : shape[0], : shape[1]]
+    np.testing.assert_array_equal(source.masks(ORDER), here[ORDER])
+    image, name = source.image()
+    np.testing.assert_array_equal(image, here.sum(axis=0))
+    assert name == "masks"
+
+
+def test_nwb2_voxels_above_each_other_are_one_pixel(tmp_path, session):
+    y, x, weight = open_source(simulated.write_nwb2(tmp_path, session, masks="voxel")).footprint(3)
+    assert len(y) == session.masks[3].sum() == len(set(zip(y.tolist(), x.tolist(), strict=True)))
+    assert set(weight.tolist()) == {0.5, 1.0}
+    there = set(zip(y[weight == 1].tolist(), x[weight == 1].tolist(), strict=True))
+    assert there == set(map(tuple, np.argwhere(session.masks[3])[::2].tolist()))
 
 
 def test_nwb2_written_by_suite2p_has_rows_as_x(tmp_path, session):

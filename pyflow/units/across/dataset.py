@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyflow.units.sources import Source
+from pyflow.units.sources import Source, SourceError
 from pyflow.units.sources.nwb import ID_COLUMNS
 
 
@@ -41,6 +41,38 @@ class RoiMask:
         """The mask in an image of full size, (H, W) uint8, 1 inside."""
         return self.source.masks([self.row])[0]
 
+    @cached_property
+    def _corners(self):
+        """First row and column, and those after the last; nothing is at (0, 0)."""
+        y, x, _ = self.source.footprint(self.row)
+        return (int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1) if y.size else (0, 0, 0, 0)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask without the field around it, (height, width) uint8; its first pixel is at row `y`, column `x`."""
+        top, left, bottom, right = self._corners
+        return self.get_mask_plane()[top:bottom, left:right]
+
+    @property
+    def x(self) -> int:
+        """First column."""
+        return self._corners[1]
+
+    @property
+    def y(self) -> int:
+        """First row."""
+        return self._corners[0]
+
+    @property
+    def width(self) -> int:
+        """Columns from the first to the last."""
+        return self._corners[3] - self._corners[1]
+
+    @property
+    def height(self) -> int:
+        """Rows from the first to the last."""
+        return self._corners[2] - self._corners[0]
+
 
 class DataSet:
     """Cells of one session: one imaging plane's ROIs, or those of them that are followed.
@@ -56,6 +88,8 @@ class DataSet:
         The source's ROIs that are cells; all by default.
     cell_specimen_ids : sequence, optional
         Their ids across sessions; those of the source by default.
+    session_type : str, optional
+        What the source says by default.
     """
 
     def __init__(
@@ -64,8 +98,9 @@ class DataSet:
         source: Source,
         rows: Sequence[int] | None = None,
         cell_specimen_ids: Sequence[int | str] | np.ndarray | None = None,
+        session_type: str | None = None,
     ) -> None:
-        self.session, self.source = session, source
+        self.session, self.source, self._session_type = session, source, session_type
         self._rows_given, self._ids_given = rows, cell_specimen_ids
 
     def __repr__(self) -> str:
@@ -207,3 +242,70 @@ class DataSet:
     def get_motion_correction(self) -> pd.DataFrame:
         """Translations of the frames: DataFrame with `x_motion`, `y_motion` (pixels), `timestamp`."""
         return self.source.motion_correction()
+
+    def get_session_type(self) -> str:
+        """What was done in this session, as the file or else the unit store says.
+
+        Raises
+        ------
+        SourceError
+            Neither does.
+        """
+        found = self._session_type or self.source.experiment().get("session_type")
+        if found is None:
+            raise SourceError(f"session {self.session!r} ({self.source.path}): no session type")
+        return found
+
+    def list_stimuli(self) -> list[str]:
+        """Names of the stimuli that were shown, sorted; empty where the source keeps none."""
+        return self.source.stimuli()
+
+    def get_stimulus_table(self, stimulus_name: str) -> pd.DataFrame:
+        """When a stimulus was shown; see `Source.stimulus_table`."""
+        return self.source.stimulus_table(stimulus_name)
+
+    def get_stimulus_epoch_table(self) -> pd.DataFrame:
+        """Stretches with one stimulus; see `Source.stimulus_epochs`."""
+        return self.source.stimulus_epochs()
+
+    def get_stimulus_template(self, stimulus_name: str) -> np.ndarray:
+        """Images of a stimulus, (frame, y, x)."""
+        return self.source.stimulus_template(stimulus_name)
+
+    def get_movie_responses(
+        self, movie: str, cell_specimen_ids: Sequence[int | str] | None = None, *, kind: str = "dff"
+    ) -> np.ndarray:
+        """Traces of cells (all by default) while a movie was shown.
+
+        Parameters
+        ----------
+        movie : str
+            Stimulus whose table has columns `frame` and `repeat`.
+        cell_specimen_ids : sequence, optional
+        kind : str
+            Kind of traces.
+
+        Returns
+        -------
+        ndarray, shape (N, repeats, frames)
+            The sample at which each of the movie's frames began; NaN for frames that a repeat skipped.
+
+        Raises
+        ------
+        SourceError
+            The session has no such stimulus, it is no movie, or it ends after the traces.
+        """
+        shown = self.get_stimulus_table(movie)
+        if not {"frame", "repeat"} <= set(shown):
+            raise SourceError(f"{self.source.path}: stimulus {movie!r} is no movie; its columns: {', '.join(shown)}")
+        _, traces = self.get_traces(kind, cell_specimen_ids)
+        start, repeat, frame = (shown[column].to_numpy() for column in ("start", "repeat", "frame"))
+        if len(start) and start.max() >= traces.shape[1]:
+            raise SourceError(
+                f"{self.source.path}: stimulus {movie!r} goes on at sample {start.max()}, but the {kind} traces have "
+                f"{traces.shape[1]}"
+            )
+        n_repeats, n_frames = (int(column.max(initial=-1)) + 1 for column in (repeat, frame))
+        responses = np.full((len(traces), n_repeats, n_frames), np.nan, traces.dtype)
+        responses[:, repeat, frame] = traces[:, start]
+        return responses

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pyflow.units.across import listing
 from pyflow.units.across.dataset import DataSet, typed_as_text
 from pyflow.units.sources import Source, SourceError, open_source
+from pyflow.units.sources.stimuli import stimuli_of
 
 _NO_SOURCE = "session {!r} has no source in the unit store"
 
@@ -19,12 +21,14 @@ _LISTED = {
     "imaging_depth": "imaging_depth_um",
     "targeted_structure": "targeted_structure",
     "cre_line": "cre_line",
+    "reporter_line": "reporter_line",
     "acquisition_age_days": "age_days",
     "experiment_container_id": "experiment_container_id",
     "session_type": "session_type",
+    "donor_name": "donor_name",
     "specimen_name": "specimen_name",
+    "fail_eye_tracking": "fail_eye_tracking",
 }
-_OF_CONTAINERS = ("imaging_depth", "targeted_structure", "cre_line", "specimen_name")
 
 
 @dataclass
@@ -70,7 +74,8 @@ class Experiment:
         """The `DataSet`."""
         if self.members is None:
             return DataSet(str(self.id), self.source)
-        return DataSet(self.session, self.source, self._find_rows(), self.members["number"].to_numpy())
+        numbers, session_type = self.members["number"].to_numpy(), self.attributes.get("session_type")
+        return DataSet(self.session, self.source, self._find_rows(), numbers, session_type)
 
     @property
     def data_if_any(self) -> DataSet | None:
@@ -104,11 +109,24 @@ class Experiment:
         return set() if ids is None else set(ids.tolist()) - {-1}
 
     @cached_property
+    def _found(self):
+        return self.source.experiment() if self.path is not None else {}
+
+    @cached_property
     def record(self) -> dict[str, Any]:
         """What AllenSDK lists of an experiment, and the store's attributes of the session."""
-        found = self.source.experiment() if self.path is not None else {}
-        listed = {"id": self.id} | {name: found.get(key) for name, key in _LISTED.items()} | self.attributes
-        return listed | {"id": self.id}
+        listed = {name: self._found.get(key) for name, key in _LISTED.items()}
+        return {"id": self.id} | listed | self.attributes | {"id": self.id}
+
+    @cached_property
+    def searched(self) -> dict[str, Any]:
+        """`record` and what else can be searched for: genotype, lines, stimuli."""
+        session_type = self.record["session_type"]
+        return {
+            "transgenic_lines": self._found.get("transgenic_lines", []),
+            "genotype": self._found.get("genotype"),
+            "stimuli": self._found.get("stimuli", stimuli_of(session_type)),
+        } | self.record
 
 
 class Trace(NamedTuple):
@@ -158,37 +176,55 @@ class Sessions:
         experiment_container_ids: Sequence[Any] | None = None,
         targeted_structures: Sequence[Any] | None = None,
         imaging_depths: Sequence[Any] | None = None,
-        cre_lines: Sequence[Any] | None = None,
+        cre_lines: Sequence[str] | None = None,
+        reporter_lines: Sequence[str] | None = None,
+        transgenic_lines: Sequence[str] | None = None,
+        stimuli: Sequence[str] | None = None,
         session_types: Sequence[Any] | None = None,
         cell_specimen_ids: Sequence[int | str] | None = None,
+        include_failed: bool = False,
+        require_eye_tracking: bool = False,
     ) -> list[dict[str, Any]]:
         """List experiments (one imaging plane in one session).
 
         Parameters
         ----------
-        ids, experiment_container_ids, targeted_structures, imaging_depths, cre_lines, session_types : list, optional
+        ids, experiment_container_ids, targeted_structures, imaging_depths, session_types : list, optional
             Only experiments with one of these.
+        cre_lines, reporter_lines, transgenic_lines : list of str, optional
+            Only experiments with one of these driver lines, reporter lines, or either; in capitals or not.
+        stimuli : list of str, optional
+            Only experiments that showed one of these.
         cell_specimen_ids : list, optional
             Only experiments that hold one of these cells.
+        include_failed : bool
+            For AllenSDK's sake: local files do not say which containers failed, so that they are always included.
+        require_eye_tracking : bool
+            Only experiments whose file holds eye tracking.
 
         Returns
         -------
         list of dict
             Those that pass all filters. Keys are AllenSDK's (None: unknown), and the store's attributes of sessions.
         """
-        found = self._filter(
-            (experiment.record for experiment in self._experiments.values()),
+        found = listing.chosen(
+            (experiment.searched for experiment in self._experiments.values()),
             id=ids,
             experiment_container_id=experiment_container_ids,
             targeted_structure=targeted_structures,
             imaging_depth=imaging_depths,
             cre_line=cre_lines,
+            reporter_line=reporter_lines,
+            transgenic_lines=transgenic_lines,
+            stimuli=stimuli,
             session_type=session_types,
+            fail_eye_tracking=[False] if require_eye_tracking else None,
         )
-        if cell_specimen_ids is None:
-            return found
-        wanted = set(_listed("cell_specimen_ids", cell_specimen_ids))
-        return [record for record in found if wanted & self._experiments[record["id"]].cells]
+        found = [self._experiments[record["id"]] for record in found]
+        if cell_specimen_ids is not None:
+            wanted = set(listing.as_list("cell_specimen_ids", cell_specimen_ids))
+            found = [experiment for experiment in found if wanted & experiment.cells]
+        return [experiment.record for experiment in found]
 
     def get_experiment_containers(
         self,
@@ -196,26 +232,93 @@ class Sessions:
         ids: Sequence[Any] | None = None,
         targeted_structures: Sequence[Any] | None = None,
         imaging_depths: Sequence[Any] | None = None,
-        cre_lines: Sequence[Any] | None = None,
+        cre_lines: Sequence[str] | None = None,
+        reporter_lines: Sequence[str] | None = None,
+        transgenic_lines: Sequence[str] | None = None,
+        include_failed: bool = False,
     ) -> list[dict[str, Any]]:
-        """List containers: experiments on one field of view; arguments and result as of `get_ophys_experiments`."""
-        containers = {}
-        for experiment in self._experiments.values():
-            record = experiment.record
-            if (container := record["experiment_container_id"]) is not None:
-                containers.setdefault(container, {"id": container} | {key: record[key] for key in _OF_CONTAINERS})
-        return self._filter(
-            containers.values(),
+        """List containers: experiments on one field of view; arguments and result as of `get_ophys_experiments`.
+
+        `tags` are always empty and `failed` is always False: local files do not say.
+        """
+        return listing.containers(
+            (experiment.searched for experiment in self._experiments.values()),
             id=ids,
             targeted_structure=targeted_structures,
             imaging_depth=imaging_depths,
             cre_line=cre_lines,
+            reporter_line=reporter_lines,
+            transgenic_lines=transgenic_lines,
         )
 
-    @staticmethod
-    def _filter(records, **wanted):
-        wanted = {key: _listed(key, values) for key, values in wanted.items() if values is not None}
-        return [record for record in records if all(record[key] in values for key, values in wanted.items())]
+    def get_cell_specimens(
+        self,
+        *,
+        ids: Sequence[int | str] | None = None,
+        experiment_container_ids: Sequence[Any] | None = None,
+        include_failed: bool = False,
+        filters: Sequence[dict[str, Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """List cells.
+
+        Parameters
+        ----------
+        ids, experiment_container_ids : list, optional
+            Only these cells; only cells of one of these containers.
+        include_failed : bool
+            As of `get_ophys_experiments`.
+        filters : list of dict, optional
+            Only cells that pass all of them: ``{"field": "imaging_depth", "op": "<", "value": 300}``. Fields are the
+            keys of the result; `op` is ``=``, ``<``, ``>``, ``<=``, ``>=``, ``is``, ``in`` (a list) or ``between``
+            (a list of two).
+
+        Returns
+        -------
+        list of dict
+            `cell_specimen_id`, `experiment_container_id`, `area`, `imaging_depth`, `tld1_name` (driver line),
+            `donor_full_genotype`, `specimen_id` (None: local files lack it), `failed_experiment_container` (False),
+            `all_stim` (whether it is in all experiments of its container) as AllenSDK names them, and
+            `ophys_experiment_ids`, the experiments that hold it. AllenSDK's tuning metrics are not in the files.
+
+        Raises
+        ------
+        ValueError
+            A filter names a field or an operation that does not exist.
+        """
+        cells = listing.cell_specimens((one.searched, one.cells) for one in self._experiments.values())
+        found = listing.chosen(cells, cell_specimen_id=ids, experiment_container_id=experiment_container_ids)
+        return [cell for cell in found if all(listing.passes(cell, condition) for condition in filters or ())]
+
+    def get_all_targeted_structures(self) -> list[str]:
+        """Areas of all experiments, sorted."""
+        return self._all("targeted_structure")
+
+    def get_all_cre_lines(self) -> list[str]:
+        """Driver lines of all experiments, sorted."""
+        return self._all("cre_line")
+
+    def get_all_reporter_lines(self) -> list[str]:
+        """Reporter lines of all experiments, sorted."""
+        return self._all("reporter_line")
+
+    def get_all_imaging_depths(self) -> list[int]:
+        """Depths of all experiments, micrometres, sorted."""
+        return self._all("imaging_depth")
+
+    def get_all_session_types(self) -> list[str]:
+        """Session types of all experiments, sorted."""
+        return self._all("session_type")
+
+    def get_all_stimuli(self) -> list[str]:
+        """Stimuli of all experiments, sorted."""
+        return sorted(set().union(*(experiment.searched["stimuli"] for experiment in self._experiments.values())))
+
+    def _all(self, key):
+        return sorted({experiment.record[key] for experiment in self._experiments.values()} - {None})
+
+    def get_ophys_experiment_stimuli(self, experiment_id: int | str) -> list[str]:
+        """Names of the stimuli of one experiment, sorted; those of its session type where its file keeps none."""
+        return self._experiment(experiment_id).searched["stimuli"]
 
     def get_ophys_experiment_data(self, ophys_experiment_id: int | str) -> DataSet:
         """Open the data of one experiment.
@@ -229,12 +332,13 @@ class Sessions:
         KeyError
             There is no such experiment.
         """
-        if ophys_experiment_id not in self._experiments:
+        return self._experiment(ophys_experiment_id).data
+
+    def _experiment(self, wanted):
+        if wanted not in self._experiments:
             known = "; there are " + (", ".join(map(repr, self._experiments)) or "none")
-            raise KeyError(
-                f"no experiment {ophys_experiment_id!r}{typed_as_text(ophys_experiment_id, self._experiments) or known}"
-            )
-        return self._experiments[ophys_experiment_id].data
+            raise KeyError(f"no experiment {wanted!r}{typed_as_text(wanted, self._experiments) or known}")
+        return self._experiments[wanted]
 
     def find(self, cell: int | str) -> dict[str, Place]:
         """Where a cell is.
@@ -270,16 +374,20 @@ class Sessions:
 
     def _find_data(self, cell, missing):
         """`find`, refusing what `traces` and `masks` do."""
-        if missing not in ("raise", "nan"):
-            raise ValueError(f"missing is {missing!r}, expected 'raise' or 'nan'")
         places = self.find(cell)
-        absent = [repr(name) for name, place in places.items() if not place.present]
-        if absent and missing == "raise":
-            raise ValueError(f"cell {cell} is absent in {', '.join(absent)}; missing='nan' fills them")
+        self._refuse_absent(cell, places, missing)
         for name, (data, present) in places.items():
             if present and data is None:
                 raise SourceError(_NO_SOURCE.format(name))
         return places
+
+    @staticmethod
+    def _refuse_absent(cell, places, missing):
+        if missing not in ("raise", "nan"):
+            raise ValueError(f"missing is {missing!r}, expected 'raise' or 'nan'")
+        absent = [repr(name) for name, place in places.items() if not place.present]
+        if absent and missing == "raise":
+            raise ValueError(f"cell {cell} is absent in {', '.join(absent)}; missing='nan' fills them")
 
     def traces(
         self, cell: int | str, *, kind: str = "dff", missing: str = "raise", as_: str | None = None
@@ -316,6 +424,47 @@ class Sessions:
                 timestamps = data.source.timestamps(kind) if data else np.empty(0)
                 traces[name] = Trace(timestamps, np.full(len(timestamps), np.nan, np.float32))
         return _as_traces(traces, kind, as_)
+
+    def movie_responses(
+        self, cell: int | str, movie: str, *, kind: str = "dff", missing: str = "raise", as_: str | None = None
+    ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
+        """One cell's traces while a movie was shown, in all sessions that showed it.
+
+        Parameters
+        ----------
+        cell, kind, missing, as_
+            As of `traces`.
+        movie : str
+            One of the movies of `get_all_stimuli`.
+
+        Returns
+        -------
+        dict of str to ndarray, xarray.DataArray or pandas.DataFrame
+            By session: (repeats, frames) as of `DataSet.get_movie_responses`, (0, 0) where the cell is absent; an
+            array (session, repeat, frame), padded with NaN; or a table with columns `session`, `repeat`, `frame` and
+            the kind.
+
+        Raises
+        ------
+        ValueError
+            As of `traces`.
+        SourceError
+            No session showed the movie.
+        """
+        places = {
+            name: place
+            for name, place in self._find_data(cell, "nan").items()
+            if place.data is not None and movie in place.data.list_stimuli()
+        }
+        if not places:
+            there = ", ".join(self.get_all_stimuli()) or "none"
+            raise SourceError(f"no session with data showed {movie!r}; the stimuli are {there}")
+        self._refuse_absent(cell, places, missing)
+        responses = {
+            name: data.get_movie_responses(movie, [cell], kind=kind)[0] if present else np.empty((0, 0), np.float32)
+            for name, (data, present) in places.items()
+        }
+        return _as_responses(responses, kind, as_)
 
     def masks(
         self, cell: int | str, *, missing: str = "raise", as_: str | None = None
@@ -379,12 +528,6 @@ def followed_experiments(sessions: pd.DataFrame, members: pd.DataFrame, folder: 
     return experiments
 
 
-def _listed(name, values):
-    if isinstance(values, str) or np.ndim(values) != 1:
-        raise TypeError(f"{name} is {values!r}, expected a list")
-    return list(values)
-
-
 def _as_traces(traces, kind, as_):
     if as_ is None:
         return traces
@@ -401,6 +544,31 @@ def _as_traces(traces, kind, as_):
     return _xarray(as_).DataArray(padded[1], coords, ("session", "frame"), name=kind)
 
 
+def _as_responses(responses, kind, as_):
+    if as_ is None:
+        return responses
+    if as_ == "dataframe":
+        return pd.concat(
+            [
+                pd.DataFrame({"session": name, "repeat": repeat, "frame": frame, kind: values.ravel()})
+                for name, values in responses.items()
+                for repeat, frame in [np.indices(values.shape).reshape(2, -1)]
+            ],
+            ignore_index=True,
+        )
+    padded = _padded(responses.values(), np.result_type(*responses.values()))
+    return _xarray(as_).DataArray(padded, {"session": list(responses)}, ("session", "repeat", "frame"), name=kind)
+
+
+def _padded(planes, dtype):
+    """Planes of different shapes as one array, NaN around them."""
+    planes = list(planes)
+    padded = np.full((len(planes), *np.max([plane.shape for plane in planes], axis=0)), np.nan, dtype)
+    for room, plane in zip(padded, planes, strict=True):
+        room[: plane.shape[0], : plane.shape[1]] = plane
+    return padded
+
+
 def _as_masks(masks, as_):
     if as_ is None:
         return masks
@@ -409,10 +577,7 @@ def _as_masks(masks, as_):
         return pd.concat(
             [pd.DataFrame({"session": name, "y": y, "x": x}) for name, (y, x) in pixels.items()], ignore_index=True
         )
-    height, width = np.max([mask.shape for mask in masks.values()], axis=0)
-    padded = np.full((len(masks), height, width), np.nan, np.float32)
-    for plane, mask in zip(padded, masks.values(), strict=True):
-        plane[: mask.shape[0], : mask.shape[1]] = mask
+    padded = _padded(masks.values(), np.float32)
     return _xarray(as_).DataArray(padded, {"session": list(masks)}, ("session", "y", "x"), name="mask")
 
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pyflow.units.sources import stimuli
 from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text, translations
 
 _PIPELINE = "processing/brain_observatory_pipeline"
@@ -138,9 +139,48 @@ class AllenSource(Source):
                 traces = traces - neuropil * take(dataset(file, self._places["r"], 1), rows)[:, np.newaxis]
             return traces
 
+    def stimuli(self) -> list[str]:
+        """Names of the stimuli."""
+        with open_hdf5(self.path) as file:
+            return stimuli.names(file)
+
+    def stimulus_table(self, name: str) -> pd.DataFrame:
+        """When a stimulus was shown."""
+        if name == "master":
+            return stimuli.master(self._stimulus_tables())
+        with open_hdf5(self.path) as file:
+            return stimuli.table(file, name)
+
+    def stimulus_epochs(self) -> pd.DataFrame:
+        """Stretches with one stimulus."""
+        return stimuli.epochs(self._stimulus_tables(), self.metadata()["session_type"])
+
+    def _stimulus_tables(self):
+        with open_hdf5(self.path) as file:
+            tables = {name: stimuli.table(file, name) for name in stimuli.names(file)}
+        if not tables:
+            raise SourceError(f"{self.path}: no stimuli")
+        return tables
+
+    def stimulus_template(self, name: str) -> np.ndarray:
+        """Images of a stimulus."""
+        with open_hdf5(self.path) as file:
+            return stimuli.template(file, name)
+
     def experiment(self) -> dict[str, Any]:
-        """The metadata."""
-        return self.metadata()
+        """The metadata, and what AllenSDK lists beside it."""
+        found = self.metadata()
+        lines = [line.split("/")[0] for line in (found["genotype"] or "").split(";") if line]  # "/wt": one allele
+        with open_hdf5(self.path) as file:
+            fail_eye_tracking = f"{_PIPELINE}/EyeTracking" not in file
+        return found | {
+            "cre_line": next((line for line in lines if "Cre" in line), None),
+            "reporter_line": next((line for line in lines if re.match(r"Ai\d", line)), None),
+            "transgenic_lines": lines,
+            "donor_name": _first(r".*-(\d+)$", found["specimen_name"]),
+            "fail_eye_tracking": fail_eye_tracking,
+            "stimuli": self.stimuli() or stimuli.stimuli_of(found["session_type"]),
+        }
 
     def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys; those that the file lacks are None."""

@@ -120,6 +120,52 @@ class Source(ABC):
         """
         raise SourceError(f"{self.path}: {self.kind} results keep no motion correction")
 
+    def stimuli(self) -> list[str]:
+        """Names of the stimuli that were shown, sorted; empty where the source keeps none."""
+        return []
+
+    def stimulus_table(self, name: str) -> pd.DataFrame:
+        """When a stimulus was shown.
+
+        Parameters
+        ----------
+        name : str
+            One of `stimuli`, or ``"master"`` for all of them, told apart by column `stimulus`.
+
+        Returns
+        -------
+        DataFrame
+            A row per presentation, in order of time. `start` and `end` count the samples of the traces. `frame` is
+            the image of `stimulus_template` and, of a movie, `repeat` says how often it was shown before; gratings
+            have their parameters instead.
+
+        Raises
+        ------
+        SourceError
+            The source has no such stimulus.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no stimuli (asked for {name!r})")
+
+    def stimulus_epochs(self) -> pd.DataFrame:
+        """Stretches with one stimulus: DataFrame with columns `stimulus`, `start` and `end`, in order of time.
+
+        Raises
+        ------
+        SourceError
+            The source keeps no stimuli.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no stimuli")
+
+    def stimulus_template(self, name: str) -> np.ndarray:
+        """Images of a stimulus, (frame, y, x).
+
+        Raises
+        ------
+        SourceError
+            The source keeps no images of it.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no stimuli (asked for {name!r})")
+
     def timestamps(self, kind: str) -> np.ndarray:
         """Times of a kind's samples, (T,) float64, in `time_unit`."""
         self._check_kind(kind)

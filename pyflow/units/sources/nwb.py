@@ -93,36 +93,56 @@ class NwbSource(Source):
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Of ``image_mask``; where masks are lists of pixels, of the plane's image."""
+        """Of ``image_mask``; where masks are lists of pixels, of the plane's image, else as far as the pixels reach."""
         with open_hdf5(self.path) as file:
             if "image_mask" in file[self.table]:
                 return dataset(file, f"{self.table}/image_mask", 3).shape[1:]
-            return self._find_image(file)[0].shape
+            if (found := self._find_image(file)) is not None:
+                return found[0].shape
+            y, x, _ = self._pixels(file, slice(None))
+            return (int(y.max()) + 1, int(x.max()) + 1) if y.size else (0, 0)
 
     def footprint(self, row: int) -> Footprint:
-        """Pixels of ``image_mask`` (ROI, row, column) or ``pixel_mask`` (x, y, weight)."""
+        """Pixels of ``image_mask`` (ROI, row, column), ``pixel_mask`` (x, y, weight) or ``voxel_mask`` seen from above.
+
+        Voxels (x, y, z, weight) that lie above each other are one pixel, which has the sum of their weights.
+        """
         with open_hdf5(self.path) as file:
             table = file[self.table]
             if "image_mask" in table:
                 mask = dataset(table, "image_mask", 3)[row]
                 y, x = np.nonzero(mask)
                 return Footprint(y, x, mask[y, x].astype(np.float32))
-            if "pixel_mask" not in table:
-                raise SourceError(f"{self.path}: {self.table} has neither image_mask nor pixel_mask")
-            ends = dataset(table, "pixel_mask_index", 1)
-            pixels = dataset(table, "pixel_mask", 1)[int(ends[row - 1]) if row else 0 : int(ends[row])]
-            x, y = pixels["x"].astype(np.int64), pixels["y"].astype(np.int64)
-            if text(file.get("session_description", "")) == "suite2p_proc":
-                x, y = y, x  # suite2p writes rows as x
+            name = self._list_of_pixels(file)
+            ends = dataset(table, f"{name}_index", 1)
+            y, x, weight = self._pixels(file, slice(int(ends[row - 1]) if row else 0, int(ends[row])))
         if y.size and not (y.max() < self.shape[0] and x.max() < self.shape[1]):
             raise SourceError(
-                f"{self.path}: {self.table}/pixel_mask: ROI {row} reaches (y, x) = ({y.max()}, {x.max()}) outside "
+                f"{self.path}: {self.table}/{name}: ROI {row} reaches (y, x) = ({y.max()}, {x.max()}) outside "
                 f"the image {self.shape}"
             )
-        return Footprint(y, x, pixels["weight"].astype(np.float32))
+        if name == "voxel_mask":
+            (y, x), column = np.unique(np.stack([y, x]), axis=1, return_inverse=True)
+            weight = np.bincount(column.ravel(), weight, minlength=len(y))
+        return Footprint(y, x, weight.astype(np.float32))
+
+    def _list_of_pixels(self, file):
+        """Name of the column that lists the pixels of the ROIs."""
+        for name in ("pixel_mask", "voxel_mask"):
+            if name in file[self.table]:
+                return name
+        raise SourceError(f"{self.path}: {self.table} has neither image_mask nor pixel_mask nor voxel_mask")
+
+    def _pixels(self, file, part):
+        """Rows, columns and weights of a part of the list of all ROIs' pixels."""
+        pixels = dataset(file, f"{self.table}/{self._list_of_pixels(file)}", 1)[part]
+        x, y = pixels["x"].astype(np.int64), pixels["y"].astype(np.int64)
+        if text(file.get("session_description", "")) == "suite2p_proc":
+            x, y = y, x  # suite2p writes rows as x
+        return y, x, pixels["weight"]
 
     def _find_image(self, file):
-        """Data set and name of the plane's best image."""
+        """Data set and name of the plane's best image, None where there is none."""
         images = {}
 
         def visit(_, item):
@@ -139,13 +159,18 @@ class NwbSource(Source):
                 return *fitting.values(), what
             if fitting:
                 raise SourceError(f"{self.path}: which image belongs to {self.table}: {', '.join(fitting)}?")
-        raise SourceError(f"{self.path}: no image of the plane; found {', '.join(images) or 'no Images'}")
+        return None
 
     def image(self) -> tuple[np.ndarray, str]:
-        """The image that is called a maximum projection, else a mean or correlation image."""
+        """The image that is called a maximum projection, else a mean or correlation image, else all masks in one."""
         with open_hdf5(self.path) as file:
-            image, name = self._find_image(file)
-            return image[()], name
+            if (found := self._find_image(file)) is not None:
+                return found[0][()], found[1]
+        drawn = np.zeros(self.shape, np.float32)
+        for row in range(len(self.roi_ids)):
+            y, x, _ = self.footprint(row)
+            drawn[y, x] += 1
+        return drawn, "masks"
 
     @cached_property
     def _series(self):

@@ -1,0 +1,92 @@
+"""What an animal was shown and when, as Allen Brain Observatory files keep it."""
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pyflow.units.sources.base import SourceError, dataset, text
+
+SPONTANEOUS = "spontaneous"
+
+# The protocols of the Allen Brain Observatory (white paper on visual coding, stimulus set).
+_OF_SESSION_TYPE = {
+    "three_session_A": ("drifting_gratings", "natural_movie_one", "natural_movie_three", SPONTANEOUS),
+    "three_session_B": ("static_gratings", "natural_scenes", "natural_movie_one", SPONTANEOUS),
+    "three_session_C": ("locally_sparse_noise", "natural_movie_one", "natural_movie_two", SPONTANEOUS),
+    "three_session_C2": (
+        *("locally_sparse_noise_4deg", "locally_sparse_noise_8deg"),
+        *("natural_movie_one", "natural_movie_two", SPONTANEOUS),
+    ),
+}
+# Frames without a stimulus that do not end its epoch: a drifting grating pauses for 30 frames, other stimuli only where
+# the camera or the monitor dropped some. AllenSDK's numbers, so that its epochs are found.
+_PAUSE = {"three_session_A": 39, "three_session_B": 15, "three_session_C": 7, "three_session_C2": 7}
+_LONGEST_PAUSE = max(_PAUSE.values())
+
+_PRESENTATION = "stimulus/presentation"
+
+
+def stimuli_of(session_type: str | None) -> list[str]:
+    """Names of the stimuli of a session type, sorted; empty for types that are not the Allen Institute's."""
+    return sorted(_OF_SESSION_TYPE.get(session_type, ()))
+
+
+def names(file: h5py.File) -> list[str]:
+    """Names of the stimuli in a file, sorted."""
+    return [name.removesuffix("_stimulus") for name in file.get(_PRESENTATION, ())]
+
+
+def table(file: h5py.File, name: str) -> pd.DataFrame:
+    """When a stimulus was shown, a row per presentation; see `Source.stimulus_table`."""
+    group = next((f"{_PRESENTATION}/{n}" for n in (f"{name}_stimulus", name) if f"{_PRESENTATION}/{n}" in file), None)
+    if group is None:
+        raise SourceError(f"{file.filename}: no stimulus {name!r}; it has {', '.join(names(file)) or 'none'}")
+    data, span = dataset(file, f"{group}/data")[()], dataset(file, f"{group}/frame_duration", 2)[()]
+    if len(data) != len(span):
+        raise SourceError(f"{file.filename}: {group}/data has {len(data)} rows, frame_duration has {len(span)}")
+    if name == SPONTANEOUS:
+        first, last = span[data == 1, 0], span[data == -1, 0]
+        if len(first) != len(last):
+            raise SourceError(f"{file.filename}: {group}/data has {len(first)} starts (1) and {len(last)} ends (-1)")
+        shown, span = pd.DataFrame(), np.stack([first, last], axis=1)
+    elif "features" in file[group]:
+        columns = text(dataset(file, f"{group}/features", 1))
+        if data.shape[1:] != (len(columns),):
+            raise SourceError(
+                f"{file.filename}: {group}/data has shape {data.shape}, but features names {len(columns)} columns"
+            )
+        shown = pd.DataFrame(data, columns=columns)
+    else:
+        shown = pd.DataFrame({"frame": data})
+    shown["start"], shown["end"] = span[:, 0].astype(int), span[:, 1].astype(int)
+    shown = shown.sort_values(["start", "end"])
+    if name.startswith("natural_movie"):
+        shown["repeat"] = shown.groupby("frame").cumcount()
+    return shown
+
+
+def template(file: h5py.File, name: str) -> np.ndarray:
+    """Images of a stimulus, (frame, y, x)."""
+    place = f"stimulus/templates/{name}_image_stack"
+    if place not in file:
+        there = [found.removesuffix("_image_stack") for found in file.get("stimulus/templates", ())]
+        raise SourceError(f"{file.filename}: no images of stimulus {name!r}; it has {', '.join(there) or 'none'}")
+    return dataset(file, f"{place}/data", 3)[()]
+
+
+def epochs(tables: dict[str, pd.DataFrame], session_type: str | None) -> pd.DataFrame:
+    """Join presentations of one stimulus that follow each other; see `Source.stimulus_epochs`."""
+    pause, found = _PAUSE.get(session_type, _LONGEST_PAUSE), []
+    for name, shown in tables.items():
+        start, end = shown["start"].to_numpy(), shown["end"].to_numpy()
+        cuts = np.flatnonzero(start[1:] - end[:-1] > pause)
+        firsts, lasts = [0, *(cuts + 1)], [*cuts, len(start) - 1]
+        found += [(name, int(start[a]), int(end[b])) for a, b in zip(firsts, lasts, strict=True) if len(start)]
+    return pd.DataFrame(sorted(found, key=lambda epoch: epoch[1]), columns=["stimulus", "start", "end"])
+
+
+def master(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Presentations of all stimuli in one table, with column `stimulus`; NaN where a stimulus lacks a column."""
+    return pd.concat(
+        [shown.assign(stimulus=name) for name, shown in tables.items() if len(shown)], sort=True, ignore_index=True
+    )
