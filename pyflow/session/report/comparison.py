@@ -110,14 +110,14 @@ class _Mean:
         small = tuple(max(1, side // factor) for side in inside.shape)
         counts = inside if factor == 1 else np.abs(resize(inside.astype(np.float32), small, n_threads=1) - 1) < 0.01
         counts = counts if counts.any() else np.ones(small, bool)
-        self.mean, pixels = np.zeros(inside.shape), []
-        for t in frames:
+        self.mean = np.zeros(inside.shape)
+        pixels = np.empty((len(frames), np.count_nonzero(counts)), np.float32)
+        for row, t in zip(pixels, frames, strict=True):
             frame = np.nan_to_num(read(int(t)).astype(np.float32), posinf=0, neginf=0)
             self.mean += frame
-            pixels.append((frame if factor == 1 else resize(frame, small, n_threads=1))[counts])
+            row[:] = (frame if factor == 1 else resize(frame, small, n_threads=1))[counts]
         self.mean /= len(frames)
-        stack = np.stack(pixels).astype(np.float32)
-        self.correlation = _correlations(stack, stack.mean(axis=0, dtype=np.float64))
+        self.correlation = _correlations(pixels, pixels.mean(axis=0, dtype=np.float64))
         self.crispness = _crispness(self.mean, inside)
 
 
