@@ -235,7 +235,8 @@ def mark_done(
     }
     mine = list(described) if writes is None else [path.relative_to(folder).as_posix() for path in writes]
     status = read_status(folder)
-    _remove(folder, set(files_written(folder, stage)) - set(mine))
+    if len(mine) == len(described):  # beside files of others, those with our names may be theirs as well
+        _remove(folder, set(files_written(folder, stage)) - set(mine))
     status[stage] = "done"
     _forget_failure(status, stage)
     status.setdefault("markers", {})[stage] = {

@@ -49,8 +49,9 @@ def made_elsewhere(folder: Path) -> bool:
         return video is not None
     if _marked_by_earlier_version(folder):
         return False
-    if read_status(folder).get("stage1") == "incomplete" and not files_written(folder, "stage1"):
-        return False  # pyflowreg's own word for a run that did not end
+    status = read_status(folder)
+    if status.get("stage1") == "incomplete" and "stage1" not in status.get("written", {}):
+        return False  # pyflowreg's own word for a run that did not end; ours stands beside what we were to write
     return not any(is_ours(file) for file in (video, *(folder / name for name in (MASK_FILE, *FLOW_FILES))))
 
 

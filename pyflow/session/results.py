@@ -1,7 +1,7 @@
 """What stage 1 left on disk, for the stages after it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -70,6 +70,17 @@ class Session:
     def left_out(self, result: Stage1Result) -> bool:
         """Tell whether a recording that stage 2 has seen is no part of the session's results."""
         return not self.config.use_not_alignable and self.alignment(result).get("verdict") == NOT_ALIGNABLE
+
+    def check_unchanged(self, results: Iterable[Stage1Result]) -> None:
+        """Raise a RuntimeError if stage 1 of a recording was begun anew since the session was opened.
+
+        To be called before what was made from its files is marked as made from them.
+        """
+        for result in results:
+            marker = read_marker(result.recording.folder, "stage1")
+            if marker is None or marker["key"] != result.key:
+                name = result.recording.name
+                raise RuntimeError(f"{name}: stage 1 was made anew by another process while it was read; run again")
 
     def field_state(self, result: Stage1Result, *, glance: bool = False) -> State:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""

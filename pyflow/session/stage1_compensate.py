@@ -12,7 +12,17 @@ from traceback import walk_tb
 from typing import Any
 
 from pyflow.io import open_video
-from pyflow.layout import AVERAGE_FILE, FLOW_FILE, FLOW_FILES, MASK_FILE, META_FILES, VIDEO_FILE
+from pyflow.layout import (
+    AVERAGE_FILE,
+    FLOW_FILE,
+    FLOW_FILES,
+    MASK_FILE,
+    META_FILES,
+    VIDEO_FILE,
+    find_video,
+    is_ours,
+    video_files,
+)
 from pyflow.motion.compensate import compensate_recording
 from pyflow.session.artifacts import note_failure
 from pyflow.session.claims import claim
@@ -246,25 +256,28 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
     OSError, ValueError, RuntimeError
         It cannot be read, or the results cannot be written.
     """
-    if config.resume and made_elsewhere(recording.folder):
+    theirs = made_elsewhere(recording.folder)
+    if config.resume and theirs:
         stage = adoption(config, recording)
         state = stage.state(stage.parts())
         if state.stuck:
             raise ValueError(state.reason)
     else:
-        stage = _compensation(config, recording, progress)
+        stage = _compensation(config, recording, progress, theirs)
     execute(stage, resume=config.resume, deep=config.fingerprint == "deep")
     return recording.folder
 
 
-def _compensation(config: SessionConfig, recording: Recording, progress: Progress | None) -> Stage:
-    """Return the stage that compensates a recording."""
+def _compensation(config: SessionConfig, recording: Recording, progress: Progress | None, theirs: bool) -> Stage:
+    """Return the stage that compensates a recording; `theirs`: its folder holds finished results of others."""
     options = stage1_options(config, recording)
     names = [VIDEO_FILE, MASK_FILE, AVERAGE_FILE]
     names += [FLOW_FILE] if options.save_w else []
     names += META_FILES if options.save_meta_info else []
 
     def run() -> dict[str, Any]:
+        if not theirs:
+            _remove_unfinished(recording.folder)
         result = compensate_recording(
             options,
             progress=None if progress is None else lambda done, total: progress(recording.name, done, total),
@@ -291,3 +304,13 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
         run,
         tuple(recording.folder / name for name in names),
     )
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove videos that do not say that they are ours: only the status that is gone now told that they do not count.
+
+    The next run, if this one is interrupted, would take them for finished and made elsewhere.
+    """
+    while (video := find_video(folder)) is not None and not is_ours(video):
+        for file in video_files(video):
+            file.unlink()

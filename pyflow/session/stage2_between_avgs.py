@@ -218,6 +218,7 @@ def _field(config: SessionConfig, session: Session, result: Stage1Result) -> Sta
                 w, residual, facts, neighbours = _find(config, session, result)
             except ValueError as error:
                 raise ValueError(f"{recording.name} against the centre {center.recording.name}: {error}") from error
+        session.check_unchanged([result, center, *neighbours])
         field = {"u": w[..., 0], "v": w[..., 1]}
         save_npz(recording.folder / FIELD_FILE, **field, residual_px=residual)
         with replacing(recording.folder / FIELD_MATLAB_FILE) as temporary:

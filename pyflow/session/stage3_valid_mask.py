@@ -317,6 +317,8 @@ def _alignment(session: Session, result: Stage1Result, progress: Progress | None
             n_threads=config.n_threads,
             progress=None if progress is None else lambda done, total: progress(result.recording.name, done, total),
         )
+        session.check_unchanged([result, session.center])
+        _check_field(session, result)
         return {}
 
     return Stage(
@@ -341,6 +343,9 @@ def _final(session: Session, shape: tuple[int, ...], videos: list[str]) -> Stage
         results["aligned_video_paths"] = videos
         results["compensated_h5_paths"] = [stored_path(result.video, folder) for result in session.results]
         _save(folder, results)
+        session.check_unchanged(session.results)
+        for result in session.results:
+            _check_field(session, result)
         return {"center": session.center.recording.name, "valid_pixels": int(results["final_valid"].sum())}
 
     outputs = [folder / f"{RESULT_FILE}{suffix}" for suffix in (".npz", ".mat", ".png")]

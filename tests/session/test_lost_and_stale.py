@@ -160,3 +160,73 @@ def test_videos_of_unknown_runs_are_moved_away(config, caplog):
     ]
     assert (config.final_results / "earlier" / "aligned_rec10.tif").read_bytes() == gone
     assert "aligned_rec10.tif: moved into earlier" in caplog.text
+
+
+class Stopped(BaseException):
+    """As if the process were killed: nothing catches it."""
+
+
+def stop(*arguments, **named):
+    raise Stopped
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_results_made_elsewhere_outlive_an_interrupted_look_at_them(config, monkeypatch, average):
+    """Hashing large videos takes minutes; who is interrupted there must not take them for unfinished afterwards."""
+    run_stage1(config)
+    folder = config.output_root / "rec1"
+    as_by_the_toolbox(folder)
+    (folder / "status.json").unlink()
+    if not average:
+        (folder / "temporal_average.npy").unlink()
+    before = (folder / "compensated.hdf5").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("pyflow.session.stage.mark_done", stop)
+        with pytest.raises(Stopped):
+            run_stage1(config)
+    run_stage1(config.replace(flow_options={**config.flow_options, "alpha": 9}))
+    assert (folder / "compensated.hdf5").read_bytes() == before
+
+
+@pytest.mark.parametrize("of", ["another program", "an earlier version"])
+def test_unfinished_results_are_not_adopted_after_an_interruption(config, monkeypatch, contents, of):
+    """pyflowreg says of its own that they are not finished; an older version's are known by their marker alone."""
+    run_stage1(config)
+    expected = contents(config)
+    folder = config.output_root / "rec1"
+    status = json.loads((folder / "status.json").read_text())
+    as_by_the_toolbox(folder)
+    with h5py.File(folder / "compensated.hdf5", "r+") as file:
+        file["ch1"][3:] = 0
+    if of == "another program":
+        status = {"stage1": "incomplete"}
+    else:
+        del status["markers"]["stage1"]["outputs"]["compensated.hdf5"]["content"]
+    (folder / "status.json").write_text(json.dumps(status))
+    with monkeypatch.context() as patch:
+        patch.setattr("pyflow.session.stage1_compensate.compensate_recording", stop)
+        with pytest.raises(Stopped):
+            run_stage1(config)
+    run_stage1(config)
+    found = contents(config)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_results_made_elsewhere_after_an_interrupted_run_are_kept(config, monkeypatch):
+    """What the interrupted run was about to write has the names of what somebody else put there since."""
+    run_stage1(config)
+    names = ("compensated.hdf5", "idx.hdf", "statistics.mat")
+    folder = config.output_root / "rec1"
+    with monkeypatch.context() as patch:
+        patch.setattr("pyflow.session.stage1_compensate.compensate_recording", stop)
+        with pytest.raises(Stopped):
+            run_stage1(config.replace(resume=False))
+    status = (folder / "status.json").read_text()
+    as_by_the_toolbox(folder)
+    (folder / "status.json").write_text(status)
+    before = {name: (folder / name).read_bytes() for name in names}
+    run_session(config)
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert "made elsewhere" in session_status(config)[0][0].stage1.reason

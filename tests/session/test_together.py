@@ -1,5 +1,6 @@
 """Several processes on one session."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from pyflow.session import run_session, run_stage1, run_stage2
+from pyflow.session.recordings import find_recordings
+from pyflow.session.stage1_compensate import compensate
 
 CODE = """
 import sys, time
@@ -65,4 +68,39 @@ def test_stage_3_twice_at_once_and_one_killed(config, contents):
     found = all_of(config, contents)
     run_session(config.replace(resume=False))
     for name, array in all_of(config, contents).items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("place", "during"),
+    [
+        ("stage2_between_avgs._find", "the fields"),
+        ("stage3_valid_mask.align_sequence_video", "the aligned videos"),
+        ("stage3_valid_mask._valid_counts", "the masks"),
+    ],
+)
+def test_stage_1_made_anew_with_other_options_meanwhile(config, contents, monkeypatch, place, during):
+    """What was read is then half of one run and half of another, and must not be marked as made from one."""
+    config = config.replace(center="rec2.tif")
+    run_session(config)
+    expected = contents(config)
+    other = config.replace(flow_options={**config.flow_options, "alpha": 40})
+    recordings = {recording.name: recording for recording in find_recordings(config)}
+    module, name = f"pyflow.session.{place}".rsplit(".", 1)
+    real, called = getattr(importlib.import_module(module), name), []
+
+    def meanwhile(*arguments, **named):
+        if not called:
+            called.append(during)
+            compensate(other, recordings["rec2"])
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.{name}", meanwhile)
+        with pytest.raises((RuntimeError, ValueError), match="rec2: stage 1 "):
+            run_session(config.replace(resume=False))
+    run_session(config)
+    found = contents(config)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
