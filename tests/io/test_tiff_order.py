@@ -379,3 +379,12 @@ def test_channels_that_became_columns_are_not_called_rows(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 32, 40, 2), np.uint16))
     with pytest.raises(ValueError, match=r"a\.tif: shape \(6, 32, 40, 2\) .*images of 40 x 2 pixels.*\(T, C, H, W\)"):
         open_video(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
+def test_planes_of_one_frame_each_may_be_frames(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", pages(24), metadata={"axes": "ZYX"}, **options)
+    with pytest.raises(ValueError, match=r'24 planes of one frame each.*plane=23; say axes="THW" if they are frames'):
+        open_video(tmp_path / "a.tif")
+    with open_video(tmp_path / "a.tif", axes="THW") as reader:
+        np.testing.assert_array_equal(reader[..., 0], pages(24))
