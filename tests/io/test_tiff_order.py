@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 from pyflow.io import open_video
 
@@ -357,3 +358,33 @@ def test_a_frame_of_bruker_opens_without_a_word(shared, number, caplog, capfd):
         assert reader[0].any()
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("n_frames", [30, 200])
+def test_an_array_with_time_last_is_not_taken_for_rows(tmp_path, n_frames):
+    rng = np.random.default_rng(0)
+    scene = gaussian_filter(rng.normal(0, 1000, (64, 72)), 2) + 500
+    movie = (scene + rng.normal(0, 50, (n_frames, 64, 72))).clip(0).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(movie, 0, -1))
+    with pytest.raises(ValueError, match=rf"a\.tif: 64 frames of 72 x {n_frames} pixels, .*rows of an image.*THW"):
+        open_video(tmp_path / "a.tif")
+    with open_video(tmp_path / "a.tif", axes="THW") as reader:
+        assert reader.shape == (64, 72, n_frames, 1)
+    tifffile.imwrite(tmp_path / "b.tif", movie)
+    with open_video(tmp_path / "b.tif") as reader:
+        assert reader.shape == (n_frames, 64, 72, 1)
+
+
+def test_channels_that_became_columns_are_not_called_rows(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 32, 40, 2), np.uint16))
+    with pytest.raises(ValueError, match=r"a\.tif: shape \(6, 32, 40, 2\) .*images of 40 x 2 pixels.*\(T, C, H, W\)"):
+        open_video(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
+def test_planes_of_one_frame_each_may_be_frames(tmp_path, options):
+    tifffile.imwrite(tmp_path / "a.tif", pages(24), metadata={"axes": "ZYX"}, **options)
+    with pytest.raises(ValueError, match=r'24 planes of one frame each.*plane=23; say axes="THW" if they are frames'):
+        open_video(tmp_path / "a.tif")
+    with open_video(tmp_path / "a.tif", axes="THW") as reader:
+        np.testing.assert_array_equal(reader[..., 0], pages(24))

@@ -34,7 +34,7 @@ TOOLBOX_NAME = re.compile(r"ch\d+|idx|u|v", re.IGNORECASE)
 DETECTORS = 2
 
 # A last axis this short holds channels. A last but longer one may be columns, planes or time.
-_MOST_CHANNELS = 4
+MOST_CHANNELS = 4
 
 # Frames this much longer than wide are improbable where other axes would make a frame that is not.
 _LONG = 2.5
@@ -45,7 +45,7 @@ _SHORTEST_SIDE = 32
 # To tell time from rows: pairs of slices that are looked at; the shortest side; by how much neighbours have to resemble
 # each other more than others do, at least, in standard deviations of chance, and in times of what they do along the
 # other axis. Of real recordings the last number is above 5, and above 2 with their axes exchanged.
-_LEAST_PAIRS = 4
+_PAIRS = 8
 _LEAST_SIDE = 12
 _UNLIKE = 0.1
 _UNLIKELY = 5.0
@@ -122,10 +122,10 @@ def axes_by_rule(shape: Sequence[int], name: str, *, matlab: bool = False) -> tu
     shape = tuple(shape)
     n_axes = len(shape)
     if matlab:
-        few = [place for place in (2, 3) if n_axes == 4 and shape[place] <= _MOST_CHANNELS]
+        few = [place for place in (2, 3) if n_axes == 4 and shape[place] <= MOST_CHANNELS]
         axes = "HWT" if n_axes == 3 else "HWTC" if few == [3] else "HWCT" if few == [2] else ""
     elif n_axes == 4:
-        axes = "THWC" if shape[3] <= _MOST_CHANNELS else "TCHW" if shape[1] <= DETECTORS else ""
+        axes = "THWC" if shape[3] <= MOST_CHANNELS else "TCHW" if shape[1] <= DETECTORS else ""
     else:
         axes = "THW" if n_axes == 3 else ""
     if axes:
@@ -252,6 +252,14 @@ class Layout:
         return frames if back is None else frames[back]
 
 
+def neighbours(n_slices: int) -> np.ndarray:
+    """Return which slices of so many `time_axis` looks at; none where they are too few."""
+    if n_slices < 2 * _PAIRS:
+        return np.empty(0, int)
+    first = np.linspace(0, n_slices - 2, _PAIRS).astype(int)
+    return np.stack([first, first + 1], axis=1).ravel()
+
+
 def time_axis(slices: np.ndarray) -> int:
     """Tell whether the first axis is time, as was assumed, or the last is, and the first rows or columns.
 
@@ -268,7 +276,7 @@ def time_axis(slices: np.ndarray) -> int:
     int
         0 for the first, -1 for the last, 1 where there is nothing in the images to tell.
     """
-    if slices.shape[0] < _LEAST_PAIRS * 2 or min(slices.shape[1:]) < _LEAST_SIDE:
+    if slices.shape[0] < _PAIRS * 2 or min(slices.shape[1:]) < _LEAST_SIDE:
         return 1
     slices = np.nan_to_num(slices.astype(np.float64))
     first = np.corrcoef(slices.mean(axis=2) + _TINY * np.arange(slices.shape[1]))
@@ -288,16 +296,26 @@ def time_axis(slices: np.ndarray) -> int:
 class PlaneError(ValueError):
     """A recording has several planes and none was chosen; `n_planes` says how many."""
 
-    def __init__(self, name: str, n_planes: int) -> None:
+    def __init__(self, name: str, n_planes: int, *, pages: bool = False) -> None:
         self.n_planes = n_planes
+        of, instead = (" of one frame each", '; say axes="THW" if they are frames') if pages else ("", "")
         super().__init__(
-            f"{name}: {n_planes} planes, of which one at a time is a recording; choose with plane=0 to "
-            f"plane={n_planes - 1}"
+            f"{name}: {n_planes} planes{of}, of which one at a time is a recording; choose with plane=0 to "
+            f"plane={n_planes - 1}{instead}"
         )
 
 
-def check_plane(plane: int | None, n_planes: int, name: str) -> int | None:
+def check_plane(plane: int | None, n_planes: int, name: str, *, pages: bool = False) -> int | None:
     """Return the plane to read; None where there is but one and none was asked for.
+
+    Parameters
+    ----------
+    plane
+        Asked for, counted from 0.
+    n_planes, name
+        How many there are, and in what.
+    pages
+        Each is nothing but a page of a file: many programs call frames so.
 
     Raises
     ------
@@ -305,7 +323,7 @@ def check_plane(plane: int | None, n_planes: int, name: str) -> int | None:
         There are several and none was chosen, or it is out of range.
     """
     if n_planes > 1 and plane is None:
-        raise PlaneError(name, n_planes)
+        raise PlaneError(name, n_planes, pages=pages)
     if plane is not None and not 0 <= plane < n_planes:
         raise ValueError(f"{name}: plane={plane}, but there are {n_planes} planes, counted from 0")
     return plane

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.io.readers.axes import Layout, axes_by_rule, normal_axes, other_order, time_axis
+from pyflow.io.readers.axes import Layout, axes_by_rule, neighbours, normal_axes, other_order, time_axis
 from pyflow.io.readers.video import VideoReader
-
-_PAIRS = 8  # of frames, by which time is told from rows
 
 
 class StackReader(VideoReader):
@@ -93,9 +91,8 @@ class StackReader(VideoReader):
         if not self._guessed:
             return
         axes, time = self._layout.axes, 1
-        if axes[0] == "T" and len(self) >= 2 * _PAIRS:
-            first = np.linspace(0, len(self) - 2, _PAIRS).astype(int)
-            slices = self._read(np.stack([first, first + 1], axis=1).ravel())[..., 0]
+        if axes[0] == "T":
+            slices = self._read(neighbours(len(self)))[..., 0]
             # With rows and columns as they lie in the file.
             time = time_axis(slices.transpose(0, 2, 1) if axes.index("W") < axes.index("H") else slices)
         if time == 1 and self._doubt:

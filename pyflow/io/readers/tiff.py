@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from pyflow.io.readers.axes import DETECTORS, check_plane, normal_axes
+from pyflow.io.readers.axes import DETECTORS, MOST_CHANNELS, check_plane, neighbours, normal_axes, time_axis
 from pyflow.io.readers.ome import read_ome
 from pyflow.io.readers.page_order import PageOrder, order_by_axes
 from pyflow.io.readers.scanimage import order_of, read_header, refuse_regions
@@ -21,6 +21,9 @@ from pyflow.threads import resolve_threads
 
 # Of the files that a recording consists of, so many are open at a time.
 _MOST_OPEN = 16
+
+# An array was written, and nothing said of its axes.
+_EVERY_IMAGE = "a shape and no axes in the header, so by the rule: every image is a frame"
 
 # What a library may raise over a damaged page.
 _DAMAGE = (tifffile.TiffFileError, struct.error, ValueError, OSError, RuntimeError, IndexError, TypeError)
@@ -80,7 +83,7 @@ class TiffReader(VideoReader):
             if pages.damage:
                 raise ValueError(pages.damage)
         self.n_planes = len(order.planes)
-        self.plane = check_plane(plane, self.n_planes, name)
+        self.plane = check_plane(plane, self.n_planes, name, pages=max(map(len, order.planes)) == 1)
         self._table = order.planes[self.plane or 0]
         if not len(self._table):
             raise ValueError(f"{name}: plane {self.plane or 0} has no frames: the recording ended before it")
@@ -91,6 +94,12 @@ class TiffReader(VideoReader):
         samples = math.prod(kind.shape[2:])
         self.shape = (len(self._table), kind.height, kind.width, self._table.shape[1] * samples)
         self._image_bytes = kind.height * kind.width * samples * self.dtype.itemsize
+        if self.origin.get("axes") == _EVERY_IMAGE and time_axis(self._read(neighbours(len(self)))[..., 0]) == -1:
+            self.rest()
+            raise ValueError(
+                f"{name}: {len(self)} frames of {kind.height} x {kind.width} pixels, which look like rows of an image, "
+                'with time as the last axis; write the array with time first, or say axes="THW" if it is right'
+            )
 
     # ---- which page is what
 
@@ -253,9 +262,14 @@ class TiffReader(VideoReader):
             return letters, sizes, where
         outer_sizes = tuple(size for size in shape[: max(len(shape) - inner, 0)] if size > 1)
         if interleaved or len(outer_sizes) < 2 or math.prod(outer_sizes) != count:
-            return "T", (count,), "a shape and no axes in the header, so by the rule: every image is a frame"
+            return "T", (count,), _EVERY_IMAGE
         if len(outer_sizes) == 2 and outer_sizes[1] <= DETECTORS:
             return "TC", outer_sizes, f"a shape and no axes in the header, so by the rule: {DETECTORS} are channels"
+        if shape[-1] <= MOST_CHANNELS:
+            raise ValueError(
+                f"{name}: shape {shape} in the header, whose last axis seems to be channels, was written as images of "
+                f"{shape[-2]} x {shape[-1]} pixels; write it as (T, C, H, W)"
+            )
         raise ValueError(
             f'{name}: shape {shape} in the header says not which axis is time; say so, for example axes="TCHW" and '
             f'n_channels={outer_sizes[-1]}, or axes="TZHW", n_planes={outer_sizes[-1]} and plane=0'
