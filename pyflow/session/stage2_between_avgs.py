@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import scipy.io
@@ -137,8 +137,15 @@ class SavedFields(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._folders)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return read_field(self._folders[index])
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "SavedFields": ...
+
+    def __getitem__(self, index: int | slice) -> "np.ndarray | SavedFields":
+        found = self._folders[index]
+        return SavedFields(found) if isinstance(index, slice) else read_field(found)
 
 
 def run_stage2(config: SessionConfig) -> tuple[int, Path, SavedFields]:

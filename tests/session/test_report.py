@@ -26,6 +26,7 @@ from pyflow.session.pipeline import report_session, session_standings
 from pyflow.session.report import page as pages
 from pyflow.session.report.content import WORDS, Given, RecordingReport
 from pyflow.session.report.figures import curves, field_picture, overlay, photograph
+from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3
 
 STRANGE = '<b>&"x`'
@@ -364,6 +365,29 @@ def test_status_in_words_and_for_programs(copy, capsys):
     (copy.root / "broken.tif").unlink()
     assert main([toml, "--stage", "1"]) == 0
     assert {standings["stage 1"].word for standings in session_standings(copy)[0].values()} == {"done"}
+
+
+def test_what_stage_2_fails_with_is_kept_until_it_runs_again(copy, monkeypatch):
+    def fails(config, session, result):
+        raise ValueError(f"no way for {result.recording.name}")
+
+    changed = copy.replace(alpha_between=77.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("pyflow.session.stage2_between_avgs._find", fails)
+        with pytest.raises(ValueError, match="no way"):
+            run_stage2(changed)
+    standings, _ = session_standings(changed)
+    failed = [name for name, found in standings.items() if found["stage 2"].word == "failed"]
+    assert failed
+    for name in failed:
+        assert standings[name]["stage 2"].why == f"{name} against the centre {STRANGE}: no way for {name}"
+    report_session(changed)
+    assert f"Stage 2 failed: {standings[failed[0]]['stage 2'].why}." in squeeze(
+        Read(copy.final_results / REPORT_FILE).text
+    )
+    run_stage2(changed)
+    assert {found["stage 2"].word for found in session_standings(changed)[0].values()} == {"done"}
+    assert "failures" not in json.loads((copy.output_root / failed[0] / "status.json").read_text())
 
 
 def of_size(detail, n_frames=5000):
