@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Wong's colour-blind safe palette
 _BEFORE, _AFTER = "#D55E00", "#0072B2"
 _OUTLINE, _TRACE, _ABSENT = "#E69F00", "#0072B2", "#8C8C8C"
+_COLOURS = (_AFTER, _BEFORE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ABSENT_GREY = 0.93  # of images where there is no cell
 _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 
@@ -283,6 +284,68 @@ def _say(axes: "Axes", text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_ABSENT)
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False, labelleft=False)
+
+
+def plot_movie_responses(responses: dict[str, np.ndarray], *, title: str = "", kind: str = "dff") -> "Figure":
+    """Draw a cell's responses to a movie: a row per session with all repeats, and the sessions' means on one axis.
+
+    Parameters
+    ----------
+    responses : dict of str to ndarray (repeats, frames)
+        What `Sessions.movie_responses` returns; empty where the cell is absent. 30 sessions at most.
+    title : str
+    kind : str
+        Kind of traces.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        There is no response, or more than 30 sessions.
+    ImportError
+        matplotlib is not installed.
+    """
+    responses = _chosen(responses, None)
+    there = {name: response for name, response in responses.items() if np.isfinite(response).any()}
+    if not there:
+        raise ValueError("no responses to draw")
+    low, high = np.nanpercentile(np.concatenate([response.ravel() for response in there.values()]), _LIMITS)
+    heights = [1] * len(responses) + [2]
+    figure = _figure(figsize=(9, 0.9 + 0.75 * sum(heights)))
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    mean_axes = figure.add_subplot(grid[-1])
+    for row, (name, response) in enumerate(responses.items()):
+        axes = figure.add_subplot(grid[row], sharex=mean_axes)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.yaxis.set_label_coords(-0.05, 0.5)
+        axes.tick_params(labelbottom=False)
+        if name not in there:
+            axes.tick_params(bottom=False)
+            axes.spines[["top", "right", "bottom"]].set_visible(False)
+            _say(axes, "absent")
+            continue
+        extent = (-0.5, response.shape[1] - 0.5, response.shape[0] + 0.5, 0.5)  # repeats are counted from 1
+        shown = axes.imshow(
+            response, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", extent=extent
+        )
+        axes.set_yticks([1, len(response)])
+        repeats = np.isfinite(response).sum(axis=0)
+        mean = np.divide(np.nansum(response, axis=0), repeats, where=repeats > 0, out=np.full(len(repeats), np.nan))
+        mean_axes.plot(
+            mean, linewidth=1.2, label=f"{name}, {len(response)} repeats", color=_COLOURS[row % len(_COLOURS)]
+        )
+    unit = {"dff": "dF/F"}.get(kind, kind)
+    figure.colorbar(shown, ax=figure.axes[1:], label=unit, pad=0.01)
+    n_frames = max(response.shape[1] for response in there.values())
+    mean_axes.set(xlabel="frame of the movie", ylabel=f"mean {unit}", xlim=(-0.5, n_frames - 0.5))
+    mean_axes.spines[["top", "right"]].set_visible(False)
+    if len(there) <= len(_COLOURS):  # of more sessions the colours would repeat
+        figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
+    _heading(figure, title or f"{len(there)} of {len(responses)} sessions")
+    return figure
 
 
 def plot_unit_gallery(

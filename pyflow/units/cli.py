@@ -164,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="FILE", help="default: a .png of that name")
     command.add_argument("--kind", default="dff", help="of the traces; default: dff")
     command.add_argument("--spikes", action="store_true", help="draw CELL's spikes, waveforms, correlograms and depth")
+    command.add_argument(
+        "--movie", metavar="STIMULUS", help="draw CELL's responses to a movie, such as natural_movie_one"
+    )
+    command.add_argument(
+        "--whole", action="store_true", help="show the whole field with CELL's mask, not what is around"
+    )
     command.add_argument("--page", type=int, default=1, help="of the gallery")
 
     add("history", _history, "say who changed what, when")
@@ -429,8 +435,15 @@ def _plot(options: argparse.Namespace) -> int:
             figure = plots.plot_unit_gallery(sessions, page=options.page)
         else:
             unit = _named_cell(store, options.what, options.link_set)
-            figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind)
             options.what = f"cell_{unit.number}"
+            if options.movie:
+                found = sessions.movie_responses(unit.number, options.movie, kind=options.kind, missing="nan")
+                title = f"cell {unit.number}, {options.movie}"
+                figure = plots.plot_movie_responses(found, title=title, kind=options.kind)
+                options.what += f"_{options.movie}"
+            else:
+                margin = {"margin": None} if options.whole else {}
+                figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind, **margin)
     path = options.out or Path(f"{options.what}.png")
     with replacing(path) as temporary:
         figure.savefig(temporary)

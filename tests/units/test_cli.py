@@ -213,6 +213,24 @@ def test_plot_of_units_with_data(folder, capsys):
     for what, path in (("1", "cell_1.png"), ("gallery", "gallery.png")):
         assert answer(capsys, "plot", what) == {"path": path}
         assert (folder / path).stat().st_size > 10_000
+    assert answer(capsys, "plot", "1", "--whole", "--out", "whole.png") == {"path": "whole.png"}
+    assert (folder / "whole.png").read_bytes() != (folder / "cell_1.png").read_bytes()
+    assert main(["plot", "1", "--movie", "natural_movie_one"]) == 1
+    assert "no session with data showed 'natural_movie_one'; the stimuli are none" in capsys.readouterr().err
+
+
+def test_plot_of_movie_responses(folder, capsys):
+    pytest.importorskip("matplotlib", reason="figures need matplotlib (extra: plot)")
+    days = simulated.sessions()
+    cell = set.intersection(*(set(day.cells.tolist()) for day in days)).pop()
+    np.save("assignments.npy", np.array([[day.row(cell) for day in days]], dtype=float))
+    words = ["import", "assignments.npy"]
+    for day in days:
+        words += ["--session", day.name, "--source", str(simulated.write_allen(folder, day))]
+    answer(capsys, *words)
+    path = "cell_1_natural_movie_one.png"
+    assert answer(capsys, "plot", "1", "--movie", "natural_movie_one") == {"path": path}
+    assert (folder / path).stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

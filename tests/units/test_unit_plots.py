@@ -93,6 +93,28 @@ def test_the_whole_image_and_a_choice_of_sessions(opened, days):
         plots.plot_unit_across_sessions(opened, 1)
 
 
+def test_movie_responses(tmp_path):
+    days = simulated.sessions()
+    for day in days:
+        simulated.write_allen(tmp_path, day)
+    sessions = open_sessions(tmp_path)
+    absent = next(cell for cell in days[0].cells.tolist() if cell not in days[1].cells)
+    responses = sessions.movie_responses(absent, "natural_movie_one", missing="nan")
+    figure = plots.plot_movie_responses(responses)
+    means, *rows = figure.axes[:4]
+    names = [f"50170422{number}" for number in range(3)]
+    assert [axes.get_ylabel() for axes in rows] == names
+    assert [axes.images[0].get_array().shape if axes.images else None for axes in rows] == [(4, 12), None, (4, 12)]
+    assert texts(figure) == ["absent"]
+    assert figure.get_suptitle() == "2 of 3 sessions"
+    for line, name in zip(means.lines, (names[0], names[2]), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), responses[name].mean(axis=0))
+        assert line.get_label() == f"{name}, 4 repeats"
+    figure.savefig(tmp_path / "movie.png")
+    with pytest.raises(ValueError, match="no responses to draw"):
+        plots.plot_movie_responses({names[1]: responses[names[1]]})
+
+
 def test_gallery(opened, days, tmp_path):
     cells = sorted({int(cell) for day in days for cell in day.cells})
     figure = plots.plot_unit_gallery(opened, per_page=5)

@@ -35,7 +35,7 @@ def run(commands):
 def test_examples(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"^```(python|bash)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(examples) == 28
+    assert len(examples) == 31
     names = {}
     for language, example in examples:
         if language == "bash":
