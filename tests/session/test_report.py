@@ -467,6 +467,18 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         assert printed.count(b"/Type /Page\n") >= 2
 
 
+def test_without_scripts_before_and_after_stand_side_by_side(finished):
+    with Chromium() as browser:
+        browser("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open((finished[0].final_results / REPORT_FILE).resolve())
+        left, right = browser.run(
+            "[...document.querySelector('.pair').children].map(side => side.getBoundingClientRect().x)"
+        )
+        assert right > left + 50
+        assert browser.run("getComputedStyle(document.querySelector('.second')).clipPath") == "none"
+        assert browser.run("getComputedStyle(document.querySelector('.controls')).display") == "none"
+
+
 def test_words_of_verdicts_are_those_of_stage_2():
     from pyflow.align.trust import DOUBTFUL, NOT_ALIGNABLE
 

@@ -324,7 +324,7 @@ def _judge_stage1(
         row["motion"] = f"{mean:.2f} px (to {largest:.1f})"
     if "misfit" in statistics and not np.isnan(statistics["misfit"]).all():
         misfit = statistics["misfit"]
-        numbers.append(("misfit, median and largest", f"{np.nanmedian(misfit):.3f}, {np.nanmax(misfit):.3f}"))
+        numbers.append(("misfit, median and largest", f"{np.nanmedian(misfit):.3g}, {np.nanmax(misfit):.3g}"))
     if comparison is not None:
         after = float(comparison.correlation_after.mean())
         text, sharp = f"{after:.3f}", _plain(comparison.crispness_after)
