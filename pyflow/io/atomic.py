@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pyflow.io.output import disk_error
 
 _PREFIX = ".temporary-"
 PARTIAL_PREFIX = ".partial-"
+
+# What file systems without links, such as exFAT and some network shares, say when one is asked for.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -57,7 +61,7 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        (os.link if keep else os.replace)(temporary, path)
+        (_link if keep else os.replace)(temporary, path)
     except OSError as error:
         if str(path) in str(error):
             raise
@@ -65,3 +69,15 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where nothing can be removed nothing was written, and that is what to tell
             temporary.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; where there are no links, another one instead, though no longer in a single step."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        os.replace(source, target)

@@ -19,6 +19,7 @@ CLAIM_FILE = ".claim"
 _HEARTBEAT_S = 20.0
 _STALE_S = 300.0
 _POLL_S = 0.1
+_SILENT_S = 1.0  # a claim that still does not say whose it is was left half written
 _TOKEN = uuid.uuid4().hex  # tells this process from an earlier one with its number
 
 
@@ -56,10 +57,10 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[Callable[[]
     path = folder / CLAIM_FILE
     waited_for, started = None, time.monotonic()
     while not _acquire(path):
-        holder = _read(path)
-        if time.monotonic() - started >= wait_s:
+        holder, waited_s = _read(path), time.monotonic() - started
+        if waited_s >= wait_s:
             raise BlockingIOError(f"{folder}: {_who(holder)} works on it")
-        if holder and holder != waited_for:
+        if (holder and holder != waited_for) or (waited_for is None and waited_s > _SILENT_S):
             logger.info("%s: waiting for %s, which works on it", folder, _who(holder))
             waited_for = holder
         time.sleep(_POLL_S)
@@ -122,9 +123,11 @@ def _create(path: Path) -> bool:
             json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": _TOKEN}, file)
     except FileExistsError:
         return False
-    except OSError as error:
+    except BaseException as error:
         if created:
             path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):  # an interrupt
+            raise
         raise OSError(error.errno, f"could not write {path}: {error.strerror or error}") from error
     return True
 

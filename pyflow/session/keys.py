@@ -5,6 +5,7 @@ from typing import Any
 
 from pyflow.layout import SCHEMA_VERSION, fingerprint_of_several
 from pyflow.motion.options import OFOptions
+from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import Recording
 
@@ -64,9 +65,22 @@ def stage1_parts(
     """
     return {
         "schema": SCHEMA_VERSION["stage1"],
-        "input": fingerprint_of_several(recording.files, config.fingerprint, known),
+        "input": _input(config, recording, known),
         "options": result_options(config, recording) if options is None else options(),
     }
+
+
+def _input(config: SessionConfig, recording: Recording, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Describe the input as the results' marker does, where that says more than is asked for and agrees with it.
+
+    Who turns to ``"lenient"`` has results whose inputs were described with their times, which are lost.
+    """
+    found = fingerprint_of_several(recording.files, config.fingerprint, known)
+    marker = read_marker(recording.folder, "stage1") if config.fingerprint == "lenient" else None
+    earlier = marker["parts"].get("input") if marker is not None else None
+    if not isinstance(earlier, dict):
+        return found
+    return earlier if all(earlier.get(name) == value for name, value in found.items()) else found
 
 
 def field_parts(

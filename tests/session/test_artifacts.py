@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -66,3 +68,16 @@ def test_masks_are_png_of_0_and_255(tmp_path):
     mask = np.random.default_rng(0).random((7, 9)) > 0.5
     artifacts.save_mask(tmp_path / "m.png", mask)
     np.testing.assert_array_equal(imagecodecs.imread(tmp_path / "m.png"), mask * np.uint8(255))
+
+
+def test_a_file_system_without_links_will_do(tmp_path, monkeypatch):
+    """FAT, exFAT and some network shares have none."""
+
+    def link(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    assert artifacts.create_json(tmp_path / "a.json", 1)
+    assert not artifacts.create_json(tmp_path / "a.json", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "1"

@@ -118,3 +118,21 @@ def test_who_is_waited_for_is_said(tmp_path, caplog):
         process.communicate(timeout=10)
     assert process.returncode == 0
     assert caplog.text.count(f"waiting for process {process.pid} on") == 1
+
+
+def test_who_waits_for_a_claim_that_says_nothing_says_so(tmp_path, caplog):
+    caplog.set_level("INFO", "pyflow")
+    (tmp_path / ".claim").touch()
+    with pytest.raises(BlockingIOError), claims.claim(tmp_path, wait_s=1.5):
+        pass
+    assert caplog.text.count("waiting for a process that does not say which") == 1
+
+
+def test_an_interrupt_while_a_claim_is_written_leaves_none(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims.json, "dump", interrupted)
+    with pytest.raises(KeyboardInterrupt), claims.claim(tmp_path):
+        pass
+    assert not (tmp_path / ".claim").exists()

@@ -88,3 +88,18 @@ def test_the_hash_depends_on_every_block(tmp_path, monkeypatch):
     path.write_bytes(bytes(30))
     seen.add(content_hash(path))
     assert len(seen) == 8
+
+
+def test_lenient_keeps_what_was_made_before_it_was_asked_for(config):
+    """It is asked for when a file system has lost the times, that is after the results were made."""
+    run_session(config)
+    lenient = config.replace(fingerprint="lenient")
+    path = config.output_root / "rec1" / "compensated.hdf5"
+    before = path.stat().st_mtime_ns
+    os.utime(config.root / "rec1.tif")
+    assert not session_status(config)[1].done
+    assert session_status(lenient)[1].done
+    run_session(lenient)
+    assert path.stat().st_mtime_ns == before
+    tifffile.imwrite(config.root / "rec1.tif", tifffile.imread(config.root / "rec1.tif")[::-1])
+    assert session_status(lenient)[0][0].stage1.reason.startswith("changed: content of the input file")
