@@ -167,7 +167,7 @@ def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Datas
         series = {name: item for name, item in videos.items() if _series_type(item)}
         photons = {name: item for name, item in series.items() if _series_type(item) != "ImageSeries"}
         videos = photons or series
-        if not videos and (outside := _external_files(file)):
+        if not any(item.size for item in videos.values()) and (outside := _external_files(file)):
             raise ValueError(
                 f"{path}: its images are in other files, {', '.join(outside[:3])}; open those instead of this one"
             )
