@@ -159,6 +159,22 @@ def test_nwb_1_has_frame_y_x(tmp_path):
         assert round(reader.frame_rate_hz, 6) == 31
 
 
+@pytest.mark.parametrize("behaviour", [False, True])
+def test_nwb_whose_images_are_elsewhere(tmp_path, behaviour):
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file.attrs["nwb_version"] = "2.7.0"
+        series = file.create_group("acquisition/TPS")
+        series.attrs["neurodata_type"] = "TwoPhotonSeries"
+        series["data"] = np.empty((0, 0, 0), np.uint8)  # as pynwb leaves it
+        series["external_file"] = ["rec_00001.tif"]
+        if behaviour:
+            other = file.create_group("acquisition/eye")
+            other.attrs["neurodata_type"] = "ImageSeries"
+            other["data"] = movie()
+    with pytest.raises(ValueError, match=r"a\.nwb: its images are in other files, rec_00001\.tif; open those"):
+        open_video(tmp_path / "a.nwb")
+
+
 # ---- what is not there ------------------------------------------------------------------------------------
 
 

@@ -410,6 +410,20 @@ def test_a_folder_of_nothing_and_of_everything(tmp_path):
         open_video(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["h5", "mat", "zarr"])
+def test_what_is_there_instead_of_a_movie_is_named(tmp_path, suffix):
+    path, trace = tmp_path / f"a.{suffix}", movie().reshape(T, -1)
+    if suffix == "h5":
+        with h5py.File(path, "w") as file:
+            file["pixels"] = trace
+    elif suffix == "mat":
+        scipy.io.savemat(path, {"pixels": trace})
+    else:
+        pytest.importorskip("zarr").save(path, trace)
+    with pytest.raises(ValueError, match=r"found: none, only (array|pixels) \(7, 120\)"):
+        open_video(path)
+
+
 def test_content_goes_before_the_name(tmp_path):
     npy(tmp_path / "a.npy", movie()).rename(tmp_path / "a.tif")
     with open_video(tmp_path / "a.tif") as reader:

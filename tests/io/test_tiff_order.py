@@ -382,9 +382,12 @@ def test_channels_that_became_columns_are_not_called_rows(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}])
-def test_planes_of_one_frame_each_may_be_frames(tmp_path, options):
-    tifffile.imwrite(tmp_path / "a.tif", pages(24), metadata={"axes": "ZYX"}, **options)
-    with pytest.raises(ValueError, match=r'24 planes of one frame each.*plane=23; say axes="THW" if they are frames'):
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_planes_of_one_frame_each_may_be_frames(tmp_path, options, n_channels):
+    expected = pages(24).reshape(-1, n_channels, H, W)
+    tifffile.imwrite(tmp_path / "a.tif", expected, metadata={"axes": "ZCYX"}, **options)
+    axes = "THW" if n_channels == 1 else "TCHW"
+    with pytest.raises(ValueError, match=rf'planes of one frame each.*plane=\d+; say axes="{axes}" if they are frames'):
         open_video(tmp_path / "a.tif")
-    with open_video(tmp_path / "a.tif", axes="THW") as reader:
-        np.testing.assert_array_equal(reader[..., 0], pages(24))
+    with open_video(tmp_path / "a.tif", axes=axes) as reader:
+        np.testing.assert_array_equal(reader[:], np.moveaxis(expected, 1, -1))

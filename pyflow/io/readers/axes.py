@@ -296,16 +296,16 @@ def time_axis(slices: np.ndarray) -> int:
 class PlaneError(ValueError):
     """A recording has several planes and none was chosen; `n_planes` says how many."""
 
-    def __init__(self, name: str, n_planes: int, *, pages: bool = False) -> None:
+    def __init__(self, name: str, n_planes: int, frames: str = "") -> None:
         self.n_planes = n_planes
-        of, instead = (" of one frame each", '; say axes="THW" if they are frames') if pages else ("", "")
+        of, instead = (" of one frame each", f'; say axes="{frames}" if they are frames') if frames else ("", "")
         super().__init__(
             f"{name}: {n_planes} planes{of}, of which one at a time is a recording; choose with plane=0 to "
             f"plane={n_planes - 1}{instead}"
         )
 
 
-def check_plane(plane: int | None, n_planes: int, name: str, *, pages: bool = False) -> int | None:
+def check_plane(plane: int | None, n_planes: int, name: str, frames: str = "") -> int | None:
     """Return the plane to read; None where there is but one and none was asked for.
 
     Parameters
@@ -314,8 +314,8 @@ def check_plane(plane: int | None, n_planes: int, name: str, *, pages: bool = Fa
         Asked for, counted from 0.
     n_planes, name
         How many there are, and in what.
-    pages
-        Each is nothing but a page of a file: many programs call frames so.
+    frames
+        Axes to say where these are frames, which many programs call planes; empty where they cannot be.
 
     Raises
     ------
@@ -323,7 +323,7 @@ def check_plane(plane: int | None, n_planes: int, name: str, *, pages: bool = Fa
         There are several and none was chosen, or it is out of range.
     """
     if n_planes > 1 and plane is None:
-        raise PlaneError(name, n_planes, pages=pages)
+        raise PlaneError(name, n_planes, frames)
     if plane is not None and not 0 <= plane < n_planes:
         raise ValueError(f"{name}: plane={plane}, but there are {n_planes} planes, counted from 0")
     return plane

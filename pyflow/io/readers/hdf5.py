@@ -14,7 +14,7 @@ import numpy as np
 
 from pyflow.io.readers.axes import TOOLBOX_NAME, axes_by_name, toolbox_axes
 from pyflow.io.readers.page_order import warn_of
-from pyflow.io.readers.stack import StackReader
+from pyflow.io.readers.stack import StackReader, list_found
 from pyflow.io.readers.video import check_size
 
 # An attribute of the root, in files of registered frames.
@@ -146,13 +146,16 @@ class Hdf5Reader(StackReader):
 def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Dataset]:
     """Return the data sets with the video."""
     videos: dict[str, h5py.Dataset] = {}
+    others: dict[str, h5py.Dataset] = {}
 
     def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim in _AXES and item.dtype.kind in "buif":
-            videos[name] = item
+        if isinstance(item, h5py.Dataset):
+            (videos if item.ndim in _AXES and item.dtype.kind in "buif" else others)[name] = item
 
     file.visititems(visit)
-    listed = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in videos.items()) or "none"
+    listed = list_found(
+        *({name: f"{item.shape} {item.dtype}" for name, item in some.items()} for some in (videos, others))
+    )
     if names is not None:
         wanted = [names] if isinstance(names, str) else list(names)
         keys = [name.strip("/") for name in wanted]
@@ -164,7 +167,7 @@ def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Datas
         series = {name: item for name, item in videos.items() if _series_type(item)}
         photons = {name: item for name, item in series.items() if _series_type(item) != "ImageSeries"}
         videos = photons or series
-        if not videos and (outside := _external_files(file)):
+        if not any(item.size for item in videos.values()) and (outside := _external_files(file)):
             raise ValueError(
                 f"{path}: its images are in other files, {', '.join(outside[:3])}; open those instead of this one"
             )

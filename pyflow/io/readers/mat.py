@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 
 from pyflow.io.readers.axes import TOOLBOX_NAME, toolbox_axes
-from pyflow.io.readers.stack import StackReader
+from pyflow.io.readers.stack import StackReader, list_found
 
 _CLASSES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "single", "double", "logical")
 
@@ -50,7 +50,8 @@ class MatReader(StackReader):
         except _DAMAGE as error:
             raise ValueError(f"{path}: not a readable MAT file: {error}") from error
         videos = {name: shape for name, shape, kind in found if len(shape) in (3, 4, 5) and kind in _CLASSES}
-        names = _choose(path, videos, dataset)
+        others = {name: f"{shape} {kind}" for name, shape, kind in found if name not in videos}
+        names = _choose(path, videos, others, dataset)
         try:
             self._arrays = scipy.io.loadmat(path, variable_names=names)
             arrays = {name: self._arrays[name] for name in names}
@@ -77,8 +78,8 @@ class MatReader(StackReader):
         self._arrays = {}
 
 
-def _choose(path: Path, videos: dict[str, tuple[int, ...]], names: Any) -> list[str]:
-    listed = ", ".join(f"{name} {shape}" for name, shape in videos.items()) or "none"
+def _choose(path: Path, videos: dict[str, tuple[int, ...]], others: dict[str, str], names: Any) -> list[str]:
+    listed = list_found(videos, others)
     if names is not None:
         wanted = [names] if isinstance(names, str) else list(names)
         if missing := [name for name in wanted if name not in videos]:

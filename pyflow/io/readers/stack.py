@@ -10,6 +10,9 @@ import numpy as np
 from pyflow.io.readers.axes import Layout, axes_by_rule, neighbours, normal_axes, other_order, time_axis
 from pyflow.io.readers.video import VideoReader
 
+# Of what is in a file without a video, so much is named in a message.
+_LISTED = 5
+
 
 class StackReader(VideoReader):
     """What readers of arrays have in common; a format implements `_take` and calls `_lay_out`."""
@@ -114,3 +117,10 @@ class StackReader(VideoReader):
             else:
                 out[..., channel] = frames[..., 0]
         return out
+
+
+def list_found(videos: Mapping[str, object], others: Mapping[str, object]) -> str:
+    """List what may be the video, or else some of what is there instead; each by its name, with its shape."""
+    if videos or not others:
+        return ", ".join(f"{name or 'array'} {shape}" for name, shape in videos.items()) or "none"
+    return "none, only " + ", ".join(f"{name or 'array'} {shape}" for name, shape in list(others.items())[:_LISTED])

@@ -83,7 +83,8 @@ class TiffReader(VideoReader):
             if pages.damage:
                 raise ValueError(pages.damage)
         self.n_planes = len(order.planes)
-        self.plane = check_plane(plane, self.n_planes, name, pages=max(map(len, order.planes)) == 1)
+        as_frames = ("TCHW" if order.planes[0].shape[1] > 1 else "THW") if max(map(len, order.planes)) == 1 else ""
+        self.plane = check_plane(plane, self.n_planes, name, as_frames)
         self._table = order.planes[self.plane or 0]
         if not len(self._table):
             raise ValueError(f"{name}: plane {self.plane or 0} has no frames: the recording ended before it")

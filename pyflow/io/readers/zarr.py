@@ -8,7 +8,7 @@ import numpy as np
 
 from pyflow.io.readers.axes import axes_by_name
 from pyflow.io.readers.page_order import warn_of
-from pyflow.io.readers.stack import StackReader
+from pyflow.io.readers.stack import StackReader, list_found
 
 
 class ZarrReader(StackReader):
@@ -123,7 +123,9 @@ def _choose(
     videos = {
         name: array for name, array in arrays.items() if len(array.shape) in (3, 4, 5) and array.dtype.kind in "buif"
     }
-    listed = ", ".join(f"{name or 'array'} {array.shape}" for name, array in videos.items()) or "none"
+    listed = list_found(
+        {name: array.shape for name, array in videos.items()}, {name: array.shape for name, array in arrays.items()}
+    )
     if names is not None:
         wanted = [names] if isinstance(names, str) else list(names)
         if missing := [name for name in wanted if name.strip("/") not in videos]:
