@@ -129,7 +129,8 @@ def test_session(tmp_path):
     for name, moved in (("rec1", 2), ("rec2", 0)):
         frames = np.stack([np.roll(image(), moved, axis=0)] * 6).astype(np.uint16)
         tifffile.imwrite(tmp_path / "data" / f"{name}.tif", frames)
-    native = SessionConfig(root=tmp_path / "data", sigma_smooth=1, flow_options={"reference_frames": "0:4"})
+    smooth = {"sigma_smooth": 1, "alpha_between": 25}  # numbers, with which stage 2 is one flow from one shift
+    native = SessionConfig(root=tmp_path / "data", **smooth, flow_options={"reference_frames": "0:4"})
     config = native.replace(flow_backend="constant", backend_params={"u": 0.1})
     run_stage1(config)
     _, _, fields = run_stage2(config)
