@@ -60,11 +60,13 @@ def apply_displacement(
     Raises
     ------
     ValueError
-        The displacement is of another size or number of frames; both are named.
+        The displacement is of another size or number of frames; both are named. `output_file` is one of the files that
+        are read, or lies in their folder already.
     OSError
         A file is missing or cannot be read or written.
     """
     output_file = Path(output_file)
+    _check_not_read(output_file, [input_file, displacement])
     options = ReaderOptions(**reader) if isinstance(reader, dict) else reader
     with ExitStack() as stack:
         video = stack.enter_context(open_video(input_file, options))
@@ -84,9 +86,6 @@ def apply_displacement(
         writer = stack.enter_context(get_video_file_writer(output_file))
         pool = stack.enter_context(ThreadPoolExecutor(resolve_threads(n_threads)))
 
-        def warp(frame: np.ndarray, w: np.ndarray) -> np.ndarray:
-            return imregister(frame, w, fill=fill, interpolation=interpolation, n_threads=1)
-
         step = max(1, _PIECE_BYTES // (int(np.prod(video.shape[1:])) * max(4, video.dtype.itemsize)))
         for first, frames in video.batches(step):
             frames = shift_lines(frames, bidiphase)
@@ -100,6 +99,22 @@ def apply_displacement(
             if progress is not None:
                 progress(first + len(frames), len(video))
     return output_file
+
+
+def _check_not_read(output: Path, sources: Any) -> None:
+    """Refuse an output that takes the place of what is read, which may be the only copy of a raw recording."""
+    for source in sources:
+        if isinstance(source, list | tuple):
+            _check_not_read(output, source)
+        elif (
+            isinstance(source, str | Path)
+            and output.exists()
+            and Path(source).exists()
+            and (output.resolve().is_relative_to(Path(source).resolve()) or output.samefile(source))
+        ):
+            raise ValueError(
+                f"{output}: the result would replace what it is made from, or other results; name another file"
+            )
 
 
 def _open_displacement(source: str | Path | np.ndarray, stack: ExitStack) -> VideoReader | np.ndarray:

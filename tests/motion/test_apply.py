@@ -67,6 +67,21 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "output", ["red.tif", "link.tif", "green/w.hdf", "green/compensated.hdf5", "folder/1.tif", "hard.tif"]
+)
+def test_what_the_result_is_made_from_is_not_replaced(recording, output):
+    (recording / "folder").mkdir()
+    (recording / "folder/1.tif").write_bytes((recording / "red.tif").read_bytes())
+    (recording / "link.tif").symlink_to(recording / "red.tif")
+    (recording / "hard.tif").hardlink_to(recording / "red.tif")
+    source = recording / "folder" if output.startswith("folder") else [recording / "red.tif"]
+    before = (recording / output).read_bytes()
+    with pytest.raises(ValueError, match=rf"{output}: the result would replace what it is made from, or other results"):
+        apply_displacement(source, recording / "green", recording / output)
+    assert (recording / output).read_bytes() == before
+
+
 def test_from_the_command_line(recording, capsys):
     words = ["apply", str(recording / "red.tif"), "--displacement", str(recording / "green")]
     assert main([*words, "--output", str(recording / "out.tif")]) == DONE
