@@ -27,6 +27,7 @@ from pyflow.motion.outputs import (
     ArraySink,
     FileSink,
     FrameSink,
+    check_input_stays,
     checkpoint_key,
     movie_file,
     resumed,
@@ -178,14 +179,15 @@ def compensate_recording(
     Raises
     ------
     ValueError
-        `input_file` is not given, the reference does not match the recording, or no frame can be used as
-        reference; the message names the file.
+        `input_file` is not given or would be replaced by the results, the reference does not match the recording, or
+        no frame can be used as reference; the message names the file.
     OSError
         The input cannot be read or the output not written.
     """
     if options.input_file is None:
         raise ValueError("input_file: no recording is given")
     options.output_path.mkdir(parents=True, exist_ok=True)
+    check_input_stays(options)
     remove_leftovers(options.output_path)
     with open_video(options.input_file, options.reader) as reader:
         source = _source(reader, options, options.input_name)

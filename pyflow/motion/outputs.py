@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -217,6 +218,28 @@ def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie; of a file per channel, without the part that numbers the channel."""
     name = Path(VIDEO_FILE).with_suffix(SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")).name
     return options.output_path / (options.output_file_name or name)
+
+
+def check_input_stays(options: OFOptions) -> None:
+    """Refuse an input that the results would replace, as it may be the only copy of a raw recording.
+
+    Raises
+    ------
+    ValueError
+        Naming the file.
+    """
+    movie = movie_file(options)
+    fixed = {movie.name, MASK_FILE, FLOW_FILE, AVERAGE_FILE, *META_FILES}
+    results = {
+        file.resolve()
+        for file in options.output_path.iterdir()
+        if file.name in fixed
+        or (file.suffix == movie.suffix and re.fullmatch(rf"{re.escape(movie.stem)}_ch\d+", file.stem))
+    }
+    source = options.input_file.path if isinstance(options.input_file, VideoReader) else options.input_file
+    for file in source if isinstance(source, tuple) else (source,):
+        if isinstance(file, Path) and file.resolve() in results:
+            raise ValueError(f"{file}: the results would replace it; name another output_path")
 
 
 def save_small_results(options: OFOptions, state: LoopState) -> None:

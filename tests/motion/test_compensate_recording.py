@@ -55,6 +55,38 @@ def assert_same_contents(folder, expected):
         np.testing.assert_array_equal(result[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("compensated.tif", {"output_format": "TIFF"}),
+        ("compensated_ch1.tif", {"output_format": "MULTIFILE_TIFF"}),
+        ("day1.tif", {"output_format": "TIFF", "output_file_name": "day1.tif"}),
+        ("idx.hdf", {}),
+        ("temporal_average.npy", {}),
+    ],
+)
+def test_a_recording_is_not_replaced_by_its_results(tmp_path, movie, name, more):
+    path = tmp_path / name
+    if path.suffix == ".hdf":
+        with h5py.File(path, "w") as file:
+            file["data"] = movie[..., 0]
+    elif path.suffix == ".npy":
+        np.save(path, movie[..., 0])
+    else:
+        tifffile.imwrite(path, movie[..., 0])
+    before = path.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "link"):
+        options = OFOptions(input_file=path, output_path=folder, alpha=10, **more)
+        with pytest.raises(ValueError, match=rf"{name}: the results would replace it; name another output_path"):
+            compensate_recording(options)
+    assert path.read_bytes() == before
+    other = path.rename(tmp_path / f"recording{path.suffix}")
+    compensate_recording(options.replace(input_file=other))
+    compensate_recording(options.replace(input_file=other))
+    assert other.read_bytes() == before
+
+
 def test_writes_what_compensate_arr_returns(options, movie):
     result = compensate_recording(options)
     registered, displacement = compensate_arr(movie[..., 0], options=options)
