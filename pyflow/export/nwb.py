@@ -29,6 +29,9 @@ _REQUIRED: dict[str, Any] = {
 }
 _OPTIONAL = ("original", "subject", "experimenter", "institution", "lab", "session_id", "identifier")
 
+# The processing module of an export, by which it is known.
+_MODULE = "Motion correction by pyflow"
+
 
 def to_nwb(
     final_results: str | Path,
@@ -76,7 +79,8 @@ def to_nwb(
     FileNotFoundError
         The session has not run to its end, or a compensated video is gone.
     ValueError
-        Metadata are missing, unknown or of another type; the message names all of them. Or there is no such channel.
+        Metadata are missing, unknown or of another type; the message names all of them. Or there is no such channel, or
+        a file of that name is there which is no export.
     OSError
         A file could not be written; the message names it.
     """
@@ -98,10 +102,23 @@ def to_nwb(
     if problems:
         raise ValueError("metadata: " + "; ".join(problems))
     folder = Path(folder).absolute()
+    paths = [folder / f"{name}.nwb" for name in names]
+    for path in paths:
+        if path.exists() and not _is_export(path):
+            raise ValueError(f"{path}: is no export of pyflow and would be replaced; name another folder")
     return [
-        _write(session, recording, folder / f"{recording.name}.nwb", about, channel, progress)
-        for recording, about in zip(session.recordings, complete, strict=True)
+        _write(session, recording, path, about, channel, progress)
+        for recording, path, about in zip(session.recordings, paths, complete, strict=True)
     ]
+
+
+def _is_export(path: Path) -> bool:
+    """Tell whether a file was written by this module; others may be recordings."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file["processing/ophys"].attrs.get("description") == _MODULE
+    except (OSError, KeyError):
+        return False
 
 
 def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +224,7 @@ def _write(
         if kept
         else "Not known: displacements of the frames were not kept.",
     )
-    module = file.create_processing_module("ophys", "Motion correction by pyflow")
+    module = file.create_processing_module("ophys", _MODULE)
     file.add_acquisition(original)
     module.add(CorrectedImageStack(corrected=corrected, original=original, xy_translation=moved))
     file.add_acquisition(corrected)  # a link, under which programs find it that look for movies nowhere else

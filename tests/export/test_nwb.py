@@ -4,6 +4,7 @@ import os
 import subprocess
 from datetime import UTC, datetime
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -57,6 +58,19 @@ def test_a_session_is_valid_nwb_and_holds_the_aligned_movies(finished, tmp_path,
             np.testing.assert_array_equal(mask, load_session(results)["final_valid"])
             assert file.session_start_time == METADATA["recordings"][recording.name]["session_start_time"]
             assert file.imaging_planes["ImagingPlane"].location == {"day1": "V1", "day2": "V2"}[recording.name]
+
+
+def test_a_file_that_is_no_export_stays(finished, tmp_path):
+    results = finished()
+    (first, second) = to_nwb(results, tmp_path, METADATA)
+    with h5py.File(second, "w") as file:  # such as the recording, if it is NWB
+        file["processing/behavior/position"] = np.arange(5)
+    before = first.read_bytes(), second.read_bytes()
+    with pytest.raises(ValueError, match=r"day2\.nwb: is no export of pyflow and would be replaced"):
+        to_nwb(results, tmp_path, METADATA)
+    assert (first.read_bytes(), second.read_bytes()) == before
+    second.unlink()
+    assert to_nwb(results, tmp_path, METADATA) == [first, second]
 
 
 def test_what_is_missing_is_asked_for_all_at_once(finished, tmp_path):
