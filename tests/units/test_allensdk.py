@@ -85,8 +85,12 @@ table = segmentation.create_plane_segmentation("cells", plane, "rois")
 table.add_column("cell_specimen_id", "who is who")
 for cell, mask in zip(data["cells"], data["masks"]):
     y, x = np.nonzero(mask)
-    pixels = [(int(a), int(b), 1.0) for a, b in zip(x, y)]
-    mask = {"image_mask": mask.astype(np.float32)} if how == "image" else {"pixel_mask": pixels}
+    if how == "image":
+        mask = {"image_mask": mask.astype(np.float32)}
+    elif how == "pixel":
+        mask = {"pixel_mask": [(int(a), int(b), 1.0) for a, b in zip(x, y)]}
+    else:
+        mask = {"voxel_mask": [(int(a), int(b), z, 1.0) for a, b in zip(x, y) for z in (0, 1)]}
     table.add_roi(cell_specimen_id=int(cell), **mask)
 everything = table.create_roi_table_region("all", region=list(range(len(data["cells"]))))
 some = table.create_roi_table_region("two", region=[3, 1])
@@ -99,7 +103,7 @@ with NWBHDF5IO(path, "w") as io:
 """
 
 
-@pytest.mark.parametrize("how", ["image", "pixel"])
+@pytest.mark.parametrize("how", ["image", "pixel", "voxel"])
 def test_files_that_pynwb_writes(tmp_path, how):
     day = simulated.sessions()[0]
     arrays = {"cells": day.cells, "masks": day.masks, "image": day.image, "times": day.timestamps + 3}
