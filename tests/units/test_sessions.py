@@ -171,6 +171,19 @@ def test_movie_responses(allen):
         sessions.movie_responses(first, "natural_scenes")
 
 
+def test_movie_responses_of_a_store_s_cell(allen):
+    folder, days = allen
+    cell = common(days)[0]
+    with link(folder, days, kind="allen") as store:
+        found = store.movie_responses(("day2", "", str(days[1].row(cell))), "natural_movie_one")
+        assert list(found) == [day.name for day in days]
+        for day in days:
+            expected = day.traces["dff"][day.row(cell), simulated.movie_starts(day)]
+            np.testing.assert_array_equal(found[day.name], expected)
+        with pytest.raises(SourceError, match="no session with data showed 'natural_movie_four'; the stimuli are dr"):
+            store.movie_responses(str(cell), "natural_movie_four")
+
+
 def test_a_movie_that_outlasts_the_traces_is_refused(allen):
     folder, days = allen
     with h5py.File(days[0].path, "r+") as file:
