@@ -85,8 +85,12 @@ table = segmentation.create_plane_segmentation("cells", plane, "rois")
 table.add_column("cell_specimen_id", "who is who")
 for cell, mask in zip(data["cells"], data["masks"]):
     y, x = np.nonzero(mask)
-    pixels = [(int(a), int(b), 1.0) for a, b in zip(x, y)]
-    mask = {"image_mask": mask.astype(np.float32)} if how == "image" else {"pixel_mask": pixels}
+    if how == "image":
+        mask = {"image_mask": mask.astype(np.float32)}
+    elif how == "pixel":
+        mask = {"pixel_mask": [(int(a), int(b), 1.0) for a, b in zip(x, y)]}
+    else:
+        mask = {"voxel_mask": [(int(a), int(b), z, 1.0) for a, b in zip(x, y) for z in (0, 1)]}
     table.add_roi(cell_specimen_id=int(cell), **mask)
 everything = table.create_roi_table_region("all", region=list(range(len(data["cells"]))))
 some = table.create_roi_table_region("two", region=[3, 1])
@@ -99,7 +103,7 @@ with NWBHDF5IO(path, "w") as io:
 """
 
 
-@pytest.mark.parametrize("how", ["image", "pixel"])
+@pytest.mark.parametrize("how", ["image", "pixel", "voxel"])
 def test_files_that_pynwb_writes(tmp_path, how):
     day = simulated.sessions()[0]
     arrays = {"cells": day.cells, "masks": day.masks, "image": day.image, "times": day.timestamps + 3}
@@ -195,3 +199,66 @@ def test_allensdk_finds_the_same_metadata(both, number):
     ours = sessions.get_ophys_experiment_data(501704220 + number).get_metadata()
     ours["session_start_time"] = ours["session_start_time"].isoformat()
     assert ours == json.loads(str(theirs[f"{days[number].name}/metadata"]))
+
+
+_FILTER = """
+import json, sys
+from allensdk.api.queries.brain_observatory_api import BrainObservatoryApi
+
+api = BrainObservatoryApi()
+experiments, cells, asked = json.loads(sys.argv[1])
+for record in experiments:
+    kinds = {record["cre_line"]: "driver", record["reporter_line"]: "reporter"}
+    lines = [{"name": name, "transgenic_line_type_name": kinds.get(name, "driver")} for name in record.pop("lines")]
+    record["specimen"] = {"name": "", "donor": {"external_donor_name": "", "transgenic_lines": lines}}
+    record["targeted_structure"] = {"acronym": record["targeted_structure"]}
+    record["stimulus_name"] = record["session_type"]
+found = [[record["id"] for record in api.filter_ophys_experiments(experiments, **wanted)] for wanted in asked[0]]
+found += [[cell["cell_specimen_id"] for cell in api.filter_cell_specimens(cells, **wanted)] for wanted in asked[1]]
+print(json.dumps(found))
+"""
+
+
+def test_allensdk_s_filters_choose_the_same(both):
+    days, asked, _, sessions = both
+    cell = asked[days[0].name][1][0]
+    of_experiments = [
+        {},
+        {"ids": [501704222, 501704220, 3]},
+        {"experiment_container_ids": [simulated.CONTAINER]},
+        {"experiment_container_ids": [1]},
+        {"targeted_structures": ["VISp", "VISl"], "imaging_depths": [175]},
+        {"imaging_depths": [200]},
+        {"cre_lines": ["cux2-creert2"], "reporter_lines": ["ai93(titl-gcamp6f)"]},
+        {"cre_lines": []},
+        {"transgenic_lines": ["Camk2a-tTA"], "include_failed": True},
+        {"transgenic_lines": ["Ai94"]},
+        {"stimuli": ["natural_scenes", "natural_movie_two"]},
+        {"stimuli": ["natural_movie_one"], "session_types": ["three_session_C", "three_session_B"]},
+        {"session_types": ["three_session_C2"]},
+    ]
+    of_cells = [
+        {},
+        {"ids": [cell, 3]},
+        {"experiment_container_ids": [1]},
+        *(
+            {"filters": [{"field": field, "op": op, "value": value}]}
+            for field, op, value in (
+                ("all_stim", "is", True),
+                ("area", "in", ["VISp"]),
+                ("imaging_depth", "between", [170, 175]),
+                ("imaging_depth", "<", 175),
+                ("cell_specimen_id", "<=", cell),
+                ("cell_specimen_id", ">", cell),
+                ("cell_specimen_id", "=", cell),
+            )
+        ),
+    ]
+    lines = ["Cux2-CreERT2", "Camk2a-tTA", "Ai93(TITL-GCaMP6f)"]
+    experiments = [record | {"lines": lines} for record in sessions.get_ophys_experiments()]
+    said = json.dumps([experiments, sessions.get_cell_specimens(), [of_experiments, of_cells]])
+    done = subprocess.run([_PYTHON, "-W", "ignore", "-c", _FILTER, said], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ours = [[record["id"] for record in sessions.get_ophys_experiments(**wanted)] for wanted in of_experiments]
+    ours += [[c["cell_specimen_id"] for c in sessions.get_cell_specimens(**wanted)] for wanted in of_cells]
+    assert ours == json.loads(done.stdout.splitlines()[-1])

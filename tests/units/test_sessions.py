@@ -171,12 +171,41 @@ def test_movie_responses(allen):
         sessions.movie_responses(first, "natural_scenes")
 
 
+def test_movie_responses_of_a_store_s_cell(allen):
+    folder, days = allen
+    cell = common(days)[0]
+    with link(folder, days, kind="allen") as store:
+        found = store.movie_responses(("day2", "", str(days[1].row(cell))), "natural_movie_one")
+        assert list(found) == [day.name for day in days]
+        for day in days:
+            expected = day.traces["dff"][day.row(cell), simulated.movie_starts(day)]
+            np.testing.assert_array_equal(found[day.name], expected)
+        with pytest.raises(SourceError, match="no session with data showed 'natural_movie_four'; the stimuli are dr"):
+            store.movie_responses(str(cell), "natural_movie_four")
+
+
 def test_a_movie_that_outlasts_the_traces_is_refused(allen):
     folder, days = allen
     with h5py.File(days[0].path, "r+") as file:
         file["stimulus/presentation/natural_movie_one_stimulus/frame_duration"][3] = [300, 301]
     with pytest.raises(SourceError, match="'natural_movie_one' goes on at sample 300, but the dff traces have 300"):
         open_sessions(folder).get_ophys_experiment_data(501704220).get_movie_responses("natural_movie_one")
+
+
+def test_movie_responses_of_whole_numbers_have_room_for_nan(allen):
+    folder, days = allen
+    place = "processing/brain_observatory_pipeline/DfOverF/imaging_plane_1/data"
+    with h5py.File(days[2].path, "r+") as file:
+        del file[place]
+        file[place] = days[2].traces["fluorescence"].astype(np.int16)
+        place = "stimulus/presentation/natural_movie_one_stimulus/data"
+        frames = file[place][()].astype(np.float64)  # and the movie's frames may be kept as real numbers
+        del file[place]
+        file[place] = frames
+    found = open_sessions(folder).get_ophys_experiment_data(501704222).get_movie_responses("natural_movie_one")
+    expected = days[2].traces["fluorescence"].astype(np.int16)[:, simulated.movie_starts(days[2])]
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.float32
 
 
 def test_a_frame_that_a_repeat_skips_is_nan(allen):
@@ -373,6 +402,11 @@ def test_cell_specimens(allen):
         only("osi_dg", ">", 0.5)
     with pytest.raises(ValueError, match="op is '~', expected one of '='"):
         only("area", "~", "VISp")
+    for field, op, value in (("area", "<", 3), ("imaging_depth", "between", 3), ("imaging_depth", "between", [3])):
+        with pytest.raises(ValueError, match=r"filter .*: .* cannot be compared so with"):
+            only(field, op, value)
+    with pytest.raises(TypeError, match=r"filters is \{'field': 'area'\}, expected a list"):
+        cells(filters={"field": "area"})
 
 
 def test_a_store_s_attributes_are_searched_too(suite2p):

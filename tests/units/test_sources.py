@@ -5,6 +5,7 @@ import tracemalloc
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from units import simulated
 
@@ -161,6 +162,13 @@ def test_allen_stimuli(tmp_path):
             np.testing.assert_array_equal(found[columns].to_numpy(), data.reshape(len(data), -1))
             if name.startswith("natural_movie"):
                 assert found["repeat"].tolist() == [n // simulated.MOVIE_FRAMES for n in range(len(found))]
+        with h5py.File(source.path, "r+") as file:
+            place = "stimulus/presentation/natural_movie_one_stimulus/data"
+            column = file[place][()][:, np.newaxis]  # as early versions of their pipeline have other series
+            before = source.stimulus_table("natural_movie_one")
+            del file[place]
+            file[place] = column
+        pd.testing.assert_frame_equal(source.stimulus_table("natural_movie_one"), before)
         assert len(source.stimulus_table("master")) == sum(len(source.stimulus_table(name)) for name in written)
         np.testing.assert_array_equal(source.stimulus_template("natural_movie_one")[3, 2, 1], 3 * 24 + 13)
 
@@ -190,7 +198,8 @@ def test_allen_epochs(tmp_path, kind, epochs):
     ("place", "value", "message"),
     [
         ("drifting_gratings_stimulus/data", np.zeros((4, 3)), "data has 4 rows, frame_duration has 5"),
-        ("drifting_gratings_stimulus/features", np.array([b"a"]), r"shape \(5, 3\), but features names 1 columns"),
+        ("drifting_gratings_stimulus/features", np.array([b"a"]), r"shape \(5, 3\), expected 1 columns: a"),
+        ("natural_movie_one_stimulus/data", np.zeros((48, 2)), r"shape \(48, 2\), expected 1 columns: frame"),
         ("spontaneous_stimulus/data", np.array([1, -1, 1, 1]), r"has 3 starts \(1\) and 1 ends \(-1\)"),
         ("natural_movie_one_stimulus/frame_duration", None, "frame_duration: expected a data set, found nothing"),
     ],

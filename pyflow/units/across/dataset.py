@@ -299,13 +299,13 @@ class DataSet:
         if not {"frame", "repeat"} <= set(shown):
             raise SourceError(f"{self.source.path}: stimulus {movie!r} is no movie; its columns: {', '.join(shown)}")
         _, traces = self.get_traces(kind, cell_specimen_ids)
-        start, repeat, frame = (shown[column].to_numpy() for column in ("start", "repeat", "frame"))
+        start, repeat, frame = (shown[column].to_numpy(np.int64) for column in ("start", "repeat", "frame"))
         if len(start) and start.max() >= traces.shape[1]:
             raise SourceError(
                 f"{self.source.path}: stimulus {movie!r} goes on at sample {start.max()}, but the {kind} traces have "
                 f"{traces.shape[1]}"
             )
         n_repeats, n_frames = (int(column.max(initial=-1)) + 1 for column in (repeat, frame))
-        responses = np.full((len(traces), n_repeats, n_frames), np.nan, traces.dtype)
+        responses = np.full((len(traces), n_repeats, n_frames), np.nan, np.result_type(traces, np.float16))
         responses[:, repeat, frame] = traces[:, start]
         return responses

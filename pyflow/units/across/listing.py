@@ -55,14 +55,17 @@ def passes(record: dict[str, Any], condition: dict[str, Any]) -> bool:
     Raises
     ------
     ValueError
-        The filter names a field or an operation that does not exist.
+        The filter names a field or an operation that does not exist, or a value that the field is not comparable to.
     """
     field, op, value = (condition.get(key) for key in ("field", "op", "value"))
     if field not in record:
         raise ValueError(f"filter {condition!r}: field is {field!r}, but cells of local files have {', '.join(record)}")
     if op not in _COMPARE:
         raise ValueError(f"filter {condition!r}: op is {op!r}, expected one of {', '.join(map(repr, _COMPARE))}")
-    return record[field] is not None and _COMPARE[op](record[field], value)
+    try:
+        return record[field] is not None and bool(_COMPARE[op](record[field], value))
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"filter {condition!r}: {value!r} cannot be compared so with {record[field]!r}") from error
 
 
 def containers(experiments: Iterable[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:

@@ -283,11 +283,12 @@ class Sessions:
         Raises
         ------
         ValueError
-            A filter names a field or an operation that does not exist.
+            A filter names a field or an operation that does not exist, or a value of another type than its field.
         """
         cells = listing.cell_specimens((one.searched, one.cells) for one in self._experiments.values())
         found = listing.chosen(cells, cell_specimen_id=ids, experiment_container_id=experiment_container_ids)
-        return [cell for cell in found if all(listing.passes(cell, condition) for condition in filters or ())]
+        filters = listing.as_list("filters", filters or [])
+        return [cell for cell in found if all(listing.passes(cell, condition) for condition in filters)]
 
     def get_all_targeted_structures(self) -> list[str]:
         """Areas of all experiments, sorted."""

@@ -45,19 +45,19 @@ def table(file: h5py.File, name: str) -> pd.DataFrame:
     if len(data) != len(span):
         raise SourceError(f"{file.filename}: {group}/data has {len(data)} rows, frame_duration has {len(span)}")
     if name == SPONTANEOUS:
-        first, last = span[data == 1, 0], span[data == -1, 0]
+        events = data.ravel()
+        first, last = span[events == 1, 0], span[events == -1, 0]
         if len(first) != len(last):
             raise SourceError(f"{file.filename}: {group}/data has {len(first)} starts (1) and {len(last)} ends (-1)")
         shown, span = pd.DataFrame(), np.stack([first, last], axis=1)
-    elif "features" in file[group]:
-        columns = text(dataset(file, f"{group}/features", 1))
-        if data.shape[1:] != (len(columns),):
-            raise SourceError(
-                f"{file.filename}: {group}/data has shape {data.shape}, but features names {len(columns)} columns"
-            )
-        shown = pd.DataFrame(data, columns=columns)
     else:
-        shown = pd.DataFrame({"frame": data})
+        columns = text(dataset(file, f"{group}/features", 1)) if "features" in file[group] else ["frame"]
+        if data.size != len(data) * len(columns):
+            raise SourceError(
+                f"{file.filename}: {group}/data has shape {data.shape}, expected {len(columns)} columns: "
+                f"{', '.join(columns)}"
+            )
+        shown = pd.DataFrame(data.reshape(-1, len(columns)), columns=columns)
     shown["start"], shown["end"] = span[:, 0].astype(int), span[:, 1].astype(int)
     shown = shown.sort_values(["start", "end"])
     if name.startswith("natural_movie"):

@@ -679,6 +679,20 @@ class UnitStore:
         sessions, number = self._sessions_of(unit, link_set)
         return sessions.masks(number, missing=missing, as_=as_)
 
+    def movie_responses(
+        self,
+        unit: UnitReference,
+        movie: str,
+        *,
+        kind: str = "dff",
+        missing: str = "raise",
+        as_: str | None = None,
+        link_set: str | None = None,
+    ) -> dict[str, np.ndarray] | pd.DataFrame | Any:
+        """Traces of a cell while a movie was shown; see `pyflow.units.across.sessions.Sessions.movie_responses`."""
+        sessions, number = self._sessions_of(unit, link_set)
+        return sessions.movie_responses(number, movie, kind=kind, missing=missing, as_=as_)
+
     def spikes(self, unit: UnitReference, *, missing: str = "raise", link_set: str | None = None) -> dict[str, Any]:
         """Spikes, waveform and depth of a cell in every session.
 
