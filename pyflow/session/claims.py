@@ -153,7 +153,7 @@ def _who(holder: dict[str, Any]) -> str:
 def _is_stale(path: Path) -> bool:
     """Tell whether a claim may be taken over; one that is not there any more may not."""
     try:
-        age = time.time() - path.stat().st_mtime
+        age = time.time() - path.lstat().st_mtime  # of a broken link, too
     except FileNotFoundError:
         return False
     holder = _read(path)
