@@ -143,7 +143,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_own(path: Path) -> bool:
-    return _read(path).get("token") == _TOKEN
+    holder = _read(path)  # its number as well: a forked process has its parent's token
+    return (holder.get("token"), holder.get("pid")) == (_TOKEN, os.getpid())
 
 
 def _who(holder: dict[str, Any]) -> str:

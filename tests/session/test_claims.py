@@ -155,3 +155,11 @@ def test_a_claim_is_given_up_after_five_minutes(tmp_path, left, age_s, taken):
     else:
         with pytest.raises(BlockingIOError), claims.claim(tmp_path, wait_s=0):
             pass
+
+
+def test_a_claim_of_a_forked_process_is_not_its_parents(tmp_path):
+    path = tmp_path / ".claim"
+    with pytest.raises(RuntimeError, match=f"taken over by process {os.getppid()} on"), claims.claim(tmp_path):
+        holder = json.loads(path.read_text())
+        path.write_text(json.dumps({**holder, "pid": os.getppid()}))
+    assert path.exists()
