@@ -143,7 +143,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_own(path: Path) -> bool:
-    return _read(path).get("token") == _TOKEN
+    holder = _read(path)  # its number as well: a forked process has its parent's token
+    return (holder.get("token"), holder.get("pid")) == (_TOKEN, os.getpid())
 
 
 def _who(holder: dict[str, Any]) -> str:
@@ -153,7 +154,7 @@ def _who(holder: dict[str, Any]) -> str:
 def _is_stale(path: Path) -> bool:
     """Tell whether a claim may be taken over; one that is not there any more may not."""
     try:
-        age = time.time() - path.stat().st_mtime
+        age = time.time() - path.lstat().st_mtime  # of a broken link, too
     except FileNotFoundError:
         return False
     holder = _read(path)

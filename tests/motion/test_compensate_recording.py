@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -434,3 +435,16 @@ def test_the_frame_rate_goes_along(options, output_format, bin_size):
     options = options.replace(output_format=output_format, bin_size=bin_size, reader={"frame_rate": 30.0})
     with open_video(compensate_recording(options).video_file) as reader:
         assert reader.frame_rate_hz == pytest.approx(30 / bin_size)
+
+
+def test_the_state_is_saved_once_a_minute_within_a_batch(tmp_path, monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(outputs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(outputs.FileSink, "_save", lambda self, state: saved.append(state["at"]))
+    with pytest.raises(Killed), outputs.FileSink(OFOptions(output_path=tmp_path), "key", None) as sink:
+        for clock[0] in (59.0, 61.0, 100.0, 120.0, 122.0):
+            sink.save(SimpleNamespace(arrays=lambda: {"at": clock[0]}), now=clock[0] == 100.0)
+        clock[0] = 161.0
+        sink.save(SimpleNamespace(arrays=lambda: {"at": clock[0]}), now=False)
+        raise Killed
+    assert saved == [61.0, 100.0, 161.0]

@@ -5,7 +5,17 @@ import pytest
 
 from pyflow.flow.filters import gaussian_filter
 from pyflow.io import open_video
-from pyflow.motion.quality import LEAST_FRAMES, Misfit, least_jacobian, misfit_limit, overlap, period_of
+from pyflow.motion.quality import (
+    CONSTANT,
+    LEAST_FRAMES,
+    NOT_FINITE,
+    Misfit,
+    frame_problem,
+    least_jacobian,
+    misfit_limit,
+    overlap,
+    period_of,
+)
 
 
 @pytest.fixture
@@ -108,3 +118,17 @@ def test_few_frames_say_nothing():
 def test_real_recordings_have_no_period(shared, name):
     with open_video(shared / "data" / name) as reader:
         assert period_of(list(reader[:])) == 1
+
+
+def test_why_a_frame_cannot_be_registered_at_all():
+    frame = np.arange(12.0).reshape(3, 4, 1)
+    assert frame_problem(frame) == 0
+    assert frame_problem(np.full((3, 4, 2), 7, np.uint16)) == CONSTANT
+    for value in (np.nan, np.inf):
+        frame[1, 2] = value
+        assert frame_problem(frame) == NOT_FINITE
+
+
+def test_how_many_misfits_tell_what_is_usual():
+    assert np.isfinite(misfit_limit(np.full(LEAST_FRAMES, 0.1)))
+    assert misfit_limit(np.full(LEAST_FRAMES - 1, 0.1)) == np.inf

@@ -136,3 +136,30 @@ def test_an_interrupt_while_a_claim_is_written_leaves_none(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt), claims.claim(tmp_path):
         pass
     assert not (tmp_path / ".claim").exists()
+
+
+@pytest.mark.parametrize(("age_s", "taken"), [(claims._STALE_S - 60, False), (claims._STALE_S + 1, True)])
+@pytest.mark.parametrize("left", ["from elsewhere", "broken link"])
+def test_a_claim_is_given_up_after_five_minutes(tmp_path, left, age_s, taken):
+    assert claims._STALE_S == 300
+    path = tmp_path / ".claim"
+    if left == "broken link":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    then = time.time() - age_s
+    os.utime(path, (then, then), follow_symlinks=False)
+    if taken:
+        with claims.claim(tmp_path, wait_s=0):
+            assert claims._is_own(path)
+    else:
+        with pytest.raises(BlockingIOError), claims.claim(tmp_path, wait_s=0):
+            pass
+
+
+def test_a_claim_of_a_forked_process_is_not_its_parents(tmp_path):
+    path = tmp_path / ".claim"
+    with pytest.raises(RuntimeError, match=f"taken over by process {os.getppid()} on"), claims.claim(tmp_path):
+        holder = json.loads(path.read_text())
+        path.write_text(json.dumps({**holder, "pid": os.getppid()}))
+    assert path.exists()
