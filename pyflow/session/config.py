@@ -215,7 +215,8 @@ class SessionConfig(BaseModel):
         Parameters
         ----------
         path
-            A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder.
+            A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder,
+            and so are files that `flow_options` names there.
 
         Raises
         ------
@@ -259,6 +260,10 @@ class SessionConfig(BaseModel):
         for key in ("root", "flow_options", "of_options_override"):
             if isinstance(data.get(key), str):
                 data[key] = base / Path(data[key]).expanduser()
+            elif isinstance(data.get(key), dict):
+                named = {name: data[key].get(name) for name in ("weight", "reference_frames")}
+                paths = {name: path for name, path in named.items() if isinstance(path, str) and ":" not in path}
+                data[key] = {**data[key], **{name: str(base / Path(paths[name]).expanduser()) for name in paths}}
         try:
             return cls(**data)
         except ValidationError as error:

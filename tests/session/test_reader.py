@@ -108,3 +108,19 @@ def test_stage_1_of_the_toolbox_is_taken_over(tmp_path, kind):
     np.testing.assert_array_equal(np.load(folder / "temporal_average.npy"), np.moveaxis(sources.mean(axis=1), 0, -1))
     with open_video(config.final_results / "aligned_rec.hdf5") as reader:
         np.testing.assert_array_equal(reader[:], np.moveaxis(sources, 0, -1))
+
+
+def test_a_map_of_weights_lies_beside_the_session_file(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([movie(), movie()], axis=1), metadata={"axes": "TCYX"})
+    np.save(tmp_path / "weight.npy", np.array([1.0, 0.0]) * np.ones((*movie().shape[1:], 1)))
+    text = 'root = "."\n[flow_options]\nweight = "weight.npy"\nalpha = 4\nreference_frames = "0:6"\n'
+    (tmp_path / "session.toml").write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = SessionConfig.from_file(tmp_path / "session.toml")
+    (folder,) = run_stage1(config)
+    before = stage1_parts(config, find_recordings(config)[0])
+    with open_video(folder / "compensated.hdf5") as reader:
+        assert reader.shape == (6, 32, 40, 2)
+    np.save(tmp_path / "weight.npy", np.ones(movie().shape[1:]))
+    assert stage1_parts(config, find_recordings(config)[0]) != before
