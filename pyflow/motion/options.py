@@ -127,14 +127,15 @@ class OFOptions(BaseModel):
         Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
         or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
         ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
-        ``"NULL"`` for none. Only HDF5 can be continued after an interruption.
+        ``"ZARR"``, a folder of version 2; ``"NULL"`` for none. Only HDF5 can be continued after an interruption; the
+        others begin anew, and say so.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
         Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
-        How HDF5 and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
+        How HDF5, Zarr and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
         by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed.
     channel_idx
         Channels of the input to use, counted from 0. None: all.
@@ -251,6 +252,7 @@ class OFOptions(BaseModel):
         "MULTIFILE_TIFF",
         "MULTIFILE_MAT",
         "MULTIFILE_MAT7",
+        "ZARR",
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None

@@ -29,7 +29,7 @@ AUTO_CENTER = "auto"
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array", "dask"),
-    "align_output_format": ("TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "none"),
+    "align_output_format": ("TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "ZARR", "none"),
 }
 
 
@@ -83,8 +83,8 @@ class SessionConfig(BaseModel):
     align_chunk_size
         Stage 3: frames in memory at a time.
     align_output_format
-        Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, or ``"none"`` for no
-        aligned videos.
+        Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, ``"ZARR"``, or
+        ``"none"`` for no aligned videos.
     valid_fraction
         Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
         frames.
