@@ -127,8 +127,8 @@ class OFOptions(BaseModel):
         Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
         or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
         ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
-        ``"ZARR"``, a folder of version 2; ``"NULL"`` for none. Only HDF5 can be continued after an interruption; the
-        others begin anew, and say so.
+        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"NULL"`` for none.
+        Only HDF5 can be continued after an interruption; the others begin anew, and say so.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
@@ -253,6 +253,7 @@ class OFOptions(BaseModel):
         "MULTIFILE_MAT",
         "MULTIFILE_MAT7",
         "ZARR",
+        "SUITE2P",
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None

@@ -192,7 +192,7 @@ def _open_writers(
         yield "frame", get_video_file_writer(movie_file(options), "HDF5", **about)
     else:
         about = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT", "ZARR")) else {}
-        if options.output_format.endswith("TIFF"):
+        if options.output_format.endswith(("TIFF", "SUITE2P")):
             about["frame_rate_hz"] = frame_rate_hz
         yield "frame", get_video_file_writer(movie_file(options), options.output_format, **about)
     if options.save_valid_idx:
@@ -215,6 +215,8 @@ def _stacked(frames: list[np.ndarray]) -> np.ndarray:
 
 def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie; of a file per channel, without the part that numbers the channel."""
+    if options.output_format == "SUITE2P" and not options.output_file_name:
+        return options.output_path / "data.bin"
     name = Path(VIDEO_FILE).with_suffix(SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")).name
     return options.output_path / (options.output_file_name or name)
 

@@ -159,6 +159,39 @@ def test_files_of_channels_are_complete_or_as_before(tmp_path):
     assert (tmp_path / "a_ch1.tif").read_text() == "earlier"
 
 
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", ">u2"])
+def test_suite2p_finds_its_binary(tmp_path, dtype, n_channels):
+    frames = np.random.default_rng(0).integers(0, 120, (6, 5, 17, n_channels)).astype(dtype)
+    frames[0, 0, 0] = np.iinfo(dtype).max
+    np.save(tmp_path / "ops.npy", np.array({"Ly": 1}, dtype=object))
+    (tmp_path / "data_chan2.bin").write_bytes(b"of another movie")
+    with pytest.raises(RuntimeError), get_video_file_writer(tmp_path / "data.bin") as writer:
+        writer.write_frames(frames[:4])
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data_chan2.bin", "ops.npy"]
+    with get_video_file_writer(tmp_path / "data.bin", frame_rate_hz=15.0) as writer:
+        writer.write_frames(frames[:4])
+        writer.write_frames(frames[4:])
+    scale = 2 if "u2" in dtype else 1
+    for channel, name in enumerate(("data.bin", "data_chan2.bin")[:n_channels]):
+        found = np.fromfile(tmp_path / name, "<i2").reshape(6, 5, 17)
+        np.testing.assert_array_equal(found, frames[..., channel] // scale)
+    ops = np.load(tmp_path / "ops.npy", allow_pickle=True).item()
+    assert (ops["Ly"], ops["Lx"], ops["nframes"], ops["nchannels"], ops["fs"]) == (5, 17, 6, n_channels, 15.0)
+    assert ops["pyflow"]["scale"] == 1 / scale
+    with open_video(tmp_path) as reader:
+        np.testing.assert_array_equal(reader[:], frames // scale)
+        assert reader.frame_rate_hz == 15
+
+
+def test_suite2p_is_refused_what_it_cannot_hold(tmp_path):
+    for frames, words in ((np.zeros((2, 5, 17, 3), np.int16), "3 channels"), (np.zeros((2, 5, 17)), "type float64")):
+        with pytest.raises(ValueError, match=words), get_video_file_writer(tmp_path / "data.bin") as writer:
+            writer.write_frames(frames)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_caiman_finds_its_movie(tmp_path):
     frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
     with h5py.File(write(tmp_path / "a.hdf5", "CAIMAN_HDF5", frames)) as file:

@@ -152,6 +152,15 @@ def test_another_input_starts_over(options, movie):
     assert done[0] == 1
 
 
+def test_suite2p_s_binary_is_what_hdf5_is(options):
+    compensate_recording(options)
+    with open_video(options.output_path / "compensated.hdf5") as reader:
+        expected = reader[:]
+    compensate_recording(options.replace(output_format="SUITE2P", output_path=options.output_path / "plane0"))
+    with open_video(options.output_path / "plane0" / "data.bin") as reader:
+        np.testing.assert_array_equal(reader[:], expected // 2)
+
+
 @pytest.mark.parametrize("output_format", ["ZARR", "TIFF"])
 def test_what_cannot_be_gone_on_with_starts_over(options, movie, caplog, output_format):
     options = options.replace(output_format=output_format)
