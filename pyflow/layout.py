@@ -54,7 +54,7 @@ VIDEO_SUFFIXES = (".hdf5", ".h5", ".hdf", ".mat", ".tif", ".tiff")
 _CHANNEL_FILE = re.compile(r"compensated_ch(\d+)", re.IGNORECASE)
 FLOW_FILES = (FLOW_FILE, "w.h5")
 
-SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAIMAN_HDF5": ".hdf5"}
+SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAIMAN_HDF5": ".hdf5", "ZARR": ".zarr"}
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
@@ -76,7 +76,7 @@ def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any
     Parameters
     ----------
     path
-        The file.
+        The file; of a folder, such as a Zarr store, the names and sizes of all files in it count as well.
     kind
         ``"quick"`` adds the time of change; ``"lenient"`` nothing, for files that may be copied elsewhere and are
         still the same; ``"deep"`` the hash of all content.
@@ -89,6 +89,8 @@ def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any
     OSError
         The file cannot be read.
     """
+    if path.is_dir():
+        return _fingerprint_of_folder(path, kind)
     if known is not None and kind != "deep":
         stat = path.stat()
         if (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns")) and "ends" in known:
@@ -106,6 +108,25 @@ def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any
     elif kind == "deep":
         result["content"] = content_hash(path)
     return result
+
+
+def _fingerprint_of_folder(folder: Path, kind: Fingerprint) -> dict[str, Any]:
+    files = _files_below(folder)
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    ends = [fingerprint(file, "lenient") for file in dict.fromkeys(files[:1] + files[-1:])]
+    result: dict[str, Any] = {
+        "size": sum(sizes.values()),
+        "ends": hashlib.blake2b(f"{sizes} {ends}".encode(), digest_size=16).hexdigest(),
+    }
+    if kind == "quick":
+        result["mtime_ns"] = max((file.stat().st_mtime_ns for file in files), default=0)
+    elif kind == "deep":
+        result["content"] = content_hash(folder)
+    return result
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def fingerprint_of_several(
@@ -129,11 +150,16 @@ def fingerprint_of_several(
 def content_hash(path: Path) -> str:
     """Hash all of a file, on all threads that this process may use: a hash of the hashes of its blocks.
 
+    Of a folder it is a hash of those of the files in it.
+
     Raises
     ------
     OSError
         The file cannot be read.
     """
+    if path.is_dir():
+        hashes = "".join(f"{file.relative_to(path).as_posix()} {content_hash(file)}\n" for file in _files_below(path))
+        return hashlib.blake2b(hashes.encode(), digest_size=16).hexdigest()
 
     def block(first: int) -> bytes:
         with open(path, "rb", buffering=0) as file:

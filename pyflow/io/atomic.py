@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +25,21 @@ def temporary_beside(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes were writing in a folder that no other process works in now."""
     for leftover in folder.glob(f"{_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+        remove_anything(leftover)
 
 
 def remove_partial_files(folder: Path) -> None:
     """Remove what video writers left unfinished in a folder that no other process works in now."""
     for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+        remove_anything(leftover)
+
+
+def remove_anything(path: Path) -> None:
+    """Remove a file, a link but not what it points to, or a folder with all that is in it; nothing is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

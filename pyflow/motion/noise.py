@@ -24,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import frame_problem
-from pyflow.motion.register import FrameRegistration
+from pyflow.motion.register import FrameRegistration, counted_channels
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def _alpha_and_noise(
     cheap = {"quality_setting": _QUALITY} if options.scheduled else {"min_level": _MIN_LEVEL}
     options = options.replace(update_reference=False, **cheap)
     template = preprocess.image(reference)
+    weight, noise_px = options.channel_weights(template.shape), 0.0
 
     def registration(alpha: float | tuple[float, float]) -> FrameRegistration:
         return FrameRegistration(template, reference, preprocess, options.with_alpha(alpha), np.dtype(np.float32))
@@ -107,9 +109,10 @@ def _alpha_and_noise(
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as workers:
         best = options.alpha
         if found:
-            scores = _scores(_pairs(source), template, preprocess, registration, workers)
+            scores = _scores(_pairs(source), template, weight, preprocess, registration, workers)
             best = _peak(scores) if scores.size else START_ALPHA
-        noise_px = _noise(source.usable(_FRAMES), registration(best), workers) if coherent else 0.0
+        if coherent:
+            noise_px = _noise(source.usable(_FRAMES), counted_channels(weight), registration(best), workers)
     if not found:
         return best, noise_px
     if not scores.size:
@@ -131,12 +134,13 @@ def _pairs(source: FrameSource) -> list[np.ndarray]:
 def _scores(
     pairs: list[np.ndarray],
     template: np.ndarray,
+    weight: np.ndarray,
     preprocess: Preprocessor,
     registration: Callable[[float], FrameRegistration],
     workers: Executor,
 ) -> np.ndarray:
     """How well frames of pairs tell each other's deformation, at most 1, for each of `_ALPHAS`; empty: none does."""
-    structure = template - gaussian_filter(template, _FINE_STRUCTURE)
+    structure = weight * (template - gaussian_filter(template, _FINE_STRUCTURE))
     prepared = [[preprocess.image(frame) for frame in pair] for pair in pairs]
 
     def covariances(register: FrameRegistration, pair: int) -> list[float]:
@@ -159,9 +163,9 @@ def _scores(
     return judged if judged.any() else np.zeros(0)
 
 
-def _noise(frames: list[np.ndarray], register: FrameRegistration, workers: Executor) -> float:
+def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, workers: Executor) -> float:
     """Standard deviation in pixels of the error of a frame's deformation; 0 where rows share their noise."""
-    if not frames or not _white_along_columns(frames):
+    if not frames or not _white_along_columns([frame[..., counted] for frame in frames]):
         return 0.0
 
     def difference(frame: np.ndarray) -> float:

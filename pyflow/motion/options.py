@@ -31,7 +31,7 @@ from pydantic import (
 
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
-from pyflow.io import ReaderOptions, VideoReader
+from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
 
 T = TypeVar("T")
@@ -46,10 +46,12 @@ Execution = Annotated[T, _CannotChangeResult()]
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
 
-def _one_of(expected: str) -> Discriminator:
+def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
     """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
 
     def kind(value: Any) -> str:
+        if maps and isinstance(value, np.ndarray) and value.ndim > 1:
+            return "map"
         if isinstance(value, str | Path):
             return "text"
         return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
@@ -68,6 +70,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, range) else value
+
+
+def _map_in_memory(value: Any) -> Any:
+    """Take a copy of a map of weights, so that these options stay what they are."""
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.setflags(write=False)
+    return value
+
+
+def _read_map(path: Path) -> np.ndarray:
+    """Read an array (H, W) or (H, W, C), or an image, whose largest value stands for 1."""
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    with open_video(path) as reader:
+        if len(reader) != 1:
+            raise ValueError(f"weight: {path} has {len(reader)} frames, expected an image")
+        image = reader[0].astype(np.float32)
+    return image / max(float(image.max()), np.finfo(np.float32).tiny)
 
 
 def _within(name: str) -> Any:
@@ -106,14 +127,15 @@ class OFOptions(BaseModel):
         Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
         or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
         ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
-        ``"NULL"`` for none. Only HDF5 can be continued after an interruption.
+        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"NULL"`` for none.
+        Only HDF5 can be continued after an interruption; the others begin anew, and say so.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
         Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
-        How HDF5 and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
+        How HDF5, Zarr and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
         by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed.
     channel_idx
         Channels of the input to use, counted from 0. None: all.
@@ -122,8 +144,8 @@ class OFOptions(BaseModel):
         recording's noise, see `pyflow.motion.noise`. The toolbox's default is 1.5.
     weight
         Weight of each channel in the data term, scaled to a sum of 1; a channel without one gets 1 / (number
-        of channels), and weights beyond the last channel are ignored. Or the path of an ``.npy`` file with a
-        map (H, W) or (H, W, C).
+        of channels), and weights beyond the last channel are ignored. Or a map (H, W) or (H, W, C), as an array or as
+        the path of an ``.npy`` file; of an image, such as a mask drawn in Fiji, the largest value stands for 1.
     levels
         Largest number of pyramid levels.
     min_level
@@ -230,6 +252,8 @@ class OFOptions(BaseModel):
         "MULTIFILE_TIFF",
         "MULTIFILE_MAT",
         "MULTIFILE_MAT7",
+        "ZARR",
+        "SUITE2P",
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None
@@ -245,8 +269,9 @@ class OFOptions(BaseModel):
     ] = "auto"
     weight: Annotated[
         Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[Path, Tag("text")],
-        _one_of("a list of numbers or a file name"),
+        | Annotated[Path, Tag("text")]
+        | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
+        _one_of("a list of numbers, a map (H, W) or (H, W, C), or a file name", maps=True),
     ] = (0.5, 0.5)
     levels: Annotated[int, _within("levels")] = 100
     min_level: Annotated[int, _within("min_level")] | None = None
@@ -410,32 +435,28 @@ class OFOptions(BaseModel):
             return Path(self.reference_frames)
         return None
 
-    def channel_weights(self, n_channels: int) -> np.ndarray:
+    def channel_weights(self, shape: tuple[int, int, int]) -> np.ndarray:
         """Return the weights of the channels.
 
         Parameters
         ----------
-        n_channels
-            Number of channels of the recording.
+        shape
+            (H, W, C) of the recording's frames.
 
         Returns
         -------
         ndarray
-            float32 (C,) with sum 1, or the map (H, W, C) that `weight` names.
+            float32 (C,) with sum 1, or the map (H, W, C) that `weight` is or names.
 
         Raises
         ------
         ValueError
-            All weights are zero, or the map has another shape; the message names the file.
+            All weights are zero, one is negative or not finite, or the map has another shape; the message names the
+            file.
         """
-        if isinstance(self.weight, Path):
-            weight = np.load(self.weight, allow_pickle=False)
-            weight = weight[..., None] if weight.ndim == 2 else weight
-            if weight.ndim != 3 or weight.shape[2] not in (1, n_channels):
-                raise ValueError(
-                    f"weight: {self.weight} has shape {weight.shape}, expected (H, W) or (H, W, {n_channels})"
-                )
-            return np.repeat(weight, n_channels // weight.shape[2], axis=2).astype(np.float32)
+        if isinstance(self.weight, Path | np.ndarray):
+            return self._weight_map(shape)
+        n_channels = shape[2]
         given = np.array(self.weight[:n_channels])
         if not given.sum() > 0:
             raise ValueError(
@@ -443,6 +464,19 @@ class OFOptions(BaseModel):
             )
         weight = np.append(given / given.sum(), np.full(n_channels - len(given), 1 / n_channels))
         return (weight / weight.sum()).astype(np.float32)
+
+    def _weight_map(self, shape: tuple[int, int, int]) -> np.ndarray:
+        name, weight = "weight: the map", self.weight
+        if isinstance(weight, Path):
+            name = f"weight: {weight}"
+            weight = _read_map(weight)
+        image, n_channels = shape[:2], shape[2]
+        if weight.shape[:2] != image or weight.shape[2:] not in ((), (1,), (n_channels,)):
+            raise ValueError(f"{name} has shape {weight.shape}, expected {image} or {(*image, n_channels)}")
+        if weight.dtype.kind not in "buif" or not np.isfinite(weight).all() or weight.min() < 0 or not weight.any():
+            raise ValueError(f"{name} holds other values than weights: real numbers from 0 on, not all of them 0")
+        weight = weight[..., np.newaxis] if weight.ndim == 2 else weight
+        return np.repeat(weight, n_channels // weight.shape[2], axis=2).astype(np.float32)
 
     def in_space_only(self) -> "OFOptions":
         """Return these options without the filter in time, for frames that are looked at one by one."""
@@ -462,12 +496,16 @@ class OFOptions(BaseModel):
         OSError
             A file named by `weight` or `reference_frames` cannot be read.
         """
-        values = self.model_dump(mode="json", exclude={"input_file"})
+        in_memory = isinstance(self.weight, np.ndarray)
+        values = self.model_dump(mode="json", exclude={"input_file", "weight"} if in_memory else {"input_file"})
         values["reader"] = {name: value for name, value in self.reader.given().items() if name != "frame_rate"}
         for name, path in (("weight", self.weight), ("reference_frames", self.reference_path)):
             if isinstance(path, Path):
                 with open(path, "rb") as file:
                     values[name] = {"blake2b": hashlib.file_digest(file, "blake2b").hexdigest()}
+        if in_memory:
+            shown = f"{self.weight.shape} {self.weight.dtype.str} ".encode()
+            values["weight"] = {"blake2b": hashlib.blake2b(shown + self.weight.tobytes()).hexdigest()}
         return {
             name: values[name]
             for name, field in type(self).model_fields.items()
@@ -485,8 +523,10 @@ class OFOptions(BaseModel):
         Raises
         ------
         ValueError
-            `input_file` is in memory.
+            `input_file` or `weight` is in memory.
         """
+        if isinstance(self.weight, np.ndarray):
+            raise ValueError(f"{path}: weight is a map in memory, which no file of options can name: save it as .npy")
         if self.input_file is not None and not isinstance(self.input_file, Path | tuple):
             raise ValueError(f"{path}: input_file is {self.input_name}, which no file of options can name")
         with replacing(Path(path)) as temporary:

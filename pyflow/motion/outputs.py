@@ -192,8 +192,8 @@ def _open_writers(
             about["attributes"] = {**SIGNATURE, FRAME_RATE: frame_rate_hz}
         yield "frame", get_video_file_writer(movie_file(options), "HDF5", **about)
     else:
-        about = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT")) else {}
-        if options.output_format.endswith("TIFF"):
+        about = {"compression": options.compression} if options.output_format.endswith(("HDF5", "MAT", "ZARR")) else {}
+        if options.output_format.endswith(("TIFF", "SUITE2P")):
             about["frame_rate_hz"] = frame_rate_hz
         yield "frame", get_video_file_writer(movie_file(options), options.output_format, **about)
     if options.save_valid_idx:
@@ -216,6 +216,8 @@ def _stacked(frames: list[np.ndarray]) -> np.ndarray:
 
 def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie; of a file per channel, without the part that numbers the channel."""
+    if options.output_format == "SUITE2P" and not options.output_file_name:
+        return options.output_path / "data.bin"
     name = Path(VIDEO_FILE).with_suffix(SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")).name
     return options.output_path / (options.output_file_name or name)
 
@@ -302,7 +304,7 @@ def _identity(source: Any, reader: VideoReader) -> list[Any]:
     if isinstance(source, Path):
         source = folder_files(source) if source.is_dir() else (source,)
     if isinstance(source, tuple | list):
-        return [(file.name, fingerprint(file)) for file in source if file.is_file()]
+        return [(file.name, fingerprint(file)) for file in source]
     digest = hashlib.blake2b(digest_size=16)
     for frames in reader:
         digest.update(np.ascontiguousarray(frames))
@@ -315,7 +317,14 @@ def resumed(
     """Return the state and the files of an interrupted run; without one, or where it is damaged, (None, None)."""
     folder = options.output_path
     path = folder / CHECKPOINT_FILE
-    if options.output_format != "HDF5" or not path.exists():
+    if not path.exists():
+        return None, None
+    if options.output_format != "HDF5":
+        logger.warning(
+            "%s: starting over: a movie as %s cannot be gone on with after an interruption, one as HDF5 can",
+            folder,
+            options.output_format,
+        )
         return None, None
     try:
         content = path.read_bytes()

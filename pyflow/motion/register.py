@@ -108,10 +108,11 @@ class FrameRegistration:
         misfit_limit: float | None = np.inf,
     ) -> None:
         self._noise_px = noise_px
-        self._misfit = None if misfit_limit is None else Misfit(fill)
+        weight = options.channel_weights(template.shape)
+        self._counted = counted_channels(weight)
+        self._misfit = None if misfit_limit is None else Misfit(fill[..., self._counted])
         self._misfit_limit = np.inf if misfit_limit is None else misfit_limit
         self._max_displacement = np.inf if options.max_displacement is None else options.max_displacement
-        weight = options.channel_weights(template.shape[2])
         self._template = template
         self._fill = fill.astype(np.float32)
         self._preprocess = preprocess
@@ -194,7 +195,7 @@ class FrameRegistration:
             return self._passed_on(own.frame, OUTSIDE)
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
         registered = self.warp(frame, displacement, self._fill)
-        misfit = np.nan if self._misfit is None else self._misfit(registered, valid)
+        misfit = np.nan if self._misfit is None else self._misfit(registered[..., self._counted], valid)
         if misfit > self._misfit_limit:
             return self._passed_on(own.frame, MISFIT)
         return RegisteredFrame(
@@ -221,6 +222,12 @@ class FrameRegistration:
         zero = np.zeros((*frame.shape[:2], 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
         return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+
+
+def counted_channels(weight: np.ndarray) -> Any:
+    """Return the index of the channels with a weight (C,), or a map (H, W, C), anywhere above 0."""
+    counted = weight.reshape(-1, weight.shape[-1]).any(axis=0)
+    return slice(None) if counted.all() else np.flatnonzero(counted)
 
 
 def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:

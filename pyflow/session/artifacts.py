@@ -23,7 +23,8 @@ import imagecodecs
 import numpy as np
 
 from pyflow import __version__
-from pyflow.io.atomic import replacing
+from pyflow.io.atomic import remove_anything, replacing
+from pyflow.io.readers.formats import is_zarr
 from pyflow.layout import STATUS_FILE, content_hash, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -334,9 +335,10 @@ def retire(folder: Path, keep: Callable[[str], bool]) -> None:
 
 def _remove(folder: Path, names: set[str]) -> None:
     for name in sorted(names):
-        if (folder / name).is_file():
+        # Of folders we write none but Zarr stores, and no other is removed, whatever a status says.
+        if (folder / name).is_file() or is_zarr(folder / name):
             logger.info("%s: removing %s, which is no longer part of the results", folder, name)
-            (folder / name).unlink()
+            remove_anything(folder / name)
 
 
 def save_json(path: Path, data: Any) -> None:

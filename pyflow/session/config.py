@@ -29,7 +29,7 @@ AUTO_CENTER = "auto"
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array", "dask"),
-    "align_output_format": ("TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "none"),
+    "align_output_format": ("TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "ZARR", "none"),
 }
 
 
@@ -83,8 +83,8 @@ class SessionConfig(BaseModel):
     align_chunk_size
         Stage 3: frames in memory at a time.
     align_output_format
-        Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, or ``"none"`` for no
-        aligned videos.
+        Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, ``"ZARR"``, or
+        ``"none"`` for no aligned videos.
     valid_fraction
         Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
         frames.
@@ -215,7 +215,8 @@ class SessionConfig(BaseModel):
         Parameters
         ----------
         path
-            A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder.
+            A ``.toml``, ``.yaml`` or ``.yml`` file. A relative `root` in it is relative to the file's folder,
+            and so are files that `flow_options` names there.
 
         Raises
         ------
@@ -259,6 +260,10 @@ class SessionConfig(BaseModel):
         for key in ("root", "flow_options", "of_options_override"):
             if isinstance(data.get(key), str):
                 data[key] = base / Path(data[key]).expanduser()
+            elif isinstance(data.get(key), dict):
+                named = {name: data[key].get(name) for name in ("weight", "reference_frames")}
+                paths = {name: path for name, path in named.items() if isinstance(path, str) and ":" not in path}
+                data[key] = {**data[key], **{name: str(base / Path(paths[name]).expanduser()) for name in paths}}
         try:
             return cls(**data)
         except ValidationError as error:

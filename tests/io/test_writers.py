@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyflow.io import get_video_file_writer
+from pyflow.io import get_video_file_writer, open_video
 from pyflow.io.writers import mat
 
 OCTAVE = shutil.which("octave-cli")
@@ -64,12 +65,18 @@ def read_hdf5(path):
         return {name: dataset[:].transpose(1, 2, 0) for name, dataset in file.items()}
 
 
-READERS = {"MAT": read_mat73, "MAT7": read_mat7, "HDF5": read_hdf5}
+def read_zarr(path):
+    group = zarr.open_group(str(path), mode="r")
+    assert all(list(array.attrs["_ARRAY_DIMENSIONS"]) == ["time", "y", "x"] for _, array in group.arrays())
+    return {name: array[:].transpose(1, 2, 0) for name, array in sorted(group.arrays())}
+
+
+READERS = {"MAT": read_mat73, "MAT7": read_mat7, "HDF5": read_hdf5, "ZARR": read_zarr}
 
 
 @pytest.mark.parametrize("output_format", READERS)
 def test_any_movie_comes_back(tmp_path_factory, output_format):
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=15 if output_format == "ZARR" else 40, deadline=None)
     @given(movies())
     def check(frames):
         path = tmp_path_factory.mktemp("movie") / "movie.x"
@@ -152,6 +159,39 @@ def test_files_of_channels_are_complete_or_as_before(tmp_path):
     assert (tmp_path / "a_ch1.tif").read_text() == "earlier"
 
 
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", ">u2"])
+def test_suite2p_finds_its_binary(tmp_path, dtype, n_channels):
+    frames = np.random.default_rng(0).integers(0, 120, (6, 5, 17, n_channels)).astype(dtype)
+    frames[0, 0, 0] = np.iinfo(dtype).max
+    np.save(tmp_path / "ops.npy", np.array({"Ly": 1}, dtype=object))
+    (tmp_path / "data_chan2.bin").write_bytes(b"of another movie")
+    with pytest.raises(RuntimeError), get_video_file_writer(tmp_path / "data.bin") as writer:
+        writer.write_frames(frames[:4])
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data_chan2.bin", "ops.npy"]
+    with get_video_file_writer(tmp_path / "data.bin", frame_rate_hz=15.0) as writer:
+        writer.write_frames(frames[:4])
+        writer.write_frames(frames[4:])
+    scale = 2 if "u2" in dtype else 1
+    for channel, name in enumerate(("data.bin", "data_chan2.bin")[:n_channels]):
+        found = np.fromfile(tmp_path / name, "<i2").reshape(6, 5, 17)
+        np.testing.assert_array_equal(found, frames[..., channel] // scale)
+    ops = np.load(tmp_path / "ops.npy", allow_pickle=True).item()
+    assert (ops["Ly"], ops["Lx"], ops["nframes"], ops["nchannels"], ops["fs"]) == (5, 17, 6, n_channels, 15.0)
+    assert ops["pyflow"]["scale"] == 1 / scale
+    with open_video(tmp_path) as reader:
+        np.testing.assert_array_equal(reader[:], frames // scale)
+        assert reader.frame_rate_hz == 15
+
+
+def test_suite2p_is_refused_what_it_cannot_hold(tmp_path):
+    for frames, words in ((np.zeros((2, 5, 17, 3), np.int16), "3 channels"), (np.zeros((2, 5, 17)), "type float64")):
+        with pytest.raises(ValueError, match=words), get_video_file_writer(tmp_path / "data.bin") as writer:
+            writer.write_frames(frames)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_caiman_finds_its_movie(tmp_path):
     frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
     with h5py.File(write(tmp_path / "a.hdf5", "CAIMAN_HDF5", frames)) as file:
@@ -162,6 +202,43 @@ def test_caiman_finds_its_movie(tmp_path):
 def test_nothing_is_written_where_nothing_is_wanted(tmp_path):
     write(tmp_path / "a", "NULL", np.zeros((2, 5, 7, 2), np.uint16))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd", "blosc"])
+def test_zarr_in_chunks_of_a_few_frames(tmp_path, monkeypatch, caplog, compression):
+    monkeypatch.setattr("pyflow.io.writers.zarr._CHUNK_BYTES", 3 * 20 * 30 * 2)
+    frames = np.arange(20 * 20 * 30 * 2, dtype=np.uint16).reshape(20, 20, 30, 2) // 300
+    frames[3:6] = 0  # a whole chunk, which Zarr would leave out
+    with get_video_file_writer(tmp_path / "a.zarr", compression=compression) as writer:
+        for first, stop in ((0, 1), (1, 2), (2, 10), (10, 11), (11, 20)):
+            writer.write_frames(frames[first:stop])
+    with open_video(tmp_path / "a.zarr") as reader:
+        np.testing.assert_array_equal(reader[:], frames)
+    assert not caplog.records
+    assert len(list((tmp_path / "a.zarr" / "ch2").glob("[0-9]*"))) == 7
+
+
+def test_a_zarr_store_is_whole_or_as_before(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
+    path = write(tmp_path / "a.zarr", "ZARR", frames)
+    with pytest.raises(RuntimeError), get_video_file_writer(path) as writer:
+        writer.write_frames(frames[:2])
+        raise RuntimeError
+    assert [one.name for one in tmp_path.iterdir()] == ["a.zarr"]
+    np.testing.assert_array_equal(read_zarr(path)["ch2"].transpose(2, 0, 1), frames[..., 1])
+    write(path, "ZARR", frames[:3, ..., :1])
+    assert [one.name for one in tmp_path.iterdir()] == ["a.zarr"]
+    assert list(read_zarr(path)) == ["ch1"]
+
+
+def test_a_folder_of_something_else_is_not_replaced_by_zarr(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "thesis.txt").write_text("three years")
+    with pytest.raises(FileExistsError, match="results: is a folder of other files"):
+        get_video_file_writer(tmp_path / "results", "ZARR")
+    assert (tmp_path / "results" / "thesis.txt").read_text() == "three years"
+    with pytest.raises(ValueError, match=r"a\.zarr: compression 'lzf' is not one of Zarr's, expected gzip"):
+        get_video_file_writer(tmp_path / "a.zarr", compression="lzf")
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lzf", "lz4", "zstd", "blosc"])

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 import tifffile
 
-from pyflow.io import open_video
+from pyflow.io import get_video_file_writer, open_video
 from pyflow.motion import frames, outputs
 from pyflow.motion.compensate import _begin, compensate_arr, compensate_recording
 from pyflow.motion.options import OFOptions
@@ -183,6 +183,40 @@ def test_another_input_starts_over(options, movie):
     done = []
     compensate_recording(options, progress=lambda n, total: done.append(n))
     assert done[0] == 1
+
+
+def test_suite2p_s_binary_is_what_hdf5_is(options):
+    compensate_recording(options)
+    with open_video(options.output_path / "compensated.hdf5") as reader:
+        expected = reader[:]
+    compensate_recording(options.replace(output_format="SUITE2P", output_path=options.output_path / "plane0"))
+    with open_video(options.output_path / "plane0" / "data.bin") as reader:
+        np.testing.assert_array_equal(reader[:], expected // 2)
+
+
+@pytest.mark.parametrize("output_format", ["ZARR", "TIFF"])
+def test_what_cannot_be_gone_on_with_starts_over(options, movie, caplog, output_format):
+    options = options.replace(output_format=output_format)
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(9))
+    done = []
+    compensate_recording(options, progress=lambda n, total: done.append(n))
+    assert done[0] == 1
+    assert f"starting over: a movie as {output_format} cannot be gone on with" in caplog.text
+    with open_video(options.output_path / f"compensated.{output_format.lower()[:4]}".replace("tiff", "tif")) as reader:
+        np.testing.assert_array_equal(reader[:], compensate_arr(movie[..., 0], options=options)[0][..., None])
+    assert not list(options.output_path.glob(".*"))
+
+
+def test_an_interrupted_run_of_another_zarr_store_is_not_gone_on_with(options, movie, tmp_path):
+    options = options.replace(input_file=tmp_path / "a.zarr")
+    for content in (movie, np.flip(movie, axis=1)):
+        with get_video_file_writer(tmp_path / "a.zarr") as writer:
+            writer.write_frames(content)
+        done = []
+        with pytest.raises(Killed):
+            compensate_recording(options, progress=lambda n, total, done=done: done.append(n) or stop_at(9)(n, total))
+        assert done[0] == 1
 
 
 def test_a_run_with_other_options_ends_the_one_before(options):

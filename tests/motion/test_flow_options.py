@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
+from pyflow.simulate import simulate_recording
 
 OPTIONS = OFOptions(alpha=10, n_workers=2)
 INNER = (slice(None), slice(12, -12), slice(12, -12))
@@ -49,9 +51,64 @@ def test_a_map_of_weights_hides_what_does_not_belong_to_the_tissue(tmp_path, rng
     assert blind > 3 * told
 
 
+@pytest.fixture(scope="module")
+def beside_noise():
+    """A recording (T, H, W, 2) whose second channel, the brighter one, is noise and nothing else."""
+    movie = simulate_recording((64, 64), 30, seed=1).movie
+    noise = np.random.default_rng(3).poisson(12, movie.shape) * 3 * int(movie.mean()) // 12
+    return np.stack([movie, noise.astype(np.uint16)], axis=-1)
+
+
+AUTO = OFOptions(reference_frames="0:30", n_workers=2, channel_normalization="separate")
+
+
+@pytest.mark.parametrize("kind", ["numbers", "a map", "a file", "an image"])
+def test_a_channel_of_noise_without_weight_changes_nothing(tmp_path, beside_noise, kind):
+    """Neither the displacement nor the smoothness that ``alpha="auto"`` finds."""
+    weight = {"numbers": (1, 0), "a map": np.array([1.0, 0.0]) * np.ones((64, 64, 1))}.get(kind)
+    if kind == "a file":
+        np.save(weight := tmp_path / "weight.npy", np.array([1, 0]) * np.ones((64, 64, 1), int))
+    elif kind == "an image":
+        mask = np.array([255, 0], np.uint8) * np.ones((64, 64, 1), np.uint8)
+        tifffile.imwrite(weight := tmp_path / "weight.tif", mask, photometric="minisblack", planarconfig="contig")
+    _, displacement = compensate_arr(beside_noise, options=AUTO.replace(weight=weight))
+    _, alone = compensate_arr(beside_noise[..., :1], options=AUTO)
+    np.testing.assert_allclose(displacement, alone, atol=2e-3)
+
+
+def test_a_frame_of_something_else_is_found_beside_a_channel_of_noise(beside_noise):
+    movie = beside_noise.astype(np.float32)
+    movie[..., 1] *= 30
+    movie[20, ..., 0] = movie[20, ::-1, ::-1, 0]
+    for options in (AUTO.replace(weight=(1, 0)), AUTO.replace(channel_idx=[0])):
+        _, displacement = compensate_arr(movie, options=options)
+        assert [t for t in range(30) if not displacement[t].any()] == [20]
+
+
+def test_images_and_maps_that_are_no_weights(tmp_path):
+    tifffile.imwrite(tmp_path / "movie.tif", np.ones((3, 4, 5), np.uint8), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"movie\.tif has 3 frames, expected an image"):
+        OFOptions(weight=tmp_path / "movie.tif").channel_weights((4, 5, 1))
+    for wrong in (np.zeros((4, 5)), -np.ones((4, 5)), np.full((4, 5), np.nan)):
+        with pytest.raises(ValueError, match="weight: the map holds other values than weights"):
+            OFOptions(weight=wrong).channel_weights((4, 5, 1))
+
+
+def test_a_map_of_weights_in_memory(tmp_path):
+    weight = np.ones((4, 5))
+    options = OFOptions(weight=weight)
+    key = options.result_fields()["weight"]
+    weight[0] = 0
+    assert options.channel_weights((4, 5, 1)).all()
+    assert options.replace(alpha=3).result_fields()["weight"] == key
+    assert OFOptions(weight=weight).result_fields()["weight"] != key
+    with pytest.raises(ValueError, match="weight is a map in memory, which no file of options can name"):
+        options.to_json(tmp_path / "options.json")
+
+
 def test_a_map_of_weights_of_another_shape_is_refused(tmp_path, scene, shifts):
     np.save(tmp_path / "weight.npy", np.ones((5, 6)))
-    with pytest.raises(ValueError, match=r"weight map has shape \(5, 6, 1\), expected \(64, 72, 1\)"):
+    with pytest.raises(ValueError, match=r"weight.npy has shape \(5, 6\), expected \(64, 72\) or \(64, 72, 1\)"):
         compensate_arr(scene.movie(shifts), scene.frame(), OPTIONS.replace(weight=tmp_path / "weight.npy"))
 
 

@@ -154,13 +154,13 @@ def test_named_files_count_by_content(tmp_path):
 
 
 def test_channel_weights(tmp_path):
-    np.testing.assert_allclose(OFOptions().channel_weights(1), [1])
-    np.testing.assert_allclose(OFOptions(weight=(1, 3)).channel_weights(2), [0.25, 0.75])
-    np.testing.assert_allclose(OFOptions(weight=(2, 2)).channel_weights(3), [0.375, 0.375, 0.25])
+    np.testing.assert_allclose(OFOptions().channel_weights((4, 5, 1)), [1])
+    np.testing.assert_allclose(OFOptions(weight=(1, 3)).channel_weights((4, 5, 2)), [0.25, 0.75])
+    np.testing.assert_allclose(OFOptions(weight=(2, 2)).channel_weights((4, 5, 3)), [0.375, 0.375, 0.25])
     with pytest.raises(ValueError, match="none of the recording's 1 channels"):
-        OFOptions(weight=(0, 1)).channel_weights(1)
+        OFOptions(weight=(0, 1)).channel_weights((4, 5, 1))
     np.save(tmp_path / "map.npy", np.ones((4, 5)))
-    assert OFOptions(weight=tmp_path / "map.npy").channel_weights(2).shape == (4, 5, 2)
+    assert OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2)).shape == (4, 5, 2)
     np.save(tmp_path / "map.npy", np.ones((4, 5, 3)))
     with pytest.raises(ValueError, match=r"map.npy has shape \(4, 5, 3\)"):
-        OFOptions(weight=tmp_path / "map.npy").channel_weights(2)
+        OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2))

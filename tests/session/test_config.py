@@ -63,7 +63,7 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
         ("valid_fraction = 0", ["valid_fraction", "greater than 0"]),
         ("scheduler = 'moab'", ["scheduler", "'moab' is not available in this release", "local, array, dask"]),
         ("memory_limit_gb = 0", ["memory_limit_gb", "greater than 0"]),
-        ("align_output_format = 'ZARR'", ["align_output_format", "not available in this release"]),
+        ("align_output_format = 'AVI'", ["align_output_format", "not available in this release"]),
         ("flow_backend = 'torch'", ["'torch'", "expected one of flowreg"]),
         ("backend_params = {device = 'cuda'}", ["backend_params", "device"]),
         ("output_root = '.'", ["output_root", "is or contains root"]),

@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 import tifffile
 
-from pyflow.io import open_video
+from pyflow.io import get_video_file_writer, open_video
 from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.options import OFOptions
 from pyflow.session import SessionConfig, find_recordings, run_session, run_stage1
@@ -108,3 +108,43 @@ def test_stage_1_of_the_toolbox_is_taken_over(tmp_path, kind):
     np.testing.assert_array_equal(np.load(folder / "temporal_average.npy"), np.moveaxis(sources.mean(axis=1), 0, -1))
     with open_video(config.final_results / "aligned_rec.hdf5") as reader:
         np.testing.assert_array_equal(reader[:], np.moveaxis(sources, 0, -1))
+
+
+def test_a_map_of_weights_lies_beside_the_session_file(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([movie(), movie()], axis=1), metadata={"axes": "TCYX"})
+    np.save(tmp_path / "weight.npy", np.array([1.0, 0.0]) * np.ones((*movie().shape[1:], 1)))
+    text = 'root = "."\n[flow_options]\nweight = "weight.npy"\nalpha = 4\nreference_frames = "0:6"\n'
+    (tmp_path / "session.toml").write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = SessionConfig.from_file(tmp_path / "session.toml")
+    (folder,) = run_stage1(config)
+    before = stage1_parts(config, find_recordings(config)[0])
+    with open_video(folder / "compensated.hdf5") as reader:
+        assert reader.shape == (6, 32, 40, 2)
+    np.save(tmp_path / "weight.npy", np.ones(movie().shape[1:]))
+    assert stage1_parts(config, find_recordings(config)[0]) != before
+
+
+def test_a_session_from_zarr_to_zarr(tmp_path):
+    for name in ("a", "b"):
+        with get_video_file_writer(tmp_path / f"{name}.zarr") as writer:
+            writer.write_frames(movie())
+    config = SessionConfig(root=tmp_path, pattern="*.zarr", flow_options=FAST, align_output_format="ZARR")
+    run_session(config)
+    videos = [config.final_results / f"aligned_{name}.zarr" for name in ("a", "b")]
+    for video in videos:
+        with open_video(video) as reader:
+            assert reader.shape == (6, 32, 40, 1)
+    written = videos[0].stat().st_ino
+    run_session(config)
+    assert videos[0].stat().st_ino == written
+    next((videos[0] / "ch1").glob("[0-9]*")).unlink()
+    run_session(config)
+    assert videos[0].stat().st_ino != written
+    before = stage1_parts(config, find_recordings(config)[0])
+    with get_video_file_writer(tmp_path / "a.zarr") as writer:
+        writer.write_frames(movie()[:5])
+    assert stage1_parts(config, find_recordings(config)[0]) != before
+    run_session(config.replace(align_output_format="none"))
+    assert not any(video.exists() for video in videos)

@@ -128,7 +128,7 @@ def _open(source: Any, options: ReaderOptions) -> VideoReader:
     if isinstance(source, (list, tuple)):
         return _of_several(list(source), options)
     path = Path(source)
-    if path.is_dir() and not _is_zarr(path):
+    if path.is_dir() and not is_zarr(path):
         files = folder_files(path)
         check_numbers(files)
         if files != [path]:
@@ -285,7 +285,7 @@ def folder_files(folder: Path) -> list[Path]:
     ValueError
         They are of several formats.
     """
-    if _is_zarr(folder):
+    if is_zarr(folder):
         return [folder]
     if (folder / "data.bin").is_file() and (folder / "ops.npy").is_file():
         second = folder / "data_chan2.bin"
@@ -354,7 +354,7 @@ def check_numbers(files: Sequence[Path]) -> None:
 
 def recording_name(path: Path, files: str | None = None) -> str:
     """Return what a recording is called whose first file, or folder, this is; see `group_files`."""
-    if path.is_dir() and not _is_zarr(path):
+    if path.is_dir() and not is_zarr(path):
         return path.name
     if match := bruker.FILE_NAME.fullmatch(path.name):
         return match["name"]
@@ -363,7 +363,8 @@ def recording_name(path: Path, files: str | None = None) -> str:
     return path.stem
 
 
-def _is_zarr(path: Path) -> bool:
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a store of Zarr."""
     return any((path / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
 
 
@@ -389,7 +390,7 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    if path.is_dir() and not _is_zarr(path):
+    if path.is_dir() and not is_zarr(path):
         raise IsADirectoryError(f"{path}: is a folder, expected a video file")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")

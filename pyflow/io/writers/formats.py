@@ -15,6 +15,8 @@ _FORMATS = {
     "MAT": ("pyflow.io.writers.mat", "MatWriter", (".mat",)),
     "MAT7": ("pyflow.io.writers.mat", "Mat7Writer", ()),
     "CAIMAN_HDF5": ("pyflow.io.writers.hdf5", "CaimanHdf5Writer", ()),
+    "ZARR": ("pyflow.io.writers.zarr", "ZarrWriter", (".zarr",)),
+    "SUITE2P": ("pyflow.io.writers.suite2p", "Suite2pWriter", (".bin",)),
     "NULL": ("pyflow.io.writers.many", "NullWriter", ()),
 }
 _BY_EXTENSION = {extension: name for name, (*_, extensions) in _FORMATS.items() for extension in extensions}
@@ -30,7 +32,7 @@ def get_video_file_writer(path: str | Path, output_format: str | None = None, **
     ----------
     path : str or Path
         Target; its folder must exist.
-    output_format : {"TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "NULL"}, optional
+    output_format : {"TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "ZARR", "SUITE2P", "NULL"}, optional
         By the extension where not given. ``"MULTIFILE_TIFF"``, ``"MULTIFILE_HDF5"``, ``"MULTIFILE_MAT"`` and so on
         write a file for each channel, with ``_ch1`` ... behind the name. See the classes in `pyflow.io.writers`.
     **options

@@ -30,14 +30,17 @@ class ChannelFilesWriter(VideoWriter):
         self._frame_shape: tuple[int, int, int] | None = None
         self._dtype: np.dtype | None = None
 
+    def _name(self, channel: int) -> str:
+        """Name of a channel's file, the first of which is 1."""
+        return f"{self.path.stem}_ch{channel}{self.path.suffix}"
+
     def _check(self) -> None:
         for writer in self._writers:
             writer._check()
 
     def _append(self, frames: np.ndarray) -> None:
         while not self.frames_written and len(self._writers) < frames.shape[-1]:
-            name = f"{self.path.stem}_ch{len(self._writers) + 1}{self.path.suffix}"
-            self._writers.append(self._create(self.path.with_name(name)))
+            self._writers.append(self._create(self.path.with_name(self._name(len(self._writers) + 1))))
         for channel, writer in enumerate(self._writers):
             writer.write_frames(frames[..., channel : channel + 1])
 
