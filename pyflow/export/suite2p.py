@@ -9,6 +9,7 @@ import numpy as np
 
 from pyflow.export.source import AlignedSession
 from pyflow.io.atomic import replacing
+from pyflow.io.unpickle import load_npy
 from pyflow.layout import open_compensated
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def to_suite2p(
     final_results
         The session's folder.
     folder
-        Where ``suite2p/plane0`` goes; that folder's ``data.bin`` and ``ops.npy`` are replaced.
+        Where ``suite2p/plane0`` goes; an earlier export there is replaced.
     frame_rate
         Frames per second of one plane, ``fs`` of suite2p. None: as the recordings tell.
     channel
@@ -58,7 +59,7 @@ def to_suite2p(
         The session has not run to its end, or a compensated video is gone.
     ValueError
         The frame rate is not positive, or not given where the recordings do not tell the same; there is no such
-        channel, or no pixel is valid.
+        channel, or no pixel is valid. Or the folder holds results of suite2p that are no export.
     OSError
         A file could not be written; the message names it.
     """
@@ -67,6 +68,9 @@ def to_suite2p(
     session = AlignedSession.open(final_results, channel)
     frame_rate = session.frame_rate() if frame_rate is None else frame_rate
     plane = Path(folder).absolute() / "suite2p" / "plane0"
+    known = [load_npy(plane / name).item() for name in ("ops.npy", "db.npy") if (plane / name).is_file()]
+    if known and not any("pyflow" in options for options in known):
+        raise ValueError(f"{plane}: holds results of suite2p that are no export of pyflow; name another folder")
     plane.mkdir(parents=True, exist_ok=True)
     for name in _RESULTS:  # until all is written they would be about another movie
         (plane / name).unlink(missing_ok=True)

@@ -103,6 +103,24 @@ def test_results_of_another_movie_do_not_stay(finished, tmp_path, monkeypatch):
     assert sorted(file.name for file in path.parent.iterdir()) == ["data.bin"]
 
 
+def test_a_run_of_suite2p_on_another_movie_stays(finished, tmp_path):
+    results = finished()
+    plane = tmp_path / "data/suite2p/plane0"
+    plane.mkdir(parents=True)
+    np.save(plane / "ops.npy", {"Ly": 4, "Lx": 4, "nframes": 2})
+    np.zeros((2, 4, 4), np.int16).tofile(plane / "data.bin")
+    before = {file.name: file.read_bytes() for file in plane.iterdir()}
+    with pytest.raises(ValueError, match=r"plane0: holds results of suite2p that are no export of pyflow"):
+        to_suite2p(results, tmp_path / "data", frame_rate=30)
+    assert {file.name: file.read_bytes() for file in plane.iterdir()} == before
+    again = to_suite2p(results, tmp_path / "new", frame_rate=30)
+    assert to_suite2p(results, tmp_path / "new", frame_rate=30) == again
+    (
+        again.parent / "ops.npy"
+    ).unlink()  # as after an interruption, and where suite2p wrote it anew without what it knows
+    assert to_suite2p(results, tmp_path / "new", frame_rate=30) == again
+
+
 def test_errors_say_what_is_wrong(finished, tmp_path):
     results = finished(mask=np.zeros((72, 80), bool))
     with pytest.raises(ValueError, match="no pixel is valid in every recording"):
