@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,9 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[Callable[[]
             with suppress(OSError):
                 os.utime(path)
 
-    def check() -> None:
-        if not _is_own(path):
-            raise RuntimeError(f"{folder}: taken over by {_who(_read(path))} while this process worked on it")
-
     heart = threading.Thread(target=beat, name="claim", daemon=True)
     heart.start()
+    check = partial(_check, path)
     try:
         yield check
         check()
@@ -91,6 +89,27 @@ def holder(folder: Path) -> str:
     """Say who works in a folder now; empty where nobody does."""
     path = folder / CLAIM_FILE
     return "" if not path.exists() or _is_stale(path) else _who(_read(path))
+
+
+def watch(folder: Path) -> Callable[[], None]:
+    """Return what raises the RuntimeError of `claim` once the folder was lost; to be called often, which costs little.
+
+    Who slept and goes on would otherwise write between the files of the process that took over.
+    """
+    looked = time.time()
+
+    def check() -> None:
+        nonlocal looked
+        if abs(time.time() - looked) > _HEARTBEAT_S:
+            _check(folder / CLAIM_FILE)
+            looked = time.time()
+
+    return check
+
+
+def _check(path: Path) -> None:
+    if not _is_own(path):
+        raise RuntimeError(f"{path.parent}: taken over by {_who(_read(path))} while this process worked on it")
 
 
 def _acquire(path: Path) -> bool:

@@ -25,7 +25,7 @@ from pyflow.layout import (
 )
 from pyflow.motion.compensate import compensate_recording
 from pyflow.session.artifacts import note_failure
-from pyflow.session.claims import claim
+from pyflow.session.claims import claim, watch
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
@@ -278,9 +278,16 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
     def run() -> dict[str, Any]:
         if not theirs:
             _remove_unfinished(recording.folder)
+        check_claim = watch(recording.folder)
+
+        def frame_done(done: int, total: int) -> None:
+            check_claim()
+            if progress is not None:
+                progress(recording.name, done, total)
+
         result = compensate_recording(
             options,
-            progress=None if progress is None else lambda done, total: progress(recording.name, done, total),
+            progress=frame_done,
             resume=config.resume,
         )
         for name in {*FLOW_FILES, *META_FILES} - set(names):  # of other options, even where their marker was lost

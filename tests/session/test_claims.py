@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pyflow.session import claims
+from pyflow.session import SessionError, claims, run_stage1
 
 
 def test_a_folder_has_one_claim(tmp_path):
@@ -163,3 +163,18 @@ def test_a_claim_of_a_forked_process_is_not_its_parents(tmp_path):
         holder = json.loads(path.read_text())
         path.write_text(json.dumps({**holder, "pid": os.getppid()}))
     assert path.exists()
+
+
+def test_who_slept_and_lost_a_recording_stops_before_it_writes_results(config, monkeypatch):
+    """They would lie between those of the process that took over, which marks what it finds there."""
+    config = config.replace(pattern="rec1.tif")
+    folder = config.output_root / "rec1"
+
+    def sleeps(name, done, total):
+        if done == 2:
+            monkeypatch.setattr(claims, "_HEARTBEAT_S", -1.0)
+            (folder / ".claim").write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "another"}))
+
+    with pytest.raises(SessionError, match="taken over by process 1 on elsewhere"):
+        run_stage1(config, progress=sleeps)
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["status.json"]
