@@ -64,6 +64,25 @@ def test_goes_on_after_any_frame(scene, shifts, changes):
             np.testing.assert_array_equal(result.frame, expected[t])
 
 
+def test_goes_on_inside_a_batch_whose_frames_inform_each_other(scene, shifts):
+    movie = scene.movie(shifts, np.float32)
+    options = OPTIONS.replace(buffer_size=5, temporal_coherence=True)
+
+    def noisy():
+        state = begun(movie, scene.frame(), options)
+        state.noise_px = np.float64(0.5)
+        return state
+
+    with ThreadPoolExecutor(2) as workers:
+        whole = FrameLoop(noisy(), options, movie.dtype, movie.dtype, workers, 2)
+        expected = [result.displacement for result in whole.register(movie)]
+        state = noisy()
+        for displacement in expected:
+            loop = FrameLoop(state, options, movie.dtype, movie.dtype, workers, 2)
+            result = next(loop.register(movie[loop.first_frame :]))
+            np.testing.assert_array_equal(result.displacement, displacement)
+
+
 def test_long_batches_start_the_next_from_their_last_21_frames():
     """As Flow-Registration: a batch of more than 100 frames; of at most 100, all of them."""
     recording = simulate_recording((32, 32), 104, photons=50, rigid_px=2, nonrigid_px=1, jerks=0, seed=2)
