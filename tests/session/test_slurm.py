@@ -192,8 +192,8 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
         now = [] if reason == "Dependency" else ["StartTime=now"]  # spares the half minute that SLURM waits
         slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=30", *now)
     slurm.wait_until_empty(90)
-    assert {state for name, state in states().items() if name == "slow_1"} == {("COMPLETED", 1)}
     said = (long.final_results / "jobs" / "pyflow-stage1_1.log").read_text()
+    assert {state for name, state in states().items() if name == "slow_1"} == {("COMPLETED", 1)}, said
     assert "interrupted; what is finished is kept" in said
     reached = [int(line.split()[1]) for line in said.splitlines() if line.endswith(" of run 0")]
     went_on = [int(line.split()[1]) for line in said.splitlines() if line.endswith(" of run 1")]
