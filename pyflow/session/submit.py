@@ -164,7 +164,8 @@ SCHEDULERS = {
         reserved=("-a", "--array", "-d", "--dependency", "--wrap", "--parsable"),
         gaps=True,
         warnings="USR1",
-        requeue='scontrol requeue "$SLURM_JOB_ID"',
+        # a script that ends by itself now may be taken for a failure of the run to come: SLURM is to end it
+        requeue='scontrol requeue "$SLURM_JOB_ID" && sleep 60',
     ),
     "sge": Scheduler(
         "qsub",
