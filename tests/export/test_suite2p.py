@@ -53,6 +53,17 @@ def test_all_recordings_in_one_with_their_boundaries(finished, tmp_path):
     assert later["yoff"].tolist() == ops["yoff"].tolist()
 
 
+def test_the_mean_leaves_out_each_recordings_own_bad_frames(finished, tmp_path):
+    results = finished()
+    with h5py.File(tmp_path / "compensated_outputs/day2/idx.hdf", "r+") as file:
+        masks = file["idx"][:]
+        masks[5], masks[9:20] = 255, 0
+        file["idx"][:] = masks
+    ops = ops_of(to_suite2p(results, tmp_path, frame_rate=30))
+    assert np.flatnonzero(ops["badframes"]).tolist() == [5, *range(39, 50)]
+    np.testing.assert_allclose(ops["meanImg"], movie_of(ops)[~ops["badframes"]].mean(axis=0), rtol=1e-6)
+
+
 def test_the_second_channel_goes_along(finished, tmp_path):
     results = finished(n_channels=2)
     ops = ops_of(to_suite2p(results, tmp_path, frame_rate=30, channel=2))

@@ -147,6 +147,18 @@ def test_nwb_has_frame_x_y(tmp_path, suffix):
         assert reader.frame_rate_hz == 30
 
 
+def test_nwb_that_names_its_sides_has_them_as_named(tmp_path):
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file.attrs["nwb_version"] = "2.7.0"
+        series = file.create_group("acquisition/TwoPhotonSeries")
+        series.attrs["neurodata_type"] = "TwoPhotonSeries"
+        series["data"] = movie()
+        series["dimension"] = [W, H]
+    with open_video(tmp_path / "a.nwb") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+        assert reader.origin["axes"] == "dimension of the series, (x, y)"
+
+
 def test_nwb_1_has_frame_y_x(tmp_path):
     with h5py.File(tmp_path / "a.nwb", "w") as file:
         file["nwb_version"] = "NWB-1.0.5"
@@ -256,6 +268,40 @@ def test_frames_that_were_never_written_are_not_made_up(tmp_path, caplog):
         open_video(tmp_path / "a.h5", dataset="holes")
     with pytest.raises(ValueError, match=r"empty has shape .* nothing was ever written"):
         open_video(tmp_path / "a.h5", dataset="empty")
+
+
+def test_half_a_frame_was_not_written(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("data", (20, H, W), np.uint16, chunks=(2, H // 2, W))
+        dataset[:6] = 1
+        dataset[6:8, : H // 2] = 1
+    with open_video(tmp_path / "a.h5") as reader:
+        assert reader.shape == (6, H, W, 1)
+
+
+def test_a_part_in_another_file_is_all_there(tmp_path):
+    n_bytes = movie().nbytes
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (T, H, W), np.uint16, external=[("a.raw", 100, n_bytes)])
+    (tmp_path / "a.raw").write_bytes(bytes(100) + movie().tobytes())
+    with open_video(tmp_path / "a.h5") as reader:  # whatever the working directory is
+        np.testing.assert_array_equal(reader[..., 0], movie())
+    (tmp_path / "a.raw").write_bytes(bytes(100) + movie().tobytes()[:-1])
+    with pytest.raises(ValueError, match=rf"a\.raw: expected {100 + n_bytes} bytes, found {99 + n_bytes}"):
+        open_video(tmp_path / "a.h5")
+
+
+def test_two_in_second_place_are_detectors(tmp_path):
+    data = movie(T, 2, H, W)
+    with open_video(store(tmp_path / "a.h5", data)) as reader:
+        np.testing.assert_array_equal(reader[:], np.moveaxis(data, 1, -1))
+
+
+def test_one_image_is_a_movie_of_one_frame(tmp_path):
+    image = movie(1, H, W)
+    with open_video(store(tmp_path / "a.h5", image[0][None, ..., None]), axes="ZHWC") as reader:
+        assert reader.shape == (1, H, W, 1)
+        np.testing.assert_array_equal(reader[[0, 0], ..., 0], image[[0, 0]])
 
 
 def test_a_missing_filter_is_named_with_its_package(tmp_path, monkeypatch):

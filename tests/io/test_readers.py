@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyflow.io import ArrayReader, ReaderOptions, open_video
+from pyflow.io.readers.video import PlaneReader
 
 T, H, W = 7, 10, 12
 
@@ -184,6 +185,20 @@ def test_cycles_of_bruker_without_their_xml(tmp_path):
         np.testing.assert_array_equal(reader[..., 0], frames[2:6:3])
     with open_video(folder, n_planes=1) as reader:
         np.testing.assert_array_equal(reader[..., 0], frames)
+
+
+def test_whole_cycles_of_bruker_without_their_xml(tmp_path):
+    folder = bruker(tmp_path / "rec", 1, VOLUMES, 3, np.zeros((9, H, W), np.uint16))
+    (folder / "rec.xml").unlink()
+    with pytest.raises(ValueError, match=r"3 cycles of 3 images, and no rec\.xml"):
+        open_video(folder)
+
+
+def test_the_frame_rate_of_a_plane_is_that_of_its_volumes():
+    reader = ArrayReader(movie())
+    reader.frame_rate_hz = 30.0
+    with PlaneReader(reader, np.arange(1, T, 3), 1, 3, "somebody") as plane:
+        assert plane.frame_rate_hz == 10
 
 
 def test_a_file_of_bruker_for_each_volume(tmp_path):
@@ -386,6 +401,20 @@ def test_missing_members_of_a_sequence_are_named(tmp_path):
     (folder / "rec_Cycle00001_Ch2_000003.ome.tif").unlink()
     with pytest.raises(ValueError, match="number 3 is missing"):
         open_video(folder)
+
+
+def test_numbers_that_are_no_count_may_have_gaps(tmp_path):
+    for frame, date in zip(movie(), (901, 914, 1002, 1003, 1030, 1101, 1102), strict=True):
+        tifffile.imwrite(tmp_path / f"{date}.tif", frame)
+    with open_video(tmp_path) as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+
+
+def test_single_frames_of_two_names_that_go_on_counting_follow_each_other(tmp_path):
+    for number, frame in enumerate(movie()[:4]):
+        tifffile.imwrite(tmp_path / f"{'ab'[number // 2]}{number}.tif", frame)
+    with open_video(tmp_path) as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie()[:4])
 
 
 @pytest.mark.parametrize("kind", ["npy", "tif"])

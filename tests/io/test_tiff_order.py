@@ -133,6 +133,26 @@ def test_planes_recorded_one_after_the_other(tmp_path):
             assert reader.frame_rate_hz == 15
 
 
+def test_the_rate_of_volumes_counts_frames_that_were_averaged(tmp_path):
+    _, path = scanimage(tmp_path / "a.tif", 12, fast="1", averaged="2", planes="3")
+    with open_video(path, plane=0) as reader:
+        assert reader.frame_rate_hz == 30 / 2 / 3
+
+
+@pytest.mark.parametrize("discarded", ["true", "false"])
+def test_the_flyback_of_scanimage_5_is_no_plane(tmp_path, discarded):
+    images = pages(16)
+    header = (
+        SI5.replace("[1;2]", "1").replace("fastZEnable = false", "fastZEnable = true")
+        + f"scanimage.SI5.stackNumSlices = 3\nscanimage.SI5.fastZDiscardFlybackFrames = {discarded}\n"
+        "scanimage.SI5.fastZNumDiscardFrames = 1\n"
+    )
+    step = 4 if discarded == "true" else 3
+    with open_video(write(tmp_path / "a.tif", images, header), plane=2) as reader:
+        np.testing.assert_array_equal(reader[..., 0], images[2::step])
+        assert (reader.n_planes, reader.frame_rate_hz) == (3, 30.5 / step)
+
+
 SI3 = "state.configName='a'\rstate.acq.numberOfChannelsSave=1\rstate.acq.frameRate=4\rstate.acq.numberOfZSlices=1\r"
 
 
@@ -294,6 +314,66 @@ def test_an_ome_header_and_its_pages_disagree(tmp_path, stored, message):
 
 
 # ---- the chain of page directories ------------------------------------------------------------------------
+
+
+def test_a_file_that_lacks_its_last_byte_is_truncated(tmp_path):
+    path = write(tmp_path / "a.tif", pages(3))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(ValueError, match=rf"a\.tif: truncated: .* {len(data)} bytes, the file has {len(data) - 1}"):
+        open_video(path)
+
+
+def test_strips_with_something_between_them(tmp_path):
+    images = pages(3, np.uint16)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for image in images:
+            file.write(image, contiguous=False, metadata=None, rowsperstrip=H // 2)
+    with tifffile.TiffFile(path) as file:
+        strips = [(page.tags[273].valueoffset, page.dataoffsets[1], page.databytecounts[1]) for page in file.pages]
+        assert file.pages[0].tags[273].dtype == tifffile.DATATYPE.LONG
+    data = bytearray(path.read_bytes())
+    for place, at, count in strips:  # the second strip of every page goes to the end of the file
+        struct.pack_into("<I", data, place + 4, len(data))
+        data += data[at : at + count]
+        data[at : at + count] = bytes(count)
+    path.write_bytes(data)
+    with open_video(path) as reader:
+        np.testing.assert_array_equal(reader[..., 0], images)
+
+
+def test_pages_of_as_many_but_other_tags(tmp_path):
+    images = pages(4)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number, image in enumerate(images):
+            tag = (65000, "H", 1, 7, True) if number % 2 else (269, "H", 1, 7, True)  # behind the others, among them
+            file.write(image, contiguous=False, metadata=None, software=False, extratags=[tag])
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len({len(page.tags) for page in file.pages}) == 1
+    with open_video(tmp_path / "a.tif") as reader:
+        np.testing.assert_array_equal(reader[..., 0], images)
+
+
+@pytest.mark.parametrize("n_tags", [24, 25, 26])  # of 25 a first read of 512 bytes lacks only the end
+def test_directories_of_any_length(tmp_path, n_tags):
+    images = pages(3)
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=True) as file:
+        for image in images:
+            extra = [(65000 + number, "H", 1, number, True) for number in range(n_tags - 13)]
+            file.write(image, contiguous=False, metadata=None, software=False, extratags=extra)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages[0].tags) == n_tags
+    with open_video(tmp_path / "a.tif") as reader:
+        np.testing.assert_array_equal(reader[..., 0], images)
+
+
+def test_parts_of_other_sizes_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for shape in ((3, 2), (2, 3)):
+            file.write(pages(6).reshape(*shape, H, W), metadata={"axes": "TCYX"}, photometric="minisblack")
+    with pytest.raises(ValueError, match=r"a\.tif: parts of other axes, TC \(3, 2\) and TC \(2, 3\), in one file"):
+        open_video(tmp_path / "a.tif")
 
 
 def test_previews_are_no_frames(tmp_path):

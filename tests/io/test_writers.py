@@ -102,6 +102,15 @@ def test_any_tiff_comes_back(tmp_path_factory):
     check()
 
 
+def test_the_frame_rate_goes_into_a_tiff_as_seconds_per_frame(tmp_path):
+    with get_video_file_writer(tmp_path / "a.tif", frame_rate_hz=4.0) as writer:
+        writer.write_frames(np.zeros((3, 5, 6, 1), np.uint16))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.imagej_metadata["finterval"] == 0.25
+    with open_video(tmp_path / "a.tif") as reader:
+        assert reader.frame_rate_hz == 4
+
+
 def test_single_bits_are_refused_in_tiff(tmp_path):
     """They were written, and could not be read."""
     with pytest.raises(ValueError, match=r"a.tif: frames of type bool, expected numbers, for example uint8"):

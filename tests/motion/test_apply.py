@@ -8,6 +8,7 @@ import tifffile
 from pyflow.io import open_video
 from pyflow.motion.apply import apply_displacement
 from pyflow.motion.compensate import compensate_recording
+from pyflow.motion.lines import shift_lines
 from pyflow.motion.options import OFOptions
 from pyflow.session.cli import DONE, FAILED, main
 
@@ -51,6 +52,29 @@ def test_one_field_for_all_frames(tmp_path):
     np.savez(tmp_path / "w_to_reference.npz", u=field[..., 0], v=field[..., 1])
     apply_displacement(movie, tmp_path / "w_to_reference.npz", tmp_path / "b.tif")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), tifffile.imread(tmp_path / "b.tif"))
+
+
+def test_a_long_recording_is_warped_by_the_fields_of_its_own_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyflow.motion.apply._PIECE_BYTES", 2 * 32 * 40 * 4)  # two frames at a time
+    movie = np.random.default_rng(0).integers(0, 1000, (5, 32, 40)).astype(np.uint16)
+    field = np.zeros((5, 32, 40, 2), np.float32)
+    field[..., 0] = np.arange(5)[:, None, None]
+    done = []
+    apply_displacement(movie, field, tmp_path / "a.tif", progress=lambda n, total: done.append((n, total)))
+    with open_video(tmp_path / "a.tif") as reader:
+        for t in range(5):
+            np.testing.assert_array_equal(reader[t, :, : 40 - t, 0], movie[t, :, t:])
+    assert done == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_what_stands_for_pixels_from_outside_has_its_lines_shifted_too(tmp_path):
+    movie = np.random.default_rng(0).integers(0, 1000, (5, 32, 40)).astype(np.uint16)
+    field = np.zeros((32, 40, 2), np.float32)
+    field[..., 0] = 3
+    apply_displacement(movie, field, tmp_path / "a.tif", bidiphase=2)
+    mean = shift_lines(movie[..., None], 2)[..., 0].mean(axis=0)
+    with open_video(tmp_path / "a.tif") as reader:
+        np.testing.assert_array_equal(reader[0, :, -3:, 0], np.rint(mean)[:, -3:])
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):

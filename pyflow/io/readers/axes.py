@@ -239,8 +239,6 @@ class Layout:
         back = None
         if not isinstance(where, slice):  # h5py wants increasing indices
             where, back = np.unique(where, return_inverse=True)
-        if "T" not in self.axes:
-            back = indices
         key = tuple(
             where if letter == "T" else (self.plane or 0) if letter == "Z" else slice(None) for letter in self.axes
         )

@@ -405,6 +405,11 @@ def _open_with_cache(file: h5py.File, name: str, axes: str) -> h5py.Dataset:
     Chunks without a filter are better left to themselves: of those only the bytes that are asked for are read.
     """
     dataset = file[name]
+    if dataset.external:  # whose names HDF5 would look for in the working directory
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_efile_prefix(b"${ORIGIN}")
+        del dataset
+        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
     if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters() == 0:
         return dataset
     sizes = zip(axes, dataset.shape, dataset.chunks, strict=True)
