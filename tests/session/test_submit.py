@@ -267,6 +267,10 @@ def test_a_job_ends_at_a_signal_and_is_queued_again_at_a_warning(
     python.chmod(0o755)
     (tmp_path / "scontrol").write_text('#!/bin/bash\necho "scontrol $*" >> said\n')
     (tmp_path / "scontrol").chmod(0o755)
+    (tmp_path / "sleep").write_text(
+        '#!/bin/bash\n[ "$1" != 60 ] && exec /bin/sleep "$1"\necho "waits to be ended" >> said\n'
+    )
+    (tmp_path / "sleep").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     assert main(["submit", str(session), "--scheduler", flavour, "--dry-run"]) == 0
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "12"}
@@ -278,7 +282,7 @@ def test_a_job_ends_at_a_signal_and_is_queued_again_at_a_warning(
     assert job.wait(timeout=30) == status
     lines = said.read_text().splitlines()
     assert lines[0].endswith("--stage 2")
-    assert lines[1:] == ["saved"] + ["scontrol requeue 12"] * queued_again
+    assert lines[1:] == ["saved"] + ["scontrol requeue 12", "waits to be ended"] * queued_again
 
 
 def test_a_repeated_sigterm_does_not_disturb_the_end(tmp_path):
