@@ -218,7 +218,28 @@ class ArrayReader(VideoReader):
         return np.array(self._frames[as_slice(indices)])
 
 
-class ChannelReader(VideoReader):
+class _SeveralReaders(VideoReader):
+    """Several videos as one: what they share is the first one's, and they are closed together."""
+
+    def _begin(self, readers: list[VideoReader], what: str, how: str) -> None:
+        first = readers[0]
+        self._readers = readers
+        self.path, self.dtype = first.path, first.dtype
+        self.frame_rate_hz, self.n_planes, self.plane = first.frame_rate_hz, first.n_planes, first.plane
+        self.origin = {**first.origin, what: f"{len(readers)} files, {how}"}
+
+    def rest(self) -> None:
+        """Let go of all files until they are read again."""
+        for reader in self._readers:
+            reader.rest()
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._readers:
+            reader.close()
+
+
+class ChannelReader(_SeveralReaders):
     """Several videos of one size as the channels of one.
 
     Parameters
@@ -241,27 +262,14 @@ class ChannelReader(VideoReader):
                     f"{other.path} is {other.shape[:3]} {other.dtype}; if they follow each other in time, say "
                     'files="time"'
                 )
-        self._readers = readers
-        self.path, self.dtype = first.path, first.dtype
+        self._begin(readers, "channels", "one or more channels each")
         self.shape = (*first.shape[:3], sum(reader.n_channels for reader in readers))
-        self.frame_rate_hz, self.n_planes, self.plane = first.frame_rate_hz, first.n_planes, first.plane
-        self.origin = {**first.origin, "channels": f"{len(readers)} files, one or more channels each"}
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         return np.concatenate([reader._read(indices) for reader in self._readers], axis=-1)
 
-    def rest(self) -> None:
-        """Let go of all files until they are read again."""
-        for reader in self._readers:
-            reader.rest()
 
-    def close(self) -> None:
-        """Close all files."""
-        for reader in self._readers:
-            reader.close()
-
-
-class JoinedReader(VideoReader):
+class JoinedReader(_SeveralReaders):
     """Several videos one after the other in time.
 
     Parameters
@@ -283,12 +291,9 @@ class JoinedReader(VideoReader):
                     f"files of one recording differ: frames (H, W, C) of {first.path} are {first.shape[1:]} "
                     f"{first.dtype}, of {other.path} {other.shape[1:]} {other.dtype}"
                 )
-        self._readers = readers
+        self._begin(readers, "frames", "one after the other")
         self._starts = np.cumsum([0, *(len(reader) for reader in readers)])
-        self.path, self.dtype = first.path, first.dtype
         self.shape = (int(self._starts[-1]), *first.shape[1:])
-        self.frame_rate_hz, self.n_planes, self.plane = first.frame_rate_hz, first.n_planes, first.plane
-        self.origin = {**first.origin, "frames": f"{len(readers)} files, one after the other"}
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
         out = np.empty((len(indices), *self.shape[1:]), self.dtype)
@@ -301,16 +306,6 @@ class JoinedReader(VideoReader):
             if len(self._readers) > _MOST_OPEN:
                 reader.rest()
         return out
-
-    def rest(self) -> None:
-        """Let go of all files until they are read again."""
-        for reader in self._readers:
-            reader.rest()
-
-    def close(self) -> None:
-        """Close all files."""
-        for reader in self._readers:
-            reader.close()
 
 
 class PartReader(VideoReader):
