@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
@@ -106,8 +107,13 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+@short_help
 class OFOptions(BaseModel):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
+
+    >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
+    >>> options.replace(alpha=8).alpha
+    8.0
 
     Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed
     copy. Fields whose type is `Execution` (paths, threads, compression) cannot change a number in the result;
@@ -228,11 +234,6 @@ class OFOptions(BaseModel):
     pydantic.ValidationError
         An option is unknown or its value out of range; a `ValueError` whose message names field, rule and
         value.
-
-    Examples
-    --------
-    >>> OFOptions(alpha=4, quality_setting="fast").replace(alpha=8).alpha
-    8.0
     """
 
     model_config = ConfigDict(

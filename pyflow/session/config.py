@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import FlowParameters
 from pyflow.io import ReaderOptions
@@ -33,8 +34,13 @@ AVAILABLE = {
 }
 
 
+@short_help
 class SessionConfig(BaseModel):
     """Everything that describes a session; immutable, checked when it is made.
+
+    >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
+    >>> config.output_root.name
+    'compensated_outputs'
 
     Parameters
     ----------

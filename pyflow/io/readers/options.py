@@ -16,11 +16,17 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
+
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
 
+@short_help
 class ReaderOptions(BaseModel):
     """What a recording's files do not say, or which part of it to read.
+
+    >>> ReaderOptions(n_channels=2, frames="100:2000").given()
+    {'n_channels': 2, 'frames': '100:2000'}
 
     Parameters
     ----------
