@@ -43,7 +43,7 @@ class ReaderOptions(BaseModel):
     frames
         Frames to read, ``"first:stop"`` as in Python. None: all.
     frame_rate
-        Frames per second, whatever the file says.
+        How fast the recording was taken, whatever the file says. Unit: frames per second.
     files
         What several files are: ``"time"``, pieces of one recording, or ``"channels"``, one channel each. None: pieces
         of one where each holds a single frame, else channels. In a session, it joins the files of a folder whose names
