@@ -172,7 +172,7 @@ def check_command(command):
             units_cli._parser().parse_args(words)
         elif program == "pip":
             check_extras(words)
-        elif program in ("python", "python3", "bash", "pytest", "ruff", "cython-lint", "source"):
+        elif program in ("python", "python3", "bash", "pytest", "ruff", "cython-lint", "source", "sphinx-build"):
             check_paths(words)
         elif program.startswith((".", "/")):
             assert (ROOT / program).is_file(), command
