@@ -158,7 +158,11 @@ class Command(Written):
 
         def prose(text: str | None) -> list[str]:
             raw = issubclass(parser.formatter_class, argparse.RawDescriptionHelpFormatter)
-            return [] if not text else block(text) if raw and "\n" in text else [plain(text), ""]
+            if not raw:
+                return [plain(text), ""] if text else []
+            paragraphs = (text or "").split("\n\n")  # what a terminal is told of options has a page of its own here
+            known = [paragraph for paragraph in paragraphs if paragraph and not paragraph.startswith("keys of ")]
+            return [line for each in known for line in (block(each) if "\n" in each else [plain(each), ""])]
 
         parser.formatter_class = type("Wide", (parser.formatter_class,), {"__init__": wide})
         usage = parser.format_usage().removeprefix("usage: ")
