@@ -38,6 +38,7 @@ from pyflow.motion.outputs import (
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
 from pyflow.motion.reference import as_reference, find_reference
+from pyflow.motion.refinement import refined_reference
 from pyflow.motion.register import FrameRegistration
 from pyflow.motion.state import LoopState
 from pyflow.threads import resolve_threads
@@ -287,7 +288,7 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
     """Find the reference, and what the noise decides.
 
     Without a given alpha the reference is built with a typical one; where the recording asks for a very different one,
-    again with that.
+    again with that. A reference that was given is sharpened where the recording says that this helps.
     """
 
     def find(alpha: float | tuple[float, float]) -> np.ndarray:
@@ -296,11 +297,9 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
 
     raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)
     tuning = tune(source, raw, options)
-    if (
-        options.alpha == "auto"
-        and reference is None
-        and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA
-    ):
+    if options.alpha == "auto" and (reference is not None or options.reference_path is not None):
+        return refined_reference(source, raw, tuning, options)
+    if options.alpha == "auto" and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA:
         raw = find(tuning.alpha)
         tuning = tune(source, raw, options)
     return raw, tuning
