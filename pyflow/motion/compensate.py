@@ -71,7 +71,7 @@ class RecordingResult:
     noise_px
         Noise of a single frame's deformation, found with `OFOptions.temporal_coherence`, each component, in pixels.
     reference
-        Raw reference, float64 (H, W) or (H, W, C).
+        Raw reference, float64 (H, W) or (H, W, C), as it was used.
     temporal_average
         Mean of the registered frames, float64 (H, W) or (H, W, C).
     problems
@@ -109,8 +109,9 @@ def compensate_arr(
     movie
         (T, H, W) or (T, H, W, C), any integer or floating type.
     reference
-        Image (H, W) or (H, W, C) to register to, in the movie's grey values; None: as
-        `OFOptions.reference_frames` says.
+        Image (H, W) or (H, W, C) to register to, in the movie's grey values; with ``alpha="auto"`` it is sharpened
+        where the movie says that this helps (see `pyflow.motion.refinement`). None: as `OFOptions.reference_frames`
+        says.
     options
         How; paths and what is saved do not count. None: the defaults.
     progress
@@ -164,7 +165,8 @@ def compensate_recording(
     options
         What to register, how, and what to write where.
     reference
-        Image (H, W) or (H, W, C) to register to, in the recording's grey values; None: as
+        Image (H, W) or (H, W, C) to register to, in the recording's grey values; with ``alpha="auto"`` it is sharpened
+        where the recording says that this helps (see `pyflow.motion.refinement`). None: as
         `OFOptions.reference_frames` says.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which

@@ -211,7 +211,8 @@ class OFOptions(BaseModel):
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
-        Or the path of an image that is the reference (``.npy``, or a movie that is averaged).
+        Or the path of an image that is the reference (``.npy``, or a movie that is averaged). With ``alpha="auto"`` the
+        image is sharpened where the recording says that this helps, see `pyflow.motion.refinement`.
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w

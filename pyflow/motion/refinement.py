@@ -2,7 +2,8 @@
 
 The mean of moving frames is blurred, a single frame is noisy, and motion found against either is worse than it need be.
 
-1. Frames from all over the recording are registered to what was given and averaged. The mean lies in the same place.
+1. Frames from all over the recording are registered to what was given and averaged. The mean lies where they
+   come to lie without it.
 2. Pairs of successive frames that are not in that mean judge it. They are registered to the one and to the other, each
    frame with the other's deformation, so that fitting noise does not help (see `pyflow.motion.noise`). The better
    frames of different pairs lie on top of each other, the larger is the covariance of their fine structure, in which
