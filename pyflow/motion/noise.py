@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.flow.filters import gaussian_filter, resize_planes
+from pyflow.flow.filters import enlarge_field, gaussian_filter
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -144,11 +144,11 @@ def _scores(
     prepared = [[preprocess.image(frame) for frame in pair] for pair in pairs]
 
     def covariances(register: FrameRegistration, pair: int) -> list[float]:
-        fields = [register.estimate([frame]).displacement for frame in pairs[pair]]
-        change = deformation(fields[0]) - deformation(fields[1])
-        change = np.moveaxis(resize_planes(change, template.shape[:2]), 0, -1)
+        fields = [register.estimate([frame]).field for frame in pairs[pair]]
+        change = np.moveaxis(deformation(fields[0]) - deformation(fields[1]), 0, -1)
+        change = enlarge_field(change, fields[0].shape[:2])
         swapped = fields[0] - change, fields[1] + change
-        registered = [register.warp(*each, None) for each in zip(prepared[pair], swapped, strict=True)]
+        registered = [register.warp(*each, None).image for each in zip(prepared[pair], swapped, strict=True)]
         return [float((image * structure).sum()) for image in registered]
 
     scores, judged = np.zeros((len(_ALPHAS), 2 * len(pairs))), np.zeros(len(_ALPHAS))
@@ -169,7 +169,7 @@ def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, 
         return 0.0
 
     def difference(frame: np.ndarray) -> float:
-        one, other = (deformation(register.estimate([half]).displacement) for half in even_and_odd_rows(frame))
+        one, other = (deformation(register.estimate([half]).field) for half in even_and_odd_rows(frame))
         return float(np.mean((one - other) ** 2))
 
     # the difference has the variance of both, and each twice that of a whole frame
