@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.flow.filters import gaussian_filter, resize_planes
+from pyflow.flow.filters import enlarge_field, gaussian_filter
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -182,11 +182,11 @@ def registered_by_each_other(
     list of ndarray
         float32 (H, W, C) each; the template where a pixel comes from outside the frame.
     """
-    fields = [register.estimate([frame]).displacement for frame in pair]
-    change = deformation(fields[0]) - deformation(fields[1])
-    change = np.moveaxis(resize_planes(change, pair.shape[1:3]), 0, -1)
+    fields = [register.estimate([frame]).field for frame in pair]
+    change = np.moveaxis(deformation(fields[0]) - deformation(fields[1]), 0, -1)
+    change = enlarge_field(change, fields[0].shape[:2])
     swapped = fields[0] - change, fields[1] + change
-    return [register.warp(image, uv, None) for image, uv in zip(images, swapped, strict=True)]
+    return [register.warp(image, uv, None).image for image, uv in zip(images, swapped, strict=True)]
 
 
 def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, workers: Executor) -> float:
@@ -195,7 +195,7 @@ def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, 
         return 0.0
 
     def difference(frame: np.ndarray) -> float:
-        one, other = (deformation(register.estimate([half]).displacement) for half in even_and_odd_rows(frame))
+        one, other = (deformation(register.estimate([half]).field) for half in even_and_odd_rows(frame))
         return float(np.mean((one - other) ** 2))
 
     # the difference has the variance of both, and each twice that of a whole frame

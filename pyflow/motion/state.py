@@ -12,7 +12,7 @@ STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 @dataclass
 class RunningMean:
-    """Mean of arrays, summed in float64.
+    """Mean of arrays, summed in float64; the first of them tells the shape.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RunningMean:
 
     def add(self, array: np.ndarray) -> None:
         """Take account of an array."""
-        self.total += array
+        self.total = np.add(self.total, array, out=self.total if self.count else None)
         self.count += 1
 
     def take(self, default: np.ndarray) -> np.ndarray:
@@ -54,7 +54,8 @@ class LoopState:
     misfit_limit
         Largest misfit of a frame that is registered, float64, a scalar.
     start
-        Displacement that this batch starts from, float32 (H, W, 2).
+        Displacement in pixels that this batch starts from, on the grid of its frames' (`FrameEstimate.residual`), or of
+        one cell before there were any; float32 (rows, cols, 2).
     next_start, next_template
         What this batch has for the next one's `start` and `template` so far.
     total
@@ -84,15 +85,15 @@ class LoopState:
     @classmethod
     def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float) -> "LoopState":
         """Return the state before the first frame."""
-        field = (*reference.shape[:2], 2)
+        unmoved = np.zeros((1, 1, 2), np.float32)
         return cls(
             reference=reference,
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
             misfit_limit=np.float64(misfit_limit),
-            start=np.zeros(field, np.float32),
-            next_start=RunningMean(np.zeros(field)),
+            start=unmoved,
+            next_start=RunningMean(np.zeros(unmoved.shape)),
             next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
             statistics=np.zeros((len(STATISTICS), 0)),
