@@ -62,7 +62,8 @@ class RecordingResult:
     output_path
         Folder with the results.
     video_file
-        The registered movie; the name without ``_ch1`` where every channel has a file, of no file with ``"NULL"``.
+        The registered movie; the name without ``_ch1`` where every channel has a file, of no file with ``"ARRAY"`` and
+        ``"NULL"``.
     statistics
         Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
         in pixels per pixel, ``misfit`` (1 less the correlation with the reference, both reduced to a quarter); NaN for
@@ -82,6 +83,8 @@ class RecordingResult:
         1; or, where every n-th frame shows something else, n: channels or planes were taken for frames.
     bidiphase
         Pixels by which odd lines were moved to the right.
+    registered
+        The registered movie (T, H, W, C), where `OFOptions.output_format` is ``"ARRAY"``; else None.
     """
 
     output_path: Path
@@ -94,6 +97,7 @@ class RecordingResult:
     problems: dict[int, str]
     period: int = 1
     bidiphase: int = 0
+    registered: np.ndarray | None = None
 
 
 def compensate_arr(
@@ -245,6 +249,7 @@ def compensate_recording(
         problems=problems,
         period=period,
         bidiphase=source.line_shift,
+        registered=sink.registered,
     )
 
 

@@ -388,6 +388,20 @@ def test_a_callback_that_fails_stops_a_run_that_can_be_gone_on_with(monkeypatch,
     np.testing.assert_array_equal(np.concatenate([batch for batch, _ in handed])[..., 0], expected[key])
 
 
+def test_a_movie_in_memory(options, movie):
+    """The rest is in files, as always, and there is nothing to go on with after an interruption."""
+    expected = compensate_recording(options.replace(output_path=options.output_path.with_name("file")))
+    options = options.replace(output_format="ARRAY")
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7))
+    result = compensate_recording(options)
+    assert expected.registered is None
+    with h5py.File(expected.video_file) as file:
+        np.testing.assert_array_equal(result.registered[..., 0], file["ch1"][:])
+    left = {path.name for path in expected.output_path.iterdir()} - {"compensated.hdf5"}
+    assert {path.name for path in options.output_path.iterdir()} == left
+
+
 def mutated(path, rng):
     """Flip a bit, cut the end off, or zero a stretch."""
     data = bytearray(path.read_bytes())

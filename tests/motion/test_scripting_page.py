@@ -18,3 +18,6 @@ def test_every_block_runs(tmp_path, monkeypatch, scene, rng, capsys):
     assert capsys.readouterr().out.count("frames 0 to 19: brightness") == 1
     assert len(names["motion"]) == 50
     np.testing.assert_allclose(names["motion"], names["result"].statistics["mean_disp"], rtol=1e-4)
+    assert names["copy"].frames_written == 50
+    np.testing.assert_array_equal(names["again"], names["registered"])
+    np.testing.assert_array_equal(names["masks"][0] == 255, names["first"])
