@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyflow.flow.warp import valid_mask
+from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion import compensate, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
@@ -122,6 +122,21 @@ def test_batches_start_from_the_one_before(scene, shifts):
     np.testing.assert_array_equal(register.estimate([movie[5]], register.start(start)).displacement, carried[5])
 
 
+def test_the_flow_sees_what_a_function_makes_and_the_result_is_as_recorded(scene, shifts, rng):
+    """Light that stays in place hides the motion from the flow, unless a function takes it away."""
+    movie = scene.movie(shifts, np.float32)
+    light = 4e4 * rng.random(movie.shape[1:]).astype(np.float32)
+    options = OPTIONS.replace(preprocess=lambda image: image - light)
+    registered, w = compensate_arr(movie + light, scene.frame() + light, options)
+    _, expected = compensate_arr(movie, scene.frame(), OPTIONS)
+    _, misled = compensate_arr(movie + light, scene.frame() + light, OPTIONS)
+    assert np.abs(w - expected).max() < 0.05 < np.abs(misled - expected).mean()
+    by_hand = [
+        imregister(frame, field, fill=scene.frame() + light) for frame, field in zip(movie + light, w, strict=True)
+    ]
+    np.testing.assert_allclose(registered, by_hand, rtol=1e-5)
+
+
 def test_bins(scene):
     movie = scene.movie(np.repeat([[0, 0], [2.0, 1.0], [-1.0, 2.0]], [2, 2, 1], axis=0))
     registered, displacement = compensate_arr(movie, scene.frame(), OPTIONS.replace(bin_size=2))
@@ -163,6 +178,35 @@ def test_progress_counts_frames_and_can_stop(scene, shifts):
 
     with pytest.raises(InterruptedError, match="enough"):
         compensate_arr(movie, scene.frame(), OPTIONS, progress=stop)
+
+
+@pytest.mark.parametrize("axes", [3, 4])
+def test_batches_are_handed_over_as_they_are_done(scene, shifts, axes):
+    movie = scene.movie(shifts)[..., : None if axes == 4 else 1].reshape(12, 64, 72, *[1] * (axes - 3))
+    seen, kept = [], {"frames": [], "w": []}
+
+    def keep(name):
+        def callback(batch, start, end):
+            seen.append((name, start, end))
+            kept[name].append(batch.copy())
+            batch[:] = 0  # it is ours
+
+        return callback
+
+    done = []
+    options = OPTIONS.replace(buffer_size=5)
+    registered, w = compensate_arr(
+        *(movie, scene.frame(), options),
+        progress=lambda n, total: done.append((n, len(seen))),
+        on_registered=keep("frames"),
+        on_displacement=keep("w"),
+    )
+    assert seen == [(name, *span) for span in ((0, 5), (5, 10), (10, 12)) for name in ("frames", "w")]
+    assert [n_seen for _, n_seen in done] == [0] * 4 + [2] * 5 + [4] * 2 + [6]
+    expected = compensate_arr(movie, scene.frame(), options)
+    for result, value in zip((registered, w, *map(np.concatenate, kept.values())), expected * 2, strict=True):
+        np.testing.assert_array_equal(result, value)
+        assert result.dtype == value.dtype
 
 
 @pytest.mark.parametrize(
