@@ -223,6 +223,10 @@ class FrameRegistration:
         """Register a frame in the middle of its raw neighbours by itself."""
         return self.finish([self.estimate(window)])
 
+    def onto_template(self, filtered: np.ndarray) -> np.ndarray:
+        """Register a preprocessed image, float32 (H, W, C)."""
+        return self.warp(filtered, self._field(filtered, None), self._template).image
+
     def warp(self, image: np.ndarray, field: np.ndarray, fill: np.ndarray | None) -> RegisteredImage:
         """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
         return register_image(image, field, fill=fill, interpolation=self._interpolation)
