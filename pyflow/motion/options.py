@@ -127,8 +127,9 @@ class OFOptions(BaseModel):
         Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
         or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
         ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
-        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"NULL"`` for none.
-        Only HDF5 can be continued after an interruption; the others begin anew, and say so.
+        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"ARRAY"``, in
+        memory, as `RecordingResult.registered`; ``"NULL"`` for none. Only HDF5 can be continued after an interruption;
+        the others begin anew, and say so.
     output_file_name
         File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
     output_typename
@@ -254,6 +255,7 @@ class OFOptions(BaseModel):
         "MULTIFILE_MAT7",
         "ZARR",
         "SUITE2P",
+        "ARRAY",
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None
@@ -498,7 +500,9 @@ class OFOptions(BaseModel):
         """
         in_memory = isinstance(self.weight, np.ndarray)
         values = self.model_dump(mode="json", exclude={"input_file", "weight"} if in_memory else {"input_file"})
-        values["reader"] = {name: value for name, value in self.reader.given().items() if name != "frame_rate"}
+        values["reader"] = {
+            name: value for name, value in self.reader.given().items() if name not in ("frame_rate", "buffer_size")
+        }
         for name, path in (("weight", self.weight), ("reference_frames", self.reference_path)):
             if isinstance(path, Path):
                 with open(path, "rb") as file:

@@ -18,6 +18,7 @@ from pyflow.io import VideoReader, VideoWriter, get_video_file_writer
 from pyflow.io.atomic import remove_partial_files, replacing
 from pyflow.io.readers.formats import folder_files
 from pyflow.io.readers.hdf5 import FRAME_RATE
+from pyflow.io.writers.many import ArrayWriter
 from pyflow.layout import (
     AVERAGE_FILE,
     CHECKPOINT_FILE,
@@ -131,6 +132,12 @@ class FileSink:
             self._behind = stack.enter_context(WriteBehind(_PIECES_BEHIND))
             self._stack = stack.pop_all()
         self._saved_at = time.monotonic()
+
+    @property
+    def registered(self) -> np.ndarray | None:
+        """The movie, (T, H, W, C), where it was asked for in memory; known when the block has ended."""
+        writer = self._writers["frame"]
+        return writer.get_array() if isinstance(writer, ArrayWriter) else None
 
     def write(self, results: list[RegisteredFrame]) -> None:
         """Take the next frames."""

@@ -165,6 +165,35 @@ def test_progress_counts_frames_and_can_stop(scene, shifts):
         compensate_arr(movie, scene.frame(), OPTIONS, progress=stop)
 
 
+@pytest.mark.parametrize("axes", [3, 4])
+def test_batches_are_handed_over_as_they_are_done(scene, shifts, axes):
+    movie = scene.movie(shifts)[..., : None if axes == 4 else 1].reshape(12, 64, 72, *[1] * (axes - 3))
+    seen, kept = [], {"frames": [], "w": []}
+
+    def keep(name):
+        def callback(batch, start, end):
+            seen.append((name, start, end))
+            kept[name].append(batch.copy())
+            batch[:] = 0  # it is ours
+
+        return callback
+
+    done = []
+    options = OPTIONS.replace(buffer_size=5)
+    registered, w = compensate_arr(
+        *(movie, scene.frame(), options),
+        progress=lambda n, total: done.append((n, len(seen))),
+        on_registered=keep("frames"),
+        on_displacement=keep("w"),
+    )
+    assert seen == [(name, *span) for span in ((0, 5), (5, 10), (10, 12)) for name in ("frames", "w")]
+    assert [n_seen for _, n_seen in done] == [0] * 4 + [2] * 5 + [4] * 2 + [6]
+    expected = compensate_arr(movie, scene.frame(), options)
+    for result, value in zip((registered, w, *map(np.concatenate, kept.values())), expected * 2, strict=True):
+        np.testing.assert_array_equal(result, value)
+        assert result.dtype == value.dtype
+
+
 @pytest.mark.parametrize(
     ("movie", "reference", "changes", "error", "message"),
     [

@@ -356,6 +356,52 @@ def test_interrupted_inside_batches(monkeypatch, tmp_path, options, changes):
     assert_same_contents(options.output_path, expected)
 
 
+@pytest.mark.parametrize("name", ["on_registered", "on_displacement"])
+def test_a_callback_that_fails_stops_a_run_that_can_be_gone_on_with(monkeypatch, tmp_path, options, name):
+    """Also where the state would be saved after every frame: a batch is handed over whole, or again."""
+    monkeypatch.setattr(outputs, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(frames, "PIECE_BYTES", 1)
+    handed = []
+    whole = options.replace(output_path=tmp_path / "whole")
+    compensate_recording(whole, **{name: lambda batch, *span: handed.append((batch, span))})
+    expected = contents(whole.output_path)
+    compensate_recording(options.replace(output_path=tmp_path / "without"))
+    assert_same_contents(tmp_path / "without", expected)
+    again, failures = [], []
+
+    def fails_once(batch, *span):
+        if span == (4, 8) and not failures:
+            failures.append(span)
+            raise RuntimeError("the disk of the callback is full")
+        again.append((batch, span))
+
+    with pytest.raises(RuntimeError, match="of the callback"):
+        compensate_recording(options, **{name: fails_once})
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7), **{name: fails_once})
+    compensate_recording(options, **{name: fails_once})
+    assert_same_contents(options.output_path, expected)
+    assert [span for _, span in again] == [span for _, span in handed] == [(0, 4), (4, 8), (8, 12)]
+    for (batch, _), (value, _) in zip(again, handed, strict=True):
+        np.testing.assert_array_equal(batch, value)
+    key = {"on_registered": "compensated.hdf5/ch1", "on_displacement": "w.hdf/u"}[name]
+    np.testing.assert_array_equal(np.concatenate([batch for batch, _ in handed])[..., 0], expected[key])
+
+
+def test_a_movie_in_memory(options, movie):
+    """The rest is in files, as always, and there is nothing to go on with after an interruption."""
+    expected = compensate_recording(options.replace(output_path=options.output_path.with_name("file")))
+    options = options.replace(output_format="ARRAY")
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7))
+    result = compensate_recording(options)
+    assert expected.registered is None
+    with h5py.File(expected.video_file) as file:
+        np.testing.assert_array_equal(result.registered[..., 0], file["ch1"][:])
+    left = {path.name for path in expected.output_path.iterdir()} - {"compensated.hdf5"}
+    assert {path.name for path in options.output_path.iterdir()} == left
+
+
 def mutated(path, rng):
     """Flip a bit, cut the end off, or zero a stretch."""
     data = bytearray(path.read_bytes())

@@ -164,3 +164,9 @@ def test_channel_weights(tmp_path):
     np.save(tmp_path / "map.npy", np.ones((4, 5, 3)))
     with pytest.raises(ValueError, match=r"map.npy has shape \(4, 5, 3\)"):
         OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2))
+
+
+def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():
+    plain = OFOptions().result_fields()
+    assert OFOptions(reader={"buffer_size": 10, "frame_rate": 30}).result_fields() == plain
+    assert OFOptions(reader={"bin_size": 2}).result_fields() != plain
