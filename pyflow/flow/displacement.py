@@ -61,7 +61,7 @@ def get_displacement(
     levels : int
         At most this many scalings.
     eta : float
-        Scale between neighbouring levels, in (0, 1).
+        Scale between neighbouring levels, in (0, 1]; at 1 all of ``levels`` are full size.
     a_smooth, a_data : float
         Exponents of the smoothness and data penalties; 1 is quadratic. ``a_data`` may hold one per channel.
     gnc_schedule : sequence of float, optional

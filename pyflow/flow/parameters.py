@@ -45,7 +45,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "iterations": (1, 100_000),
     "min_level": (0, 1000),
     "levels": (1, 1000),
-    "eta": (0.01, 0.99),
+    # at 1 all levels are full size, and as many as `levels` says
+    "eta": (0.01, 1.0),
     "grid_spacing": (1, 64),
     # above 1 a penalty grows faster than the quadratic one, and over-relaxed sweeps with lagged weights diverge
     "a_smooth": (0.01, 1.0),

@@ -76,6 +76,8 @@ class RecordingResult:
         Raw reference, float64 (H, W) or (H, W, C).
     temporal_average
         Mean of the registered frames, float64 (H, W) or (H, W, C).
+    valid
+        Pixels that are valid in all registered frames, bool (H, W).
     problems
         Frames that could not be registered, and why. They are passed on as they are, have no valid pixel and
         are in no average.
@@ -94,6 +96,7 @@ class RecordingResult:
     noise_px: float
     reference: np.ndarray
     temporal_average: np.ndarray
+    valid: np.ndarray
     problems: dict[int, str]
     period: int = 1
     bidiphase: int = 0
@@ -195,7 +198,8 @@ def compensate_recording(
         batch of them is in memory. What a callback raises stops the run; a resumed run begins with the batch whose
         callback raised, and does not repeat those before.
     resume
-        Go on from the last saved state of an interrupted run. False: start over.
+        Go on from the last saved state of an interrupted run. False: start over; so also with
+        `OFOptions.preprocess`, a function that nothing says is the one of the interrupted run.
 
     Returns
     -------
@@ -218,6 +222,7 @@ def compensate_recording(
     with open_video(options.input_file, options.reader) as reader:
         source = _source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
+        resume = resume and options.preprocess is None
         state, sink = resumed(options, key, source.frame_rate_hz) if resume else (None, None)
         if state is None:
             try:
@@ -246,6 +251,7 @@ def compensate_recording(
         noise_px=float(state.noise_px),
         reference=without_single_channel(state.reference),
         temporal_average=without_single_channel(state.temporal_average),
+        valid=state.valid,
         problems=problems,
         period=period,
         bidiphase=source.line_shift,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -41,7 +41,14 @@ class _CannotChangeResult:
     """Marks the type of a field whose value cannot change a number in the result."""
 
 
+class _AbsentByDefault:
+    """Marks the type of a field that came later: left at its default, results are found that were made without it."""
+
+
 Execution = Annotated[T, _CannotChangeResult()]
+Later = Annotated[T, _AbsentByDefault()]
+
+Preprocess = Callable[[np.ndarray], np.ndarray]
 
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
@@ -73,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 def _map_in_memory(value: Any) -> Any:
-    """Take a copy of a map of weights, so that these options stay what they are."""
+    """Take a copy of an image or a map of weights, so that these options stay what they are."""
     if isinstance(value, np.ndarray):
         value = value.copy()
         value.setflags(write=False)
@@ -97,6 +104,7 @@ def _within(name: str) -> Any:
 
 
 _Alpha = Annotated[float, _within("alpha")]
+_Side = Annotated[int, Field(ge=8)]
 Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
@@ -131,7 +139,11 @@ class OFOptions(BaseModel):
         memory, as `RecordingResult.registered`; ``"NULL"`` for none. Only HDF5 can be continued after an interruption;
         the others begin anew, and say so.
     output_file_name
-        File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
+        File name of the registered movie in `output_path`. None: as `naming_convention` says.
+    naming_convention
+        ``"default"``: the movie is called ``compensated``, with the format's suffix; ``"batch"``:
+        ``<input>_compensated``, so that movies of several recordings can share a folder. Its other files have the same
+        names always.
     output_typename
         Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
@@ -158,6 +170,7 @@ class OFOptions(BaseModel):
         ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6. ``"custom"`` says that `min_level` is given.
     eta
         Ratio of the sizes of two successive pyramid levels. None: as `quality_setting` says, or the toolbox's 0.8.
+        1: no pyramid, but `levels` rounds at full resolution, which are slow.
     update_lag
         Iterations between two updates of the nonlinear weights.
     iterations
@@ -177,6 +190,12 @@ class OFOptions(BaseModel):
         neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``.
     flow_backend, backend_params
         Which implementation computes the flow, see `pyflow.flow.backends`, and parameters of its own.
+    preprocess
+        A function that is called with each frame, or the mean of it and its neighbours where `sigma` filters in time,
+        and with the reference: (H, W, C) in grey values. What it returns, of the same shape, is what the flow sees; the
+        frames that are written stay as recorded. It is called from several threads. Its result must depend on nothing
+        but its argument. As a function cannot be compared with that of an earlier run, nothing is resumed with one, and
+        a session takes none.
     sigma
         Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
         one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
@@ -206,19 +225,22 @@ class OFOptions(BaseModel):
     cc_initialization
         Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
     cc_hw
-        For that, images are reduced to at most this many pixels per side.
+        For that, images are reduced to at most this many pixels per side, or to at most (rows, columns).
     cc_up
         For that, steps per pixel of the reduced image.
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
-        Or the path of an image that is the reference (``.npy``, or a movie that is averaged).
+        Or the reference itself, as an array (H, W) or (H, W, C) or as the path of an image (``.npy``, or a movie that
+        is averaged).
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
         Write the displacement fields, ``w.hdf``.
     save_valid_idx
         Write which pixels of each frame are valid, ``idx.hdf``.
+    save_valid_mask
+        Write which pixels are valid in all registered frames, ``valid_mask.npy`` and ``.mat``.
     save_meta_info
         Write ``reference_frame`` and ``statistics``, each as numpy and MATLAB file.
     n_workers
@@ -241,7 +263,7 @@ class OFOptions(BaseModel):
     )
 
     input_file: Execution[Path | tuple[Path, ...] | np.ndarray | VideoReader | None] = None
-    reader: ReaderOptions = ReaderOptions()
+    reader: Later[ReaderOptions] = ReaderOptions()
     output_path: Execution[Path] = Path("results")
     output_format: Literal[
         "HDF5",
@@ -259,6 +281,7 @@ class OFOptions(BaseModel):
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None
+    naming_convention: Execution[Literal["default", "batch"]] = "default"
     output_typename: str | None = None
     compression: Execution[Literal["gzip", "lzf", "lz4", "zstd", "blosc"] | None] = None
     channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
@@ -296,6 +319,7 @@ class OFOptions(BaseModel):
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
+    preprocess: Later[Preprocess | None] = None
     sigma: Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)] = (
         (1.0, 1.0, 0.1),
         (1.0, 1.0, 0.1),
@@ -312,17 +336,22 @@ class OFOptions(BaseModel):
     temporal_coherence: bool | None = None
     max_displacement: PositiveFloat | None = None
     cc_initialization: bool = False
-    cc_hw: Annotated[int, Field(ge=8)] = 256
+    cc_hw: Annotated[
+        Annotated[_Side, Tag("number")] | Annotated[tuple[_Side, _Side], BeforeValidator(_plain), Tag("list")],
+        _one_of("a whole number or a pair (rows, columns)"),
+    ] = 256
     cc_up: PositiveInt = 1
     reference_frames: Annotated[
         Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[str, BeforeValidator(os.fspath), Tag("text")],
-        _one_of("a list of frames, 'first:stop' or a file name"),
+        | Annotated[str, BeforeValidator(os.fspath), Tag("text")]
+        | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
+        _one_of("a list of frames, 'first:stop', an image (H, W) or (H, W, C), or a file name", maps=True),
     ] = "50:500"
     interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
 
     save_w: bool = False
     save_valid_idx: bool = True
+    save_valid_mask: Later[bool] = False
     save_meta_info: bool = True
     n_workers: Execution[NonNegativeInt] = 0
 
@@ -498,8 +527,8 @@ class OFOptions(BaseModel):
         OSError
             A file named by `weight` or `reference_frames` cannot be read.
         """
-        in_memory = isinstance(self.weight, np.ndarray)
-        values = self.model_dump(mode="json", exclude={"input_file", "weight"} if in_memory else {"input_file"})
+        in_memory = self._in_memory()
+        values = self.model_dump(mode="json", exclude={"input_file", "preprocess", *in_memory})
         values["reader"] = {
             name: value for name, value in self.reader.given().items() if name not in ("frame_rate", "buffer_size")
         }
@@ -507,14 +536,27 @@ class OFOptions(BaseModel):
             if isinstance(path, Path):
                 with open(path, "rb") as file:
                     values[name] = {"blake2b": hashlib.file_digest(file, "blake2b").hexdigest()}
-        if in_memory:
-            shown = f"{self.weight.shape} {self.weight.dtype.str} ".encode()
-            values["weight"] = {"blake2b": hashlib.blake2b(shown + self.weight.tobytes()).hexdigest()}
+        for name, array in in_memory.items():
+            shown = f"{array.shape} {array.dtype.str} ".encode()
+            values[name] = {"blake2b": hashlib.blake2b(shown + array.tobytes()).hexdigest()}
+        if self.preprocess is not None:  # only a name: see there why nothing is resumed
+            values["preprocess"] = getattr(self.preprocess, "__qualname__", type(self.preprocess).__qualname__)
         return {
             name: values[name]
             for name, field in type(self).model_fields.items()
             if not any(isinstance(item, _CannotChangeResult) for item in field.metadata)
-            and (name != "reader" or values["reader"])  # without any, recordings are what they always were
+            and not (
+                any(isinstance(item, _AbsentByDefault) for item in field.metadata)
+                and values.get(name) in (None, {}, field.get_default())
+            )
+        }
+
+    def _in_memory(self) -> dict[str, np.ndarray]:
+        """Return the images and maps that these options hold rather than name."""
+        return {
+            name: getattr(self, name)
+            for name in ("weight", "reference_frames")
+            if isinstance(getattr(self, name), np.ndarray)
         }
 
     def replace(self, **changes: Any) -> "OFOptions":

@@ -56,6 +56,8 @@ def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     OSError
         The image cannot be read.
     """
+    if isinstance(options.reference_frames, np.ndarray):
+        return as_reference(options.reference_frames, source.frame_shape, "reference_frames")
     if options.reference_path is not None:
         return as_reference(
             _read_image(options.reference_path),

@@ -59,6 +59,8 @@ class LoopState:
         What this batch has for the next one's `start` and `template` so far.
     total
         Sum of the registered frames, float64 (H, W, C).
+    valid
+        Pixels that are valid in all registered frames so far, bool (H, W).
     statistics
         A row for each of `STATISTICS`, a column per frame, float64; NaN for frames that could not be
         registered, and for frames to come, for which there may be room.
@@ -77,6 +79,7 @@ class LoopState:
     next_start: RunningMean
     next_template: RunningMean
     total: np.ndarray
+    valid: np.ndarray
     statistics: np.ndarray
     problem: np.ndarray
     frames_done: int = 0
@@ -95,6 +98,7 @@ class LoopState:
             next_start=RunningMean(np.zeros(field)),
             next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
+            valid=np.ones(reference.shape[:2], bool),
             statistics=np.zeros((len(STATISTICS), 0)),
             problem=np.zeros(0, np.uint8),
         )
@@ -110,6 +114,7 @@ class LoopState:
         if not result.problem:
             self.statistics[:, t] = result.statistics
             self.total += result.frame
+            self.valid &= result.valid
         self.frames_done += 1
 
     @property

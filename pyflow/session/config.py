@@ -335,6 +335,7 @@ OPTIONS_OF_THE_SESSION = (
     "output_path",
     "output_format",
     "output_file_name",
+    "naming_convention",
     "save_valid_idx",
     "n_workers",
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyflow.flow.warp import valid_mask
+from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion import compensate, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
@@ -120,6 +120,21 @@ def test_batches_start_from_the_one_before(scene, shifts):
     preprocess = compensate.Preprocessor(state.reference, options, source.dtype)
     register = compensate.FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[5]], register.start(start)).displacement, carried[5])
+
+
+def test_the_flow_sees_what_a_function_makes_and_the_result_is_as_recorded(scene, shifts, rng):
+    """Light that stays in place hides the motion from the flow, unless a function takes it away."""
+    movie = scene.movie(shifts, np.float32)
+    light = 4e4 * rng.random(movie.shape[1:]).astype(np.float32)
+    options = OPTIONS.replace(preprocess=lambda image: image - light)
+    registered, w = compensate_arr(movie + light, scene.frame() + light, options)
+    _, expected = compensate_arr(movie, scene.frame(), OPTIONS)
+    _, misled = compensate_arr(movie + light, scene.frame() + light, OPTIONS)
+    assert np.abs(w - expected).max() < 0.05 < np.abs(misled - expected).mean()
+    by_hand = [
+        imregister(frame, field, fill=scene.frame() + light) for frame, field in zip(movie + light, w, strict=True)
+    ]
+    np.testing.assert_allclose(registered, by_hand, rtol=1e-5)
 
 
 def test_bins(scene):

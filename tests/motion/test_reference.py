@@ -100,6 +100,15 @@ def test_reference_from_file(tmp_path, scene):
         find_reference(source, OFOptions(alpha=10, reference_frames=tmp_path / "absent.npy"))
 
 
+@pytest.mark.parametrize("axes", [2, 3])
+def test_reference_in_memory(scene, axes):
+    image = scene.frame() if axes == 3 else scene.frame()[..., 0]
+    source = FrameSource(scene.movie(np.ones((3, 2))))
+    np.testing.assert_array_equal(find_reference(source, OFOptions(reference_frames=image)), scene.frame())
+    with pytest.raises(ValueError, match=r"reference_frames has shape \(4, 5\)"):
+        find_reference(source, OFOptions(reference_frames=np.zeros((4, 5))))
+
+
 def test_as_reference_checks_the_shape():
     with pytest.raises(ValueError, match=r"reference has shape \(4, 5\).*\(4, 5, 2\)"):
         as_reference(np.zeros((4, 5)), (4, 5, 2))

@@ -71,6 +71,7 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
         ("flow_options = {alhpa = 3}", ["flow_options", "alhpa", "did you mean 'alpha'"]),
         ("flow_options = {alpha = -3}", ["flow_options", "alpha", "-3"]),
         ("flow_options = {output_path = 'x'}", ["flow_options", "output_path is set by the session"]),
+        ("flow_options = {naming_convention = 'batch'}", ["flow_options", "naming_convention is set by the session"]),
         ("flow_options = 'gone.json'", ["gone.json"]),
         ("flow_options = {}\nof_options_override = {}", ["two names of one key"]),
         ("this is no toml", ["s.toml", "not valid TOML"]),

@@ -375,8 +375,15 @@ def test_between_displacement_ignores_brightness_and_contrast(config):
 
 
 def test_stage_1_takes_other_flow_options(config):
-    run_stage1(config, of_options_override={"save_w": True})
+    run_stage1(config, of_options_override={"save_w": True, "save_valid_mask": True})
     assert (config.output_root / "rec1" / "w.hdf").exists()
+    mask = config.output_root / "rec1" / "valid_mask.npy"
+    assert np.load(mask).shape == (48, 56)
+    mask.unlink()
+    run_stage1(config, of_options_override={"save_w": True, "save_valid_mask": True})
+    assert mask.exists()
+    run_stage1(config, of_options_override={"save_w": True})
+    assert not mask.exists()
     assert run_stage2(config.with_flow_options({"save_w": True}))[0] == 1
     run_stage1_array(config, 0, of_options_override={"alpha": 7})
     options = json.loads((config.output_root / "rec1/status.json").read_text())["markers"]["stage1"]["parts"]["options"]
