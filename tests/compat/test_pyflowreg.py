@@ -358,3 +358,32 @@ def test_pyflowreg_itself_is_told_apart(tmp_path):
     assert done.returncode == 1
     assert "ImportError: pyflowreg itself is already imported" in done.stderr
     assert "put 'import pyflow.compat.pyflowreg' above its first import" in done.stderr
+
+
+def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
+    from pyflowreg.motion_correction import OFOptions
+
+    def what_the_flow_sees(image):
+        return image
+
+    plain = OFOptions().to_pyflow()
+    assert (plain.alpha, plain.grid_spacing, plain.coherent, plain.scheduled) == ((1.5, 1.5), 1, False, False)
+    assert (plain.reference_frames, plain.output_file_name, plain.output_typename) == (
+        "50:500",
+        "compensated.MAT",
+        None,
+    )
+    options = OFOptions(
+        constancy_assumption="cs",
+        min_level=3,
+        reference_frames=[4, 7],
+        output_format="SUITE2P_TIFF",
+        cc_hw=(64, 128),
+        eta=1.0,
+        save_valid_mask=True,
+        preproc_funct=what_the_flow_sees,
+    ).to_pyflow()
+    assert (options.const_assumption, options.min_level, options.reference_frames) == ("census", 3, (4, 7))
+    assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
+    assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
+    assert options.preprocess is what_the_flow_sees

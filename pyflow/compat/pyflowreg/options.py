@@ -211,6 +211,7 @@ class OFOptions(Changeable):
             "output_file_name": self.output_file_name or (None if checking else self._movie_name()),
             "output_format": FORMATS.get(self.output_format, self.output_format.value),
             "output_typename": None,
+            "preprocess": self.preproc_funct,
             "reference_frames": _frames(self.reference_frames),
         }
         if self.flow_backend not in list_backends():
