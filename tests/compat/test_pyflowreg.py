@@ -360,6 +360,22 @@ def test_pyflowreg_itself_is_told_apart(tmp_path):
     assert "put 'import pyflow.compat.pyflowreg' above its first import" in done.stderr
 
 
+def test_options(run, folder):
+    found = run("options")
+    defaults = found["defaults"]
+    assert (defaults.alpha, defaults.levels, defaults.output_format.value) == ((1.5, 1.5), 100, "MAT")
+    assert (defaults.sigma, defaults.reference_frames) == ([[1.0, 1.0, 0.1]] * 2, list(range(50, 500)))
+    assert (defaults.output_typename, defaults.output_path) == ("double", Path("results"))
+    options = found["options"]
+    assert (options.alpha, options.sigma, options.constancy_assumption.value) == ((2.0, 2.0), [[1.5, 1.5, 0.3]], "cs")
+    assert found["levels"] == [4, 2, "custom", 4, "balanced"]
+    for word, message in zip(("alpha", "did you mean 'alpha'", "levels", "BEGONIA"), found["refused"], strict=True):
+        assert word in message
+    assert found["again"].model_dump(exclude={"reference_frames"}) == options.model_dump(exclude={"reference_frames"})
+    np.testing.assert_array_equal(np.load(folder / "saved/reference_frames.npy"), np.zeros((8, 9)))
+    assert (found["other"].alpha, options.alpha) == ((7.0, 7.0), (2.0, 2.0))
+
+
 def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
     from pyflowreg.motion_correction import OFOptions
 
@@ -387,3 +403,13 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
     assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
     assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
     assert options.preprocess is what_the_flow_sees
+
+
+def test_weights(layer):
+    from pyflowreg.motion_correction import OFOptions
+
+    assert OFOptions(weight=[1, 3]).weight == [0.25, 0.75]
+    assert OFOptions(weight=np.array([2.0])).weight == [1.0]
+    assert OFOptions(weight=[1, 3]).get_weight_at(1, 2) == 0.75
+    weights = np.random.default_rng(0).random((5, 6, 2))
+    np.testing.assert_allclose(OFOptions(weight=weights).get_weight_at(1, 2), weights[..., 1], rtol=1e-6)

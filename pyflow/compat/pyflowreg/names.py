@@ -85,6 +85,7 @@ HOME: dict[str, dict[str, str]] = {
 
 # What pyflow has instead of names that have no home here; the longest beginning that fits a name counts.
 INSTEAD = {
+    "core": "pyflow.get_displacement computes flows, and pyflow.flow has their parts",
     "core.diso_optical_flow": "the DIS flow of OpenCV is none of pyflow's back ends; leave flow_backend at 'flowreg'",
     "core.level_solver": "the solver is compiled, pyflow/_ext/_solver; pyflow.get_displacement solves for a whole flow",
     "core.optical_flow": "the parts of a flow are compiled; pyflow.get_displacement computes a whole one",

@@ -60,8 +60,11 @@ def _rows(value: Any) -> Any:
 
 
 def _weights(value: Any) -> Any:
-    """Return weights of channels as a list; maps stay what they are."""
-    return np.asarray(value, float).tolist() if np.ndim(value) == 1 else value
+    """Return weights of channels as a list with sum 1; maps stay what they are."""
+    if np.ndim(value) != 1:
+        return value
+    weights = np.asarray(value, float)
+    return (weights / weights.sum() if weights.sum() > 0 else weights).tolist()
 
 
 def _constancy(value: Any) -> Any:
@@ -240,9 +243,10 @@ class OFOptions(Changeable):
         """Return (sx, sy, st) of a channel, counted from 0; of one without a row the first."""
         return np.array(self.sigma[i] if i < len(self.sigma) else self.sigma[0])
 
-    def get_weight_at(self, i: int, n_channels: int) -> float:
-        """Return the weight of a channel, counted from 0, of so many."""
-        return float(self.to_pyflow(input_file=None).channel_weights((1, 1, n_channels))[i])
+    def get_weight_at(self, i: int, n_channels: int) -> np.ndarray:
+        """Return the weight of a channel, counted from 0, of so many: a number, or a map (H, W)."""
+        image = np.shape(self.weight)[:2] if np.ndim(self.weight) > 1 else (1, 1)
+        return self.to_pyflow(input_file=None).channel_weights((*image, n_channels))[..., i]
 
     def copy(self) -> "OFOptions":
         """Return options that can be changed without changing these."""

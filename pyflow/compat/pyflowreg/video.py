@@ -46,6 +46,10 @@ def get_video_file_writer(file_path: str | Path, output_format: str, **options: 
     output_format = OutputFormat(output_format).value
     _name(options, _NOT_WRITTEN)
     known = {name: value for name, value in options.items() if name not in _NOT_WRITTEN}
+    if "TIFF" in output_format and known.pop("compression", None) not in (None, "none"):
+        differs("compression", "TIFF files are written as they are, not compressed")
+    if isinstance(names := known.get("dataset_names"), str):  # a star there stands for the channel's number
+        known["dataset_names"] = None if names == "ch*" else [names]
     path = Path(file_path)
     if output_format == "NULL":
         return NullVideoWriter()
