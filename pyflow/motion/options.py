@@ -33,6 +33,7 @@ from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
+from pyflow.motion.foreign import CONSTANCY_NAMES, read_options
 
 T = TypeVar("T")
 
@@ -57,7 +58,10 @@ def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
     """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
 
     def kind(value: Any) -> str:
-        if maps and isinstance(value, np.ndarray) and value.ndim > 1:
+        if maps and (
+            (isinstance(value, np.ndarray) and value.ndim > 1)
+            or (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple))
+        ):
             return "map"
         if isinstance(value, str | Path):
             return "text"
@@ -79,11 +83,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, range) else value
 
 
+def _constancy(value: Any) -> Any:
+    return CONSTANCY_NAMES.get(value, value) if isinstance(value, str) else value
+
+
 def _map_in_memory(value: Any) -> Any:
     """Take a copy of an image or a map of weights, so that these options stay what they are."""
-    if isinstance(value, np.ndarray):
-        value = value.copy()
-        value.setflags(write=False)
+    value = np.array(value)
+    value.setflags(write=False)
     return value
 
 
@@ -173,6 +180,8 @@ class OFOptions(BaseModel):
         1: no pyramid, but `levels` rounds at full resolution, which are slow.
     update_lag
         Iterations between two updates of the nonlinear weights.
+    warping_steps
+        How often each level warps the image anew and solves for what is left. None: once.
     iterations
         Iterations of the solver on each level. None: as `quality_setting` says, or the toolbox's 50.
     grid_spacing
@@ -187,7 +196,8 @@ class OFOptions(BaseModel):
         robust on all levels.
     const_assumption
         What stays constant along the motion: the image's gradient, ``"gc"``, its grey value, ``"gray"``, or which
-        neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``.
+        neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``, and as ``"gradient"``,
+        ``"brightness"`` and ``"cs"``.
     flow_backend, backend_params
         Which implementation computes the flow, see `pyflow.flow.backends`, and parameters of its own.
     preprocess
@@ -303,6 +313,7 @@ class OFOptions(BaseModel):
     quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
     eta: Annotated[float, _within("eta")] | None = None
     update_lag: Annotated[int, _within("update_lag")] = 5
+    warping_steps: Later[Annotated[int, _within("warping_steps")] | None] = None
     iterations: Annotated[int, _within("iterations")] | None = None
     grid_spacing: Annotated[
         Annotated[int, _within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
@@ -313,7 +324,7 @@ class OFOptions(BaseModel):
     gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
         None
     )
-    const_assumption: Literal[CONSTANCIES] = Field(
+    const_assumption: Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)] = Field(
         "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
     )
     flow_backend: str = "flowreg"
@@ -414,7 +425,8 @@ class OFOptions(BaseModel):
         return self._flow(self.alpha)
 
     def _flow(self, alpha: Any) -> FlowParameters:
-        given = {name: getattr(self, name) for name in ("eta", "iterations") if getattr(self, name) is not None}
+        names = ("eta", "iterations", "warping_steps")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return FlowParameters(
             alpha=alpha,
             update_lag=self.update_lag,
@@ -566,17 +578,27 @@ class OFOptions(BaseModel):
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
 
+        Images in memory go beside it: ``<name>_weight.npy`` and ``<name>_reference_frames.npy`` for ``<name>.json``.
+
         Raises
         ------
         ValueError
-            `input_file` or `weight` is in memory.
+            `input_file` is in memory, or there is a function for `preprocess`.
         """
-        if isinstance(self.weight, np.ndarray):
-            raise ValueError(f"{path}: weight is a map in memory, which no file of options can name: save it as .npy")
+        path = Path(path)
         if self.input_file is not None and not isinstance(self.input_file, Path | tuple):
             raise ValueError(f"{path}: input_file is {self.input_name}, which no file of options can name")
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        if self.preprocess is not None:
+            raise ValueError(f"{path}: preprocess is a function, which no file of options can hold: leave it out")
+        in_memory = self._in_memory()
+        fields = self.model_dump(mode="json", exclude={"preprocess", *in_memory})
+        for name, array in in_memory.items():
+            beside = path.with_name(f"{path.stem}_{name}.npy")
+            fields[name] = beside.name
+            with replacing(beside) as temporary, open(temporary, "wb") as file:
+                np.save(file, array)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike, **changes: Any) -> "OFOptions":
@@ -585,7 +607,9 @@ class OFOptions(BaseModel):
         Parameters
         ----------
         path
-            A file as `to_json` writes it; options that it leaves out have their defaults.
+            A file as `to_json` writes it, or as pyflowreg or MATLAB's OF_options save theirs; options that it leaves
+            out have their defaults. What cannot be honoured is logged with what that means, see
+            `pyflow.motion.foreign`.
         **changes
             Options that override the file's.
 
@@ -598,17 +622,6 @@ class OFOptions(BaseModel):
             file.
         """
         try:
-            return cls(**{**cls.read_fields(path), **changes})
+            return cls(**{**read_options(path), **changes})
         except ValidationError as error:
             raise ValueError(f"{path}: {error}") from error
-
-    @staticmethod
-    def read_fields(path: str | os.PathLike) -> dict[str, Any]:
-        """Read the options that a JSON file sets, unchecked; see `from_json`."""
-        try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{path}: expected a JSON object of options, found {type(fields).__name__}")
-        return fields

@@ -60,7 +60,7 @@ def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
         return as_reference(options.reference_frames, source.frame_shape, "reference_frames")
     if options.reference_path is not None:
         return as_reference(
-            _read_image(options.reference_path),
+            _read_image(options.reference_path, source.frame_shape),
             source.frame_shape,
             f"reference_frames: {options.reference_path}",
         )
@@ -177,11 +177,19 @@ def _mean(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
     return total / max(count, 1), count
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """Read an image, (H, W) or (H, W, C), or a movie's mean."""
+def _read_image(path: Path, frame_shape: tuple[int, int, int]) -> np.ndarray:
+    """Read an image, (H, W) or (H, W, C), or a movie's mean.
+
+    An image of C channels may have been saved with its channels as pages, as the toolbox does it, or as its columns, as
+    tifffile does it: those are no movies of frames (H, W).
+    """
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     with open_video(path) as reader:
+        if frame_shape[2] > 1 and reader.shape == (*frame_shape, 1):
+            return reader[:][..., 0]
+        if frame_shape[2] > 1 and reader.shape == (frame_shape[2], *frame_shape[:2], 1):
+            return np.moveaxis(reader[:][..., 0], 0, -1)
         frames = FrameSource(reader)
         return _mean(frame for i in range(0, len(frames), frames.piece) for frame in frames.read(i, i + frames.piece))[
             0

@@ -22,6 +22,7 @@ from pyflow.flow.parameters import FlowParameters
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
+from pyflow.motion.foreign import read_options
 from pyflow.motion.options import OFOptions, did_you_mean
 
 AUTO_CENTER = "auto"
@@ -187,7 +188,7 @@ class SessionConfig(BaseModel):
     @classmethod
     def _read_options_file(cls, value: Any) -> Any:
         if isinstance(value, str | Path):
-            return OFOptions.read_fields(value)
+            return read_options(value)
         return value
 
     @field_validator("flow_options", mode="after")

@@ -171,12 +171,26 @@ def test_an_image_in_memory_counts_by_content():
 
 def test_options_that_came_later_change_no_key_where_they_are_left_out():
     fields = OFOptions().result_fields()
-    later = {"preprocess": np.sqrt, "save_valid_mask": True, "reader": {"bin_size": 2}}
+    later = {"warping_steps": 2, "preprocess": np.sqrt, "save_valid_mask": True, "reader": {"bin_size": 2}}
     assert not later.keys() & fields.keys()
     for name, value in later.items():
         changed = OFOptions(**{name: value}).result_fields()
         assert changed.keys() - fields.keys() == {name}
         json.dumps(changed)
+
+
+def test_images_in_memory_are_saved_beside_the_options(tmp_path, monkeypatch):
+    weight, reference = np.random.default_rng(0).random((2, 4, 5))
+    options = OFOptions(weight=weight, reference_frames=reference)
+    (tmp_path / "a").mkdir()
+    options.to_json(tmp_path / "a" / "fast.json")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    found = OFOptions.from_json(tmp_path / "moved" / "fast.json")
+    np.testing.assert_array_equal(found.channel_weights((4, 5, 1))[..., 0], weight.astype(np.float32))
+    np.testing.assert_array_equal(np.load(found.reference_path), reference)
+    with pytest.raises(ValueError, match="preprocess is a function"):
+        OFOptions(preprocess=np.sqrt).to_json(tmp_path / "other.json")
 
 
 def test_channel_weights(tmp_path):
