@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import pyflow
+from pyflow.compat.pyflowreg import words
 from pyflow.compat.pyflowreg.names import differs
-from pyflow.compat.pyflowreg.words import constancy
 from pyflow.flow import backends
 from pyflow.motion import align
+from pyflow.motion.foreign import translated
 
 
 def get_displacement(
@@ -37,9 +38,8 @@ def get_displacement(
             "level_solver_backend: pyflow's solver is compiled; pyflow.flow.backends.register_backend takes a back end "
             "of your own"
         )
-    if gnc_schedule is not None:
-        differs("gnc_schedule", "its steps are spread over the pyramid's levels, which are gone through once")
-    more = {} if warping_steps is None else {"warping_steps": warping_steps}
+    for note in translated({"gnc_schedule": gnc_schedule}, theirs=True)[1]:
+        differs(note)
     return pyflow.get_displacement(
         fixed,
         moving,
@@ -51,11 +51,11 @@ def get_displacement(
         eta=eta,
         a_smooth=a_smooth,
         a_data=a_data,
-        const_assumption=constancy(const_assumption),
+        const_assumption=words.constancy(const_assumption),
         uv=uv,
         weight=weight,
         gnc_schedule=gnc_schedule,
-        **more,
+        warping_steps=words.warping_steps(warping_steps, gnc_schedule) or 1,
     )
 
 

@@ -36,7 +36,7 @@ class RegistrationConfig:
                 f"parallelization: expected one of {', '.join(_EXECUTORS)}, found {self.parallelization!r}"
             )
         if self.parallelization == "multiprocessing":
-            differs("parallelization 'multiprocessing'", "n_jobs threads of this process work; results are the same")
+            differs("parallelization 'multiprocessing': n_jobs threads of this process work; results are the same")
 
     @property
     def n_workers(self) -> int:

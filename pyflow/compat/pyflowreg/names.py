@@ -135,9 +135,8 @@ class PyflowregDifference(UserWarning):
 _told: set[str] = set()
 
 
-def differs(option: str, consequence: str) -> None:
-    """Say once in a process what an option does here that it does not do in pyflowreg."""
-    message = f"{option}: {consequence}"
-    if message not in _told:
-        _told.add(message)
-        warnings.warn(message, PyflowregDifference, stacklevel=2)
+def differs(note: str) -> None:
+    """Say once in a process what an option, the first words of the note, does here that it does not in pyflowreg."""
+    if note not in _told:
+        _told.add(note)
+        warnings.warn(note, PyflowregDifference, stacklevel=2)

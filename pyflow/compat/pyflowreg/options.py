@@ -15,8 +15,6 @@ from pyflow.compat.pyflowreg.flow import get_displacement
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
 from pyflow.compat.pyflowreg.words import (
-    FORMATS,
-    TYPES,
     ChannelNormalization,
     ConstancyAssumption,
     InterpolationMethod,
@@ -24,27 +22,15 @@ from pyflow.compat.pyflowreg.words import (
     OutputFormat,
     QualitySetting,
     constancy,
+    warping_steps,
 )
-from pyflow.flow.backends import list_backends
 from pyflow.flow.parameters import level_of
 from pyflow.io import VideoReader, VideoWriter
 from pyflow.io.atomic import replacing
+from pyflow.motion.foreign import read_options, translated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import did_you_mean
 from pyflow.motion.reference import find_reference
-
-# Fields of another name or form in pyflow; all others that pyflow knows are handed on as they are.
-_TRANSLATED = {
-    "constancy_assumption",
-    "min_level",
-    "naming_convention",
-    "output_file_name",
-    "output_format",
-    "output_typename",
-    "preproc_funct",
-    "quality_setting",
-    "reference_frames",
-}
 
 
 def _pair(value: Any) -> Any:
@@ -162,36 +148,13 @@ class OFOptions(Changeable):
             self._preset = self.quality_setting
         preset = QualitySetting.CUSTOM if self.min_level >= 0 else self._preset
         self.__dict__["quality_setting"] = preset  # past validate_assignment, which leads here
-        self._name_differences()
+        if self.output_file_name:
+            differs("output_file_name: the movie is written into output_path, whatever the working folder is")
         try:
             self._native(checking=True)
         except ValidationError as error:
             raise ValueError("; ".join(_problem(item) for item in error.errors())) from None
         return self
-
-    def _name_differences(self) -> None:
-        if self.flow_backend not in list_backends():
-            differs(
-                f"flow_backend {self.flow_backend!r}",
-                "pyflow has none of that name: 'flowreg' computes, on the processor; backend_params are not used",
-            )
-        if self.output_format is OutputFormat.BEGONIA:
-            raise ValueError("output_format 'BEGONIA' is written by neither package; 'HDF5' is the nearest")
-        if self.output_file_name:
-            differs("output_file_name", "the movie is written into output_path, whatever the working folder is")
-        if self.gnc_schedule is not None:
-            differs("gnc_schedule", "its steps are spread over the pyramid's levels, which are gone through once")
-        if self.verbose:
-            differs("verbose", "pyflow logs to logging.getLogger('pyflow') and prints nothing")
-        if self.get_displacement_impl is not None or self.get_displacement_factory is not None:
-            raise ValueError(
-                "get_displacement_impl and get_displacement_factory are not called by pyflow; "
-                "pyflow.flow.backends.register_backend takes a back end of your own"
-            )
-        for name in type(self).model_fields:
-            changed = getattr(self, name) is not None and not _same(getattr(self, name), _default(name))
-            if changed and name not in {*_TRANSLATED, *pyflow.OFOptions.model_fields, *_ELSEWHERE}:
-                differs(name, "pyflow has nothing of the kind; it is not used")
 
     def to_pyflow(self, **changes: Any) -> pyflow.OFOptions:
         """Return the same options as pyflow names them.
@@ -204,22 +167,21 @@ class OFOptions(Changeable):
         return self._native(**changes)
 
     def _native(self, *, checking: bool = False, **changes: Any) -> pyflow.OFOptions:
-        left_out = {*_TRANSLATED, *(("input_file",) if checking else ())}
-        known = {name for name in pyflow.OFOptions.model_fields if name in type(self).model_fields} - left_out
-        fields = {name: getattr(self, name) for name in known}
-        fields |= {
-            "const_assumption": constancy(self.constancy_assumption),
-            "grid_spacing": 1,
-            "min_level": level_of(self._preset, None if self.min_level < 0 else self.min_level),
+        given = dict(self) | {
+            "input_file": None if checking else self.input_file,
+            "min_level": self.effective_min_level,
             "output_file_name": self.output_file_name or (None if checking else self._movie_name()),
-            "output_format": FORMATS.get(self.output_format, self.output_format.value),
+            "output_format": self.output_format.value,
             "output_typename": None,
-            "preprocess": self.preproc_funct,
             "reference_frames": _frames(self.reference_frames),
+            "warping_steps": warping_steps(self.warping_steps, self.gnc_schedule),
         }
-        if self.flow_backend not in list_backends():
-            fields |= {"flow_backend": "flowreg", "backend_params": {}}
-        return pyflow.OFOptions(**{**fields, **changes})
+        for name in ("naming_convention", "quality_setting"):  # as in the two names and levels above
+            del given[name]
+        fields, notes = translated(given, theirs=True)
+        for note in notes:
+            differs(note)
+        return pyflow.OFOptions(**{**fields, "grid_spacing": 1, **changes})
 
     def _movie_name(self) -> str:
         name = f"compensated.{self.output_format.value.removeprefix('MULTIFILE_')}"
@@ -232,7 +194,7 @@ class OFOptions(Changeable):
     @property
     def output_dtype(self) -> str | None:
         """`output_typename` as pyflow takes it; it counts for arrays, files keep the recording's type."""
-        return TYPES.get(self.output_typename, self.output_typename)
+        return self.output_typename or None
 
     @property
     def effective_min_level(self) -> int:
@@ -303,19 +265,8 @@ class OFOptions(Changeable):
     @classmethod
     def load_options(cls, filepath: str | os.PathLike) -> "OFOptions":
         """Read options that `save_options`, pyflowreg or the MATLAB toolbox wrote."""
-        return cls(**pyflow.OFOptions.read_fields(filepath))
-
-
-# Options that are honoured outside `pyflow.OFOptions`, or named by `_name_differences`.
-_ELSEWHERE = {"verbose", "get_displacement_impl", "get_displacement_factory"}
-
-
-def _default(name: str) -> Any:
-    return OFOptions.model_fields[name].get_default(call_default_factory=True)
-
-
-def _same(value: Any, other: Any) -> bool:
-    return bool(np.array_equal(value, other)) if isinstance(value, np.ndarray) else value == other
+        theirs = {"const_assumption": "constancy_assumption"}
+        return cls(**{theirs.get(name, name): value for name, value in read_options(filepath).items()})
 
 
 def _problem(item: Any) -> str:

@@ -131,10 +131,9 @@ def _flow_options(given: dict[str, Any]) -> dict[str, Any]:
     """
     if given.get("save_valid_idx") is False:
         raise ValueError("flow_options: save_valid_idx is always true in a session, as stage 3 needs the masks")
-    if given.get("preproc_funct") is not None:
-        raise ValueError(
-            "flow_options: a session takes no preproc_funct, as a function cannot be compared with another"
-        )
+    for name in ("preproc_funct", "weight", "reference_frames"):
+        if callable(given.get(name)) or np.ndim(given.get(name)) > 1:
+            raise ValueError(f"flow_options: {name} is in memory, where no later run can compare it; name a file")
     given = {name: value for name, value in given.items() if name not in ("input_file", "output_path", "output_format")}
     ours = {name for name in given if name in pyflow.OFOptions.model_fields and name not in OFOptions.model_fields}
     options = OFOptions(**{name: value for name, value in given.items() if name not in ours})

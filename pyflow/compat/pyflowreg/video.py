@@ -8,7 +8,7 @@ import numpy as np
 
 from pyflow import io
 from pyflow.compat.pyflowreg.names import differs
-from pyflow.compat.pyflowreg.words import FORMATS, OutputFormat
+from pyflow.compat.pyflowreg.words import OutputFormat
 from pyflow.io import ArrayReader as ArrayReader
 from pyflow.io import VideoReader, VideoWriter
 from pyflow.io.writers.many import ArrayWriter, NullWriter
@@ -47,7 +47,7 @@ def get_video_file_writer(file_path: str | Path, output_format: str, **options: 
     _name(options, _NOT_WRITTEN)
     known = {name: value for name, value in options.items() if name not in _NOT_WRITTEN}
     if "TIFF" in output_format and known.pop("compression", None) not in (None, "none"):
-        differs("compression", "TIFF files are written as they are, not compressed")
+        differs("compression: TIFF files are written as they are, not compressed")
     if isinstance(names := known.get("dataset_names"), str):  # a star there stands for the channel's number
         known["dataset_names"] = None if names == "ch*" else [names]
     path = Path(file_path)
@@ -59,7 +59,7 @@ def get_video_file_writer(file_path: str | Path, output_format: str, **options: 
         path = path if path.suffix else path / "compensated"
         path = path.with_suffix(f".{output_format.removeprefix('MULTIFILE_')}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return io.get_video_file_writer(path, FORMATS.get(output_format, output_format), **known)
+    return io.get_video_file_writer(path, output_format.replace("SUITE2P_", ""), **known)
 
 
 class NullVideoWriter(NullWriter):
@@ -105,4 +105,4 @@ MULTIFILEFileWriter = _creates_several
 def _name(options: dict[str, Any], differences: dict[str, str]) -> None:
     for name in options:
         if name in differences:
-            differs(name, differences[name])
+            differs(f"{name}: {differences[name]}")

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pyflow.motion.foreign import CONSTANCY_NAMES
+
 
 class OutputFormat(StrEnum):
     """Formats of a registered movie."""
@@ -58,12 +60,15 @@ class NamingConvention(StrEnum):
     BATCH = "batch"
 
 
-# pyflowreg's word -> pyflow's.
-FORMATS = {"SUITE2P_TIFF": "TIFF"}  # both interleave pages of single channels
-CONSTANCIES = {"gradient": "gc", "brightness": "gray", "cs": "census"}
-TYPES = {"": None}
+# With a `gnc_schedule`, and no other number.
+_WARPING_STEPS = 10
 
 
 def constancy(word: str) -> str:
     """Return pyflow's word for what stays constant along the motion."""
-    return CONSTANCIES.get(word, str(word))
+    return CONSTANCY_NAMES.get(word, str(word))
+
+
+def warping_steps(given: int | None, gnc_schedule: object) -> int | None:
+    """Return how often a level is warped: in pyflowreg a number counts with a `gnc_schedule` only."""
+    return None if gnc_schedule is None else given or _WARPING_STEPS
