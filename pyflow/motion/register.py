@@ -211,6 +211,10 @@ class FrameRegistration:
         """Register a frame in the middle of its raw neighbours by itself."""
         return self.finish([self.estimate(window)])
 
+    def onto_template(self, filtered: np.ndarray) -> np.ndarray:
+        """Register a preprocessed image, float32 (H, W, C)."""
+        return self.warp(filtered, self._displacement(filtered, None), self._template)
+
     def warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray | None) -> np.ndarray:
         """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
         return imregister(image, w, fill=fill, interpolation=self._interpolation, n_threads=1)

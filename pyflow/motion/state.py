@@ -117,6 +117,12 @@ class LoopState:
             self.valid &= result.valid
         self.frames_done += 1
 
+    def forget_frames(self) -> None:
+        """Count anew, so that memory does not grow; what the next frames start from stays."""
+        self.statistics, self.problem = self.statistics[:, :0].copy(), self.problem[:0].copy()
+        self.total[:] = 0
+        self.frames_done = 0
+
     @property
     def temporal_average(self) -> np.ndarray:
         """Mean of the registered frames, float64 (H, W, C)."""
