@@ -414,3 +414,20 @@ def test_weights(layer):
     assert OFOptions(weight=[1, 3]).get_weight_at(1, 2) == 0.75
     weights = np.random.default_rng(0).random((5, 6, 2))
     np.testing.assert_allclose(OFOptions(weight=weights).get_weight_at(1, 2), weights[..., 1], rtol=1e-6)
+
+
+def test_live(run, folder):
+    found = run("live")
+    movie = np.load(folder / "movie.npy").astype(np.float32)
+    for (frame, w), given in zip(found["waiting"], movie, strict=False):
+        np.testing.assert_array_equal(frame, given)
+        assert not w.any()
+    assert found["kept"] == 4
+    registered, fields = (np.stack(some) for some in zip(*found["results"], strict=True))
+    assert (registered.shape, fields.shape) == (movie.shape, (12, *SHAPE, 2))
+    still = abs(movie[..., 0] - movie[3, ..., 0]).mean()
+    assert abs(registered[..., 0] - registered[3, ..., 0]).mean() < still
+    assert found["counted"] == 12
+    np.testing.assert_array_equal(found["current"], fields[-1])
+    assert found["live"].options.quality_setting.value == "fast"
+    assert (found["stack"].shape, found["fields"].shape) == ((4, *SHAPE, 2), (4, *SHAPE, 2))

@@ -7,7 +7,7 @@ NAME = "pyflowreg"
 
 _HERE = "pyflow.compat.pyflowreg"
 _FLOW, _MOTION, _OPTIONS, _SESSION = (f"{_HERE}.{part}" for part in ("flow", "motion", "options", "session"))
-_VIDEO, _WORDS = (f"{_HERE}.{part}" for part in ("video", "words"))
+_VIDEO, _LIVE, _WORDS = (f"{_HERE}.{part}" for part in ("video", "live", "words"))
 
 _WARPING = dict.fromkeys(("imregister_wrapper", "align_sequence"), _FLOW) | dict.fromkeys(
     ("imregister_binary", "backward_valid_mask", "compute_batch_valid_masks"), "pyflow.flow.warp"
@@ -49,10 +49,12 @@ HOME: dict[str, dict[str, str]] = {
         "compensate_arr": _MOTION,
         "compensate_recording": _MOTION,
         "BatchMotionCorrector": _MOTION,
+        "FlowRegLive": _LIVE,
     },
     "motion_correction.OF_options": _CHOICES,
     "motion_correction.compensate_arr": {**_ARRAY, "OFOptions": _OPTIONS, "RegistrationConfig": _MOTION},
     "motion_correction.compensate_recording": {**_RECORDING, "OFOptions": _OPTIONS},
+    "motion_correction.flow_reg_live": {"FlowRegLive": _LIVE},
     "motion_correction.parallelization": {},
     "session": {"SessionConfig": _SESSION},
     "session.cli": {"run_all_stages": _SESSION, "main": "pyflow.session.cli"},
