@@ -104,6 +104,7 @@ def test_arrays(run, simulated):
     assert found["counts"][-1] == (12, 12)
     assert found["grey"].shape == (12, *SHAPE)
     assert found["grey_flow"].shape == flow.shape
+    assert (found["one"].shape, found["one_flow"].shape) == (registered.shape[1:], flow.shape[1:])
     truth = simulated.displacement_px[7] - simulated.displacement_px[0]
     assert endpoint_error(found["pair"], truth, 8) < 0.5 * endpoint_error(np.zeros_like(truth), truth, 8)
 
@@ -404,6 +405,33 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
     assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
     assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
     assert options.preprocess is what_the_flow_sees
+
+
+def test_a_reader_is_opened_once_and_its_bins_are_not_binned_again(layer, folder):
+    from pyflowreg.motion_correction import OFOptions
+
+    options = OFOptions(input_file=folder / "movie.h5", bin_size=2, buffer_size=4, reference_frames=[1, 2])
+    reader = options.get_video_reader()
+    assert (len(reader), reader.buffer_size) == (6, 4)
+    assert options.get_video_reader() is options.input_file is reader
+    assert (options.to_pyflow().bin_size, options.bin_size) == (1, 2)
+    assert options.get_reference_frame().shape == (*SHAPE, 2)
+    reader.close()
+
+
+def test_what_options_open_and_compute(layer, tmp_path):
+    from pyflowreg.core.optical_flow import get_displacement
+    from pyflowreg.motion_correction import OFOptions
+
+    options = OFOptions(output_path=tmp_path / "new", output_format="HDF5", quality_setting="fast")
+    with options.get_video_writer() as writer:
+        writer.write_frames(np.zeros((2, 8, 9, 1), np.uint8))
+    assert (tmp_path / "new" / "compensated.HDF5").exists()
+    assert options.resolve_get_displacement() is get_displacement
+    image = np.random.default_rng(0).random((32, 40)).astype(np.float32)
+    given = {**options.to_dict(), "weight": None}
+    assert given["min_level"] == 6
+    assert not get_displacement(image, image, **given).any()
 
 
 def test_weights(layer):

@@ -69,7 +69,7 @@ def compensate_arr(
     given = {name: value for name, value in given.items() if value is not None}
     options = OFOptions(**{**dict(options), **given}) if given else options
     movie, reference = np.asarray(c1), np.asarray(c_ref)
-    single = movie.ndim == reference.ndim  # one frame stands for a movie of one
+    single = movie.shape == reference.shape  # one frame stands for a movie of one
     registered, w = pyflow.compensate_arr(
         movie[np.newaxis] if single else movie,
         reference,
@@ -141,8 +141,8 @@ def name_flow(folder: Path) -> None:
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(FLOW_FILE)
-    except OSError:  # as on Windows, where links are for administrators
-        (folder / FLOW_FILE).copy(link) if hasattr(Path, "copy") else link.hardlink_to(folder / FLOW_FILE)
+    except OSError:  # as on Windows, where links that name a file are for administrators
+        link.hardlink_to(folder / FLOW_FILE)
 
 
 def _all_of(callbacks: list[Callable[..., None]]) -> Callable[..., None] | None:

@@ -168,6 +168,7 @@ class OFOptions(Changeable):
 
     def _native(self, *, checking: bool = False, **changes: Any) -> pyflow.OFOptions:
         given = dict(self) | {
+            "bin_size": 1 if isinstance(self.input_file, VideoReader) else self.bin_size,  # a reader has its own
             "input_file": None if checking else self.input_file,
             "min_level": self.effective_min_level,
             "output_file_name": self.output_file_name or (None if checking else self._movie_name()),

@@ -35,4 +35,5 @@ registered, flow = compensate_arr(
 
 fast = options.model_copy(update={"quality_setting": QualitySetting.FAST})
 grey, grey_flow = compensate_arr(movie[..., 0], template[..., 0], fast)
+one, one_flow = compensate_arr(movie[7], template, options)
 pair = compensate_pair(movie[0], movie[7], options)
