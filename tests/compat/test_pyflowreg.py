@@ -244,7 +244,7 @@ def test_a_session_that_is_done_is_kept_by_the_one_that_runs_all_stages(session,
     [
         ("import pyflowreg.util.download", "pyflow.simulate makes some"),
         ("from pyflowreg.z_align import ZAlignConfig", "pyflow.motion.depth estimates depths"),
-        ("from pyflowreg.core import register_backend", "pyflow.flow.backends.register_backend"),
+        ("from pyflowreg.core.level_solver import compute_flow", "pyflow.get_displacement solves for a whole flow"),
         ("from pyflowreg.core.optical_flow import add_boundary", "pyflow.get_displacement computes a whole one"),
         ("from pyflowreg.motion_correction import OFOption", "did you mean pyflowreg.motion_correction.OFOptions?"),
         ("import pyflowreg.motion_corection", "did you mean pyflowreg.motion_correction?"),
@@ -282,7 +282,7 @@ def test_a_function_goes_before_the_module_of_its_name(layer):
 
 
 def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
-    from pyflowreg.motion_correction import OFOptions, compensate_arr
+    from pyflowreg.motion_correction import OFOptions
     from pyflowreg.motion_correction.compensate_recording import RegistrationConfig
     from pyflowreg.util.io import get_video_file_writer
 
@@ -294,12 +294,11 @@ def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
         RegistrationConfig(parallelization="multiprocessing")
         get_video_file_writer(tmp_path / "a.h5", "HDF5", chunk_size=10).discard()
         OFOptions(gnc_schedule=(0, 0.5, 1), verbose=True)
-        compensate_arr(np.zeros((2, 16, 16)), np.eye(16), OFOptions(quality_setting="fast"), get_displacement=print)
     assert options.to_pyflow().flow_backend == "flowreg"
     options = [str(one.message).split(":")[0] for one in told]
     assert options == [
         *("verbose", "flow_backend 'flowreg_cuda'", "parallelization 'multiprocessing'"),
-        *("chunk_size", "gnc_schedule", "get_displacement_impl"),
+        *("chunk_size", "gnc_schedule"),
     ]
     assert all(one.category is layer.names.PyflowregDifference for one in told)
 
@@ -459,3 +458,41 @@ def test_live(run, folder):
     np.testing.assert_array_equal(found["current"], fields[-1])
     assert found["live"].options.quality_setting.value == "fast"
     assert (found["stack"].shape, found["fields"].shape) == ((4, *SHAPE, 2), (4, *SHAPE, 2))
+
+
+@pytest.mark.parametrize("how", ["impl", "factory", "argument", "backend"])
+def test_flows_of_the_scripts_own(layer, folder, how):
+    from pyflowreg.core import get_backend, list_backends, register_backend
+    from pyflowreg.core.backend_registry import get_backend_executors
+    from pyflowreg.motion_correction import OFOptions, compensate_arr
+
+    seen = []
+
+    def factory(px=2.0):
+        def shift(fixed, moving, **others):
+            seen.append((fixed.shape, moving.shape, others["alpha"], others["weight"].tolist(), others["uv"].any()))
+            return np.full((*fixed.shape[:2], 2), px)
+
+        return shift
+
+    movie = np.load(folder / "movie.npy")[:4]
+    common = {"alpha": 3, "update_initialization_w": False, "weight": [3, 1]}
+    options, given = OFOptions(**common), {}
+    if how == "impl":
+        options = OFOptions(get_displacement_impl=factory(), **common)
+    elif how == "factory":
+        options = OFOptions(get_displacement_factory=factory, backend_params={"px": 2}, **common)
+    elif how == "argument":
+        given = {"get_displacement": factory()}
+    else:
+        register_backend("of the script", factory, supported_executors={"sequential"})
+        assert "of the script" in list_backends()
+        assert get_backend_executors("of the script") == {"sequential"}
+        assert get_backend("of the script") is factory
+        given = {"flow_backend": "of the script", "backend_params": {"px": 2}}
+    _, w = compensate_arr(movie, movie[0], options, **given)
+    np.testing.assert_array_equal(w, np.full((4, *SHAPE, 2), 2, np.float32))
+    assert seen[-1] == ((*SHAPE, 2), (*SHAPE, 2), (3.0, 3.0), [0.75, 0.25], False)
+    if how in ("impl", "factory"):
+        own = options.resolve_get_displacement()
+        assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 import pyflow
 from pyflow.compat.pyflowreg import words
 from pyflow.compat.pyflowreg.names import differs
-from pyflow.flow import backends
 from pyflow.motion import align
 from pyflow.motion.foreign import translated
 
@@ -83,13 +82,3 @@ def align_sequence(
     return align.align_sequence(
         batch, displacement, reference, interpolation=str(interpolation_method), n_threads=n_workers or 0
     )
-
-
-def list_backends() -> list[str]:
-    """Return the names of what computes flows."""
-    return backends.list_backends()
-
-
-def is_backend_available(name: str) -> bool:
-    """Tell whether there is a back end of that name."""
-    return name in backends.list_backends()

@@ -12,7 +12,9 @@ _VIDEO, _LIVE, _WORDS = (f"{_HERE}.{part}" for part in ("video", "live", "words"
 _WARPING = dict.fromkeys(("imregister_wrapper", "align_sequence"), _FLOW) | dict.fromkeys(
     ("imregister_binary", "backward_valid_mask", "compute_batch_valid_masks"), "pyflow.flow.warp"
 )
-_BACKENDS = dict.fromkeys(("list_backends", "is_backend_available"), _FLOW)
+_BACKENDS = dict.fromkeys(
+    ("register_backend", "get_backend", "list_backends", "is_backend_available"), f"{_HERE}.backends"
+)
 _CHOICES = {"OFOptions": _OPTIONS} | dict.fromkeys(
     (
         "OutputFormat",
@@ -41,7 +43,7 @@ HOME: dict[str, dict[str, str]] = {
     "": {"get_displacement": _FLOW},
     "_runtime": {"RuntimeContext": _MOTION},
     "core": _BACKENDS,
-    "core.backend_registry": _BACKENDS,
+    "core.backend_registry": {**_BACKENDS, "get_backend_executors": f"{_HERE}.backends"},
     "core.optical_flow": {"get_displacement": _FLOW},
     "core.warping": _WARPING,
     "motion_correction": {
@@ -91,9 +93,6 @@ INSTEAD = {
     "core.diso_optical_flow": "the DIS flow of OpenCV is none of pyflow's back ends; leave flow_backend at 'flowreg'",
     "core.level_solver": "the solver is compiled, pyflow/_ext/_solver; pyflow.get_displacement solves for a whole flow",
     "core.optical_flow": "the parts of a flow are compiled; pyflow.get_displacement computes a whole one",
-    "core.register_backend": "pyflow.flow.backends.register_backend takes a class with prepare()",
-    "core.backend_registry": "pyflow.flow.backends has register_backend and get_backend, for classes with prepare()",
-    "core.get_backend": "pyflow.flow.backends.get_backend returns a class with prepare()",
     "cuda": "pyflow computes on processors, and on GPUs where a back end for them is installed, see flow_backend",
     "torch": "pyflow computes on processors, and on GPUs where a back end for them is installed, see flow_backend",
     "motion_correction.parallelization": "pyflow registers frames on n_jobs threads; the result does not depend on it",

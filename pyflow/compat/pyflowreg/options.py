@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
-from pyflow.compat.pyflowreg.flow import get_displacement
+from pyflow.compat.pyflowreg import backends
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
 from pyflow.compat.pyflowreg.words import (
@@ -31,6 +31,9 @@ from pyflow.motion.foreign import read_options, translated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import did_you_mean
 from pyflow.motion.reference import find_reference
+
+# Options that compute a flow themselves.
+_FUNCTIONS = ("get_displacement_impl", "get_displacement_factory")
 
 
 def _pair(value: Any) -> Any:
@@ -177,8 +180,12 @@ class OFOptions(Changeable):
             "reference_frames": _frames(self.reference_frames),
             "warping_steps": warping_steps(self.warping_steps, self.gnc_schedule),
         }
-        for name in ("naming_convention", "quality_setting"):  # as in the two names and levels above
+        for name in ("naming_convention", "quality_setting", *_FUNCTIONS):  # they are in the names and the level
             del given[name]
+        if self.get_displacement_impl is not None:
+            given |= {"flow_backend": backends.named(self.get_displacement_impl, makes=False), "backend_params": {}}
+        elif self.get_displacement_factory is not None:
+            given["flow_backend"] = backends.named(self.get_displacement_factory, makes=True)
         fields, notes = translated(given, theirs=True)
         for note in notes:
             differs(note)
@@ -235,8 +242,10 @@ class OFOptions(Changeable):
         return find_reference(FrameSource(reader, self.channel_idx, 1), self.to_pyflow(input_file=None))
 
     def resolve_get_displacement(self) -> Callable[..., np.ndarray]:
-        """Return pyflow's flow of two images under pyflowreg's argument names."""
-        return get_displacement
+        """Return what computes the flow of two images: a function of the options, or that of `flow_backend`."""
+        if self.get_displacement_impl is not None:
+            return self.get_displacement_impl
+        return (self.get_displacement_factory or backends.get_backend(self.flow_backend))(**self.backend_params)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments of `get_displacement`."""

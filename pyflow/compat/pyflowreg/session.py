@@ -131,7 +131,7 @@ def _flow_options(given: dict[str, Any]) -> dict[str, Any]:
     """
     if given.get("save_valid_idx") is False:
         raise ValueError("flow_options: save_valid_idx is always true in a session, as stage 3 needs the masks")
-    for name in ("preproc_funct", "weight", "reference_frames"):
+    for name in ("preproc_funct", "get_displacement_impl", "get_displacement_factory", "weight", "reference_frames"):
         if callable(given.get(name)) or np.ndim(given.get(name)) > 1:
             raise ValueError(f"flow_options: {name} is in memory, where no later run can compare it; name a file")
     given = {name: value for name, value in given.items() if name not in ("input_file", "output_path", "output_format")}
