@@ -21,8 +21,6 @@ HEADER = "Compensation options"
 CONSTANCY_NAMES = {"gradient": "gc", "brightness": "gray", "cs": "census"}
 """Their further words for `OFOptions.const_assumption`."""
 
-_NAMES = {"constancy_assumption": "const_assumption"}
-
 _FORMATS = {
     "SUITE2P_TIFF": (
         "TIFF",
@@ -73,7 +71,7 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
     """
     matlab = any(name in fields for name in _ONLY_IN_MATLAB)
     empty = [name for name in _MAY_BE_EMPTY if name in fields and _is_empty(fields[name])]
-    fields = {_NAMES.get(name, name): value for name, value in fields.items() if name not in empty}
+    fields = {name: value for name, value in fields.items() if name not in empty}
     notes = []
     fields.pop("datatype", None)  # found in the file
     fields.pop("min_frames_per_reference", None)
@@ -106,7 +104,7 @@ def _translate_values(fields: dict[str, Any], notes: list[str], matlab: bool) ->
             fields[name] = [fields[name]]
     if isinstance(fields.get("alpha"), list | tuple) and len(fields["alpha"]) == 1:
         fields["alpha"] = fields["alpha"][0]
-    if fields.get("quality_setting") == "custom" and fields.get("min_level") in (None, -1):
+    if fields.get("quality_setting") == "custom" and fields.get("min_level") == -1:
         fields["min_level"] = 0
     if not matlab:
         return
