@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from contextlib import redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path, PurePath
 
@@ -28,7 +29,7 @@ def test_every_block_runs(tmp_path, monkeypatch):
         with redirect_stdout(StringIO()) as output:
             exec(compile(block, f"migration.md: {block.splitlines()[0]}", "exec"), names)
         printed, ran = output.getvalue(), ran + 1
-    assert ran == 5
+    assert ran == 6
     assert (tmp_path / "rewritten" / "compensated.hdf5").exists()
 
 
@@ -105,3 +106,24 @@ def test_defaults_beside_those_of_other_programs_are_the_codes(section):
     for option, value in told:
         name = re.match(r"`(\w+)", option)[1]
         assert literal(value) == found[name], name
+
+
+def resolved(name):
+    """What a dotted name stands for."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(name)
+
+
+def test_names_on_the_page_are_there():
+    names = set(re.findall(r"`(pyflow\.\w[\w.]*\w)", TEXT))
+    assert len(names) > 15
+    for name in names:
+        assert resolved(name) is not None

@@ -14,7 +14,6 @@ import pyflow
 from pyflow import session
 from pyflow.compat.pyflowreg.motion import name_flow
 from pyflow.compat.pyflowreg.options import Changeable, OFOptions
-from pyflow.compat.pyflowreg.words import constancy
 from pyflow.flow.backends import list_backends
 from pyflow.motion.options import did_you_mean
 from pyflow.session import artifacts, recordings, stage1_compensate, stage2_between_avgs, stage3_valid_mask
@@ -84,8 +83,6 @@ class SessionConfig(Changeable):
             "backend_params": self.backend_params if known else {},
             "flow_options": _flow_options(given),
         }
-        if "stage2_constancy_assumption" in keys:
-            keys["stage2_constancy_assumption"] = constancy(self.stage2_constancy_assumption)
         return session.SessionConfig(**keys)
 
     def resolve_output_paths(self) -> tuple[Path, Path]:
