@@ -220,6 +220,7 @@ def test_session_results(session, folder):
     assert mask.dtype == bool
     assert mask.any()
     np.testing.assert_array_equal(bundle["final_valid"], mask)
+    assert session["shapes"] == [(6, 64, 72, 1)] * 6
     assert session["inside_mask"].shape == (6, mask.sum(), 1)
     assert session["final_results"] == Path("experiment/together")
     assert (folder / "experiment/together/aligned_day_1.tif").exists()

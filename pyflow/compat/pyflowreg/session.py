@@ -82,6 +82,7 @@ class SessionConfig(Changeable):
             "flow_backend": self.flow_backend if known else "flowreg",
             "backend_params": self.backend_params if known else {},
             "flow_options": _flow_options(given),
+            "absolute_paths": True,
         }
         return session.SessionConfig(**keys)
 

@@ -52,6 +52,11 @@ mask = run_stage3(config, middle_idx, fields)
 
 output_root, final_results = config.resolve_output_paths()
 bundle = dict(np.load(final_results / "final_valid_idx.npz"))
+shapes = []
+for path in [*bundle["compensated_h5_paths"], *bundle["aligned_video_paths"]]:
+    reader = get_video_file_reader(str(path))
+    shapes.append(reader.shape)
+    reader.close()
 own_mask = load_idx_and_compute_mask(output_root / "day_1" / "idx.hdf")
 reader = get_video_file_reader(str(output_root / "day_1" / "compensated.hdf5"))
 inside_mask = reader[:][:, bundle["final_valid"]]
