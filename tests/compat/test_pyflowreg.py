@@ -285,7 +285,7 @@ def test_a_function_goes_before_the_module_of_its_name(layer):
 def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
     from pyflowreg.motion_correction import OFOptions
     from pyflowreg.motion_correction.compensate_recording import RegistrationConfig
-    from pyflowreg.util.io import get_video_file_writer
+    from pyflowreg.util.io import get_video_file_reader, get_video_file_writer
 
     layer.names._told.clear()
     with warnings.catch_warnings(record=True) as told:
@@ -294,14 +294,16 @@ def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
         options.alpha = 3  # checked again, and not told again
         RegistrationConfig(parallelization="multiprocessing")
         get_video_file_writer(tmp_path / "a.h5", "HDF5", chunk_size=10).discard()
+        get_video_file_reader(np.zeros((4, 8, 9)), bin_size=2)
         OFOptions(gnc_schedule=(0, 0.5, 1), verbose=True)
     assert options.to_pyflow().flow_backend == "flowreg"
     options = [str(one.message).split(":")[0] for one in told]
     assert options == [
         *("verbose", "flow_backend 'flowreg_cuda'", "parallelization 'multiprocessing'"),
-        *("chunk_size", "gnc_schedule"),
+        *("chunk_size", "bin_size", "gnc_schedule"),
     ]
-    assert all(one.category is layer.names.PyflowregDifference for one in told)
+    assert all(one.category is layer.PyflowregDifference for one in told)
+    assert {one.filename for one in told} == {__file__}
 
 
 def test_what_cannot_be_done_is_refused(layer, tmp_path):
@@ -407,6 +409,7 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
     assert options.preprocess is what_the_flow_sees
 
 
+@pytest.mark.filterwarnings("ignore:bin_size")
 def test_a_reader_is_opened_once_and_its_bins_are_not_binned_again(layer, folder):
     from pyflowreg.motion_correction import OFOptions
 

@@ -16,6 +16,7 @@ from typing import Any
 from pyflow import __version__
 from pyflow._lazy import lazy
 from pyflow.compat.pyflowreg.names import HOME, NAME, explain
+from pyflow.compat.pyflowreg.names import PyflowregDifference as PyflowregDifference
 
 
 class _Refusal:
@@ -59,8 +60,8 @@ def _install() -> None:
     installed = importlib.util.find_spec(NAME)
     if installed is not None:
         warnings.warn(
-            f"{NAME} is installed as well ({installed.origin}) and is not used: from here on, 'import {NAME}' means "
-            f"pyflow {__version__}. Without 'import {__name__}', it means {NAME} again",
+            f"{NAME} is installed as well ({installed.origin or 'a folder'}) and is not used: from here on, "
+            f"'import {NAME}' means pyflow {__version__}. Without 'import {__name__}', it means {NAME} again",
             stacklevel=3,
         )
     modules = {".".join([NAME, *path.split(".")] if path else [NAME]): home for path, home in HOME.items()}

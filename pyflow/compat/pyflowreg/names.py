@@ -1,6 +1,7 @@
 """Where pyflowreg's names are at home in pyflow, and what to use instead of those that have no home here."""
 
 import difflib
+import sys
 import warnings
 
 NAME = "pyflowreg"
@@ -140,4 +141,7 @@ def differs(note: str) -> None:
     """Say once in a process what an option, the first words of the note, does here that it does not in pyflowreg."""
     if note not in _told:
         _told.add(note)
-        warnings.warn(note, PyflowregDifference, stacklevel=2)
+        depth, frame = 1, sys._getframe()
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("pyflow.", "pydantic.")):
+            depth, frame = depth + 1, frame.f_back
+        warnings.warn(note, PyflowregDifference, stacklevel=depth)

@@ -34,6 +34,8 @@ def get_video_file_reader(input_source: Any, buffer_size: int = 500, bin_size: i
     if isinstance(input_source, VideoReader):
         return input_source
     _name(options, _NOT_READ)
+    if bin_size > 1:
+        differs("bin_size: averages are float32, with decimals, and not of the recording's type")
     known = {_READING.get(name, name): value for name, value in options.items() if name not in _NOT_READ}
     several = isinstance(input_source, Sequence) and not isinstance(input_source, str)
     if several:
@@ -41,7 +43,7 @@ def get_video_file_reader(input_source: Any, buffer_size: int = 500, bin_size: i
     return io.open_video(input_source, buffer_size=buffer_size, bin_size=bin_size, **known)
 
 
-def get_video_file_writer(file_path: str | Path, output_format: str, **options: Any) -> VideoWriter:
+def get_video_file_writer(file_path: str | Path | None, output_format: str, **options: Any) -> VideoWriter:
     """Create a video file, and the folder it is in; see `pyflow.io.get_video_file_writer`."""
     output_format = OutputFormat(output_format).value
     _name(options, _NOT_WRITTEN)
@@ -50,11 +52,11 @@ def get_video_file_writer(file_path: str | Path, output_format: str, **options: 
         differs("compression: TIFF files are written as they are, not compressed")
     if isinstance(names := known.get("dataset_names"), str):  # a star there stands for the channel's number
         known["dataset_names"] = None if names == "ch*" else [names]
-    path = Path(file_path)
     if output_format == "NULL":
         return NullVideoWriter()
     if output_format == "ARRAY":
-        return ArrayWriter(path)
+        return ArrayWriter("frames in memory")
+    path = Path(file_path)
     if output_format.startswith("MULTIFILE_"):
         path = path if path.suffix else path / "compensated"
         path = path.with_suffix(f".{output_format.removeprefix('MULTIFILE_')}")

@@ -41,7 +41,7 @@ for name, output_format in (("one.mat", "MAT"), ("one.tif", "TIFF"), ("each.h5",
 
 in_memory = get_video_file_writer("", "ARRAY")
 in_memory.write_frames(frames)
-nothing = get_video_file_writer("", "NULL")
+nothing = get_video_file_writer(None, "NULL")
 nothing.write_frames(frames)
 assert isinstance(nothing, NullVideoWriter)
 
