@@ -15,6 +15,8 @@ import pytest
 import scipy.io
 
 import pyflow
+from pyflow.flow import backends
+from pyflow.flow.parameters import FlowParameters
 from pyflow.io import get_video_file_writer
 from pyflow.simulate import endpoint_error, simulate_recording, simulate_session
 
@@ -497,6 +499,13 @@ def test_flows_of_the_scripts_own(layer, folder, how):
     _, w = compensate_arr(movie, movie[0], options, **given)
     np.testing.assert_array_equal(w, np.full((4, *SHAPE, 2), 2, np.float32))
     assert seen[-1] == ((*SHAPE, 2), (*SHAPE, 2), (3.0, 3.0), [0.75, 0.25], False)
+    if how == "backend":
+        start = (
+            backends.get_backend("of the script", px=2)
+            .prepare(np.ones((1, 8, 9), np.float32), FlowParameters())
+            .start(np.ones((3, 4, 2), np.float32))
+        )
+        np.testing.assert_allclose(start, np.ones((8, 9, 2)))
     if how in ("impl", "factory"):
         own = options.resolve_get_displacement()
         assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyflow.compat.pyflowreg.flow import get_displacement
 from pyflow.flow import backends
+from pyflow.flow.filters import resize
 from pyflow.flow.parameters import FlowParameters
 
 Displacement = Callable[..., np.ndarray]
@@ -39,7 +40,8 @@ class _Prepared:
         self._arguments["weight"] = np.moveaxis(weight, 0, -1) if weight is not None and weight.ndim == 3 else weight
 
     def start(self, field: np.ndarray) -> np.ndarray:
-        return field
+        image = self._reference.shape[:2]
+        return field if field.shape[:2] == image else resize(field, image)  # smooth ones may come on a coarser grid
 
     def estimate(self, frames: np.ndarray, start: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
         images = np.moveaxis(frames, 1, -1)
