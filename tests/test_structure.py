@@ -29,6 +29,7 @@ WINGS = {
     "simulate": {"flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},
     "session": {"", "align", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "compat": {"", "_lazy", "flow", "io", "layout", "motion", "session"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 

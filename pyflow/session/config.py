@@ -97,6 +97,9 @@ class SessionConfig(BaseModel):
     valid_fraction
         Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
         frames.
+    absolute_paths
+        Stage 3: ``final_valid_idx`` names files by absolute paths, for programs that open them as they stand, rather
+        than relative to its own folder, which lets the results be moved.
     report
         Stage 3 ends with ``report.html``, where jinja2 and matplotlib are installed.
 
@@ -134,6 +137,7 @@ class SessionConfig(BaseModel):
     align_output_format: str = "TIFF"
     valid_fraction: float = Field(1.0, gt=0, le=1)
     use_not_alignable: bool = False
+    absolute_paths: bool = False
     report: bool = True
 
     @model_validator(mode="before")

@@ -122,6 +122,7 @@ def session_parts(config: SessionConfig, center: str, stage2: dict[str, str]) ->
             "valid_fraction": config.valid_fraction,
             "align_output_format": config.align_output_format,
             "use_not_alignable": config.use_not_alignable,
+            **({"absolute_paths": True} if config.absolute_paths else {}),  # without it, results are what they were
         },
         "center": center,
         "recordings": stage2,
