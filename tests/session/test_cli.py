@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pyflow.session import SessionConfig, cli, run_session, run_stage1
-from pyflow.session.cli import main, parse_of_params
+from pyflow.session.cli import main
+from pyflow.session.commands.arguments import parse_of_params
+from pyflow.session.commands.terminal import show_progress
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +256,7 @@ def test_bars_show_names_as_they_are(monkeypatch):
     from rich.console import Console
 
     console = Console(file=StringIO(), force_terminal=True, width=100)
-    with cli._progress(console) as progress:
+    with show_progress(console) as progress:
         progress("rec [b]1[/b]", 1, 2)
     assert "rec [b]1[/b]" in console.file.getvalue()
 
@@ -283,10 +285,11 @@ def run_slowly(session, frames_per_s):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell runs in the background
         "from pyflow.session import SessionConfig, run_stage1\n"
         "from pyflow.session import cli\n"
+        "from pyflow.session.commands import run\n"
         "def slow(name, done, total):\n"
         f"    print(name, done, flush=True); time.sleep({1 / frames_per_s})\n"
         "from contextlib import nullcontext\n"
-        "cli._progress = lambda console: nullcontext(slow)\n"
+        "run.show_progress = lambda console: nullcontext(slow)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = [sys.executable, "-P", "-c", code, str(session), "--stage", "1"]
