@@ -11,16 +11,30 @@ from types import FrameType
 
 from pyflow.session.commands import begin, cluster, hand_over, look, run
 from pyflow.session.commands.arguments import parse_passing_on
+from pyflow.session.commands.explained import HelpFormatter, name_keys
 from pyflow.session.commands.terminal import FAILED, INTERRUPTED, USAGE, UsageError, log_to, make_console, print_error
 from pyflow.session.stage import RECORDING_ERRORS
 from pyflow.session.stage1_compensate import SessionError
+
+_EXAMPLES = """\
+examples:
+  pyflow-session demo                      try it on simulated recordings
+  pyflow-session session.toml              all stages; repeated, it goes on
+  pyflow-session session.toml --stage 2    one stage
+  pyflow-session status session.toml       what is done, and what is not
+  pyflow-session COMMAND --help            more about a command
+
+exit status: 0 done; 1 something failed, and is named; 2 the command or the
+  session's file is wrong; 3 done, but recordings could not be aligned;
+  75 interrupted, the same command goes on
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser, commands = _parser()
-    if arguments and arguments[0] not in commands and not arguments[0].startswith("-"):
+    parser = _parser()
+    if arguments and arguments[0] not in parser.get_default("known") and not arguments[0].startswith("-"):
         arguments = ["run", *arguments]
     parse = parse_passing_on if arguments[:1] in (["submit"], ["dask"]) else argparse.ArgumentParser.parse_args
     options = parse(parser, arguments)
@@ -44,17 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
-    """Make the parser; also the names of the commands."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyflow-session",
         description="Many recordings of one field of view: motion-free, in one frame, with one valid mask.",
-        epilog="'pyflow-session session.toml ...' is short for 'pyflow-session run session.toml ...'.",
+        epilog=f"{_EXAMPLES}\n{name_keys()}",
+        formatter_class=HelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for room in (begin, run, cluster, look, hand_over):
         room.add_to(commands)
-    return parser, frozenset(commands.choices)
+    parser.set_defaults(known=frozenset(commands.choices))
+    return parser
 
 
 def _end_on_sigterm() -> None:

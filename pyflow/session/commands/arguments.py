@@ -2,20 +2,28 @@
 
 import argparse
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import find_compensated
 
-Commands = Any  # what argparse's add_subparsers returns, whose class has no public name
+# What pyflowreg's command calls some options of dask, and the values that mean them: a scheduler's -c and -j, which are
+# passed on, have others (SLURM's processors of a task, whether SGE and PBS join a job's two logs).
+_DASK_SHORT = {
+    "-c": ("--config", re.compile(r".+\.(toml|ya?ml)", re.IGNORECASE)),
+    "-j": ("--jobs", re.compile(r"\d+")),
+}
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:
     """Let a command be told which session it is about."""
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("session", nargs="?", type=Path, help="session.toml or .yaml")
-    group.add_argument("--config", type=Path, help="the same")
+    short = ("-c",) if parser.allow_abbrev else ()  # where options are passed on, it may be a scheduler's
+    group.add_argument("--config", *short, type=Path, metavar="SESSION", help="the same")
 
 
 def session_path(options: argparse.Namespace) -> Path:
@@ -55,6 +63,10 @@ def parse_passing_on(parser: argparse.ArgumentParser, arguments: list[str]) -> a
     """
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     command, *ours = arguments[:cut]
+    for i, (word, value) in enumerate(pairwise(ours)):
+        name, values = _DASK_SHORT.get(word, ("", None))
+        if command == "dask" and values and values.fullmatch(value):
+            ours[i] = name
     for i, word in enumerate(ours):  # the session is named first, so that no unknown option's value is taken for it
         name, _, path = word.partition("=")
         if name == "--config":

@@ -7,16 +7,23 @@ from rich.console import Console
 from rich.table import Table
 
 from pyflow.layout import REPORT_FILE
-from pyflow.session.commands.arguments import Commands
+from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, make_console, show_progress
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    demo = commands.add_parser("demo", help="simulate a small experiment, run it and compare with the truth")
-    demo.set_defaults(do=_demo)
-    demo.add_argument("folder", nargs="?", type=Path, default=Path(DEMO_FOLDER))
+    demo = add_command(
+        commands,
+        "demo",
+        _demo,
+        help="simulate a small experiment, run it and compare with the truth",
+        examples=("", "my_demo"),
+    )
+    demo.add_argument(
+        "folder", nargs="?", type=Path, default=Path(DEMO_FOLDER), help=f"where to (default: {DEMO_FOLDER})"
+    )
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:

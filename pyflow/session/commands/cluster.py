@@ -5,7 +5,8 @@ import shlex
 
 from rich.console import Console
 
-from pyflow.session.commands.arguments import Commands, add_session, checked_session, session_path
+from pyflow.session.commands.arguments import add_session, checked_session, session_path
+from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.run import tell_alignment, tell_results
 from pyflow.session.commands.terminal import DONE, UsageError, before_it_begins, make_console, show_progress
 from pyflow.session.dask import CLUSTERS, open_cluster, run_session_dask
@@ -15,29 +16,39 @@ from pyflow.session.submit import SCHEDULERS, parse_tasks, submit_session
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    submit = commands.add_parser(
+    submit = add_command(
+        commands,
         "submit",
+        _submit,
         help="hand the session to a cluster's scheduler: a job array for stage 1, and a job for the rest",
-        description="Recordings that are done are left out, so that the same command submits what failed once more. "
+        more="Recordings that are done are left out, so that the same command submits what failed once more. "
         "Options that pyflow-session does not know are passed on to the scheduler, for both jobs.",
-        epilog="Example: pyflow-session submit session.toml --scheduler slurm --time=4:00:00 --cpus-per-task=8",
+        examples=(
+            "session.toml --scheduler slurm --time=4:00:00",
+            "session.toml --scheduler pbs --tasks 1,4-6 -q long",
+            "session.toml --scheduler sge --dry-run",
+        ),
         allow_abbrev=False,  # what looks like the start of an option of ours is one of the scheduler's
     )
-    submit.set_defaults(do=_submit)
     add_session(submit)
-    submit.add_argument("--scheduler", required=True, choices=SCHEDULERS, type=str.lower)
+    submit.add_argument("--scheduler", required=True, choices=SCHEDULERS, type=str.lower, help="the cluster's")
     submit.add_argument("--tasks", metavar="LIST", help="numbers such as 1,4-6, instead of all that are not done")
     submit.add_argument("--dry-run", action="store_true", help="write the scripts and print the commands, no more")
 
-    dask = commands.add_parser(
+    dask = add_command(
+        commands,
         "dask",
+        _dask,
         help="run all stages on the workers of a Dask cluster: on this machine, or jobs of a scheduler",
-        description="Each recording is a task, which goes on on another worker where one was lost. The command stays "
+        more="Each recording is a task, which goes on on another worker where one was lost. The command stays "
         "until all is done. Options that pyflow-session does not know are passed on to the scheduler.",
-        epilog="Example: pyflow-session dask session.toml --scheduler slurm --jobs 20 --cores 8 --partition=cpu",
+        examples=(
+            "session.toml --jobs 4",
+            "session.toml --scheduler slurm --jobs 20 --cores 8",
+            "session.toml --scheduler slurm --partition=cpu",
+        ),
         allow_abbrev=False,
     )
-    dask.set_defaults(do=_dask)
     add_session(dask)
     dask.add_argument("--scheduler", default="local", choices=CLUSTERS, type=str.lower, help="default: local")
     dask.add_argument("--jobs", type=int, metavar="N", help="workers at a time")
@@ -45,13 +56,15 @@ def add_to(commands: Commands) -> None:
     dask.add_argument("--memory", help="of a worker's job, for example 8GB")
     dask.add_argument("--walltime", help="of a worker's job, for example 04:00:00")
 
-    manifest = commands.add_parser(
+    manifest = add_command(
+        commands,
         "manifest",
+        _manifest,
         help="write which recording each task of a job array is about, and say how to submit the array",
-        description="Which recording each task of a job array is about is written once, into final_results/array.json. "
+        more="It is written once, into final_results/array.json. "
         "Run again, recordings that came since are added at the end; the others keep their numbers.",
+        examples=("session.toml", "session.toml --first 0"),
     )
-    manifest.set_defaults(do=_manifest)
     add_session(manifest)
     manifest.add_argument(
         "--first", type=int, choices=(0, 1), help="number of the first task, on every scheduler (default: 1)"
@@ -85,6 +98,8 @@ def _dask(options: argparse.Namespace, console: Console) -> int:
         config = checked_session(options)
     if options.scheduler == "local" and options.passed_on:
         raise UsageError(f"unrecognized arguments: {' '.join(options.passed_on)}")
+    if options.scheduler == "local":
+        console.print("The workers are processes of this machine; --scheduler slurm makes them jobs of a cluster.")
     cluster = open_cluster(
         config,
         options.scheduler,

@@ -10,15 +10,25 @@ from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.io.readers.options import reader_options
 from pyflow.motion.apply import apply_displacement
 from pyflow.session.artifacts import read_marker
-from pyflow.session.commands.arguments import Commands, add_session, checked_session, parse_of_params
+from pyflow.session.commands.arguments import add_session, checked_session, parse_of_params
+from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, before_it_begins, make_console, show_progress
 from pyflow.session.pipeline import session_status
 
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    export = commands.add_parser("export", help="write a finished session for suite2p, CaImAn or NWB")
-    export.set_defaults(do=_export)
+    export = add_command(
+        commands,
+        "export",
+        _export,
+        help="write a finished session for suite2p, CaImAn or NWB",
+        examples=(
+            "session.toml --to suite2p --frame-rate 30",
+            "session.toml --to caiman",
+            "session.toml --to nwb --metadata nwb.toml",
+        ),
+    )
     add_session(export)
     export.add_argument("--to", choices=("suite2p", "caiman", "nwb"), required=True, help="the next program")
     export.add_argument("--output", type=Path, metavar="FOLDER", help="where to (default: in final_results)")
@@ -28,10 +38,14 @@ def add_to(commands: Commands) -> None:
     )
     export.add_argument("--metadata", type=Path, metavar="FILE", help="TOML file with what NWB asks for")
 
-    apply = commands.add_parser(
-        "apply", help="warp another channel or file by the field that a recording was found to have"
+    apply = add_command(
+        commands,
+        "apply",
+        _apply,
+        help="warp another channel or file by the field that a recording was found to have",
+        more="The field is kept where the flow option save_w is true.",
+        examples=("red.tif --displacement results/day2 --output red2.tif",),
     )
-    apply.set_defaults(do=_apply)
     apply.add_argument("file", type=Path, help="what to warp")
     apply.add_argument("--displacement", type=Path, required=True, metavar="PATH", help="w.hdf, or the folder with it")
     apply.add_argument("--output", type=Path, required=True, metavar="FILE", help="the result, .tif or .hdf5")

@@ -13,13 +13,13 @@ from pyflow.io.readers.options import reader_options
 from pyflow.layout import REPORT_FILE
 from pyflow.session.artifacts import read_marker, read_status
 from pyflow.session.commands.arguments import (
-    Commands,
     add_session,
     check_session,
     checked_session,
     parse_of_params,
     session_path,
 )
+from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, FAILED, before_it_begins, make_console, print_error
 from pyflow.session.config import SessionConfig
 from pyflow.session.info import describe, recordings_of
@@ -33,38 +33,55 @@ _ROWS = 200  # of recordings that status shows one by one; of more, those that h
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    info = commands.add_parser(
+    info = add_command(
+        commands,
         "info",
+        _info,
         help="say what recordings are when they are opened, where that was read from, and draw them",
-        description="What was found in each file, and where; look at it before hours of work rest on it.",
-        epilog="Example: pyflow-session info rec.tif --picture rec.png --reader n_channels=2",
+        more="Look at it before hours of work rest on it.",
+        examples=(
+            "rec.tif",
+            "rec.tif --picture rec.png --reader n_channels=2",
+            "session.toml --picture pictures",
+        ),
     )
-    info.set_defaults(do=_info)
     info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
     info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
     info.add_argument(
         "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
     )
 
-    status = commands.add_parser("status", help="say what is done and what a run would do, and why")
-    status.set_defaults(do=_status)
+    status = add_command(
+        commands,
+        "status",
+        _status,
+        help="say what is done and what a run would do, and why",
+        examples=("session.toml", "session.toml --json"),
+    )
     add_session(status)
     status.add_argument("--json", action="store_true", help="the same for programs")
 
-    report = commands.add_parser(
+    report = add_command(
+        commands,
         "report",
+        _report,
         help="write report.html: what the session came to, in words and pictures",
-        description="A session's report is final_results/report.html. That of a recording that is named, or of a "
+        more="A session's report is final_results/report.html. That of a recording that is named, or of a "
         "folder that compensate_recording made, is report.html in its own folder.",
+        examples=("session.toml", "session.toml day2.tif", "results_of_day2 --input day2.tif"),
     )
-    report.set_defaults(do=_report)
     report.add_argument("session", nargs="?", type=Path, help="session.toml or .yaml, or the folder of one recording")
     report.add_argument("recordings", nargs="*", type=Path, metavar="RECORDING", help="only these, each by itself")
     report.add_argument("--config", type=Path, help="session.toml or .yaml")
     report.add_argument("--input", type=Path, metavar="FILE", help="of a folder: the recording as it was before")
 
-    verify = commands.add_parser("verify", help="read all results and say which are not as they were written")
-    verify.set_defaults(do=_verify)
+    verify = add_command(
+        commands,
+        "verify",
+        _verify,
+        help="read all results and say which are not as they were written",
+        examples=("session.toml",),
+    )
     add_session(verify)
 
 

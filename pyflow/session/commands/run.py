@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 
 from pyflow.layout import REPORT_FILE
-from pyflow.session.commands.arguments import Commands, add_session, check_session, parse_of_params, session_path
+from pyflow.session.commands.arguments import add_session, check_session, parse_of_params, session_path
+from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, NOT_ALIGNED, before_it_begins, make_console, show_progress
 from pyflow.session.config import SessionConfig
 from pyflow.session.manifest import task_recordings
@@ -22,15 +23,27 @@ from pyflow.session.stage3_valid_mask import run_stage3
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    run = commands.add_parser("run", help="run all stages, or one")
-    run.set_defaults(do=_run)
+    run = add_command(
+        commands,
+        "run",
+        _run,
+        help="run all stages, or one",
+        more="What is done is kept, and what was interrupted goes on. The word run may be left out.",
+        examples=(
+            "session.toml",
+            "session.toml --stage 1 --index 4",
+            "session.toml --array",
+            "session.toml --of-params alpha=4 sigma=1,1,0.1",
+        ),
+        keys=True,
+    )
     add_session(run)
-    run.add_argument("--stage", type=int, choices=(1, 2, 3), help="only this stage")
-    run.add_argument("--index", type=int, metavar="K", help="stage 1 of one recording, counted from 0")
+    run.add_argument("--stage", "-s", type=int, choices=(1, 2, 3), help="only this stage")
+    run.add_argument("--index", "-i", type=int, metavar="K", help="stage 1 of one recording, counted from 0")
     run.add_argument("--array", action="store_true", help="stage 1 of the recording this job array's task is about")
     run.add_argument(
         "--of-params",
-        nargs="+",
+        nargs="*",
         metavar="KEY=VALUE",
         default=[],
         help="flow options of stage 1: alpha=4 sigma=1,1,0.1",
