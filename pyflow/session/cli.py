@@ -19,6 +19,7 @@ from pyflow.session.stage1_compensate import SessionError
 _EXAMPLES = """\
 examples:
   pyflow-session demo                      try it on simulated recordings
+  pyflow-session init recordings           write a session.toml for a folder
   pyflow-session session.toml              all stages; repeated, it goes on
   pyflow-session session.toml --stage 2    one stage
   pyflow-session status session.toml       what is done, and what is not

@@ -157,7 +157,7 @@ def test_help_fits_a_terminal_and_names_every_key(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     parser = cli._parser()
     known = parser.get_default("known")
-    assert {"run", "dask", "demo"} <= known
+    assert {"run", "dask", "init", "demo"} <= known
     for words in ([], *([name] for name in known)):
         with pytest.raises(SystemExit) as exit_:
             main([*words, "--help"])

@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pyflow.io import ReaderOptions
+from pyflow.io.readers.options import reader_options
 from pyflow.session.config import SessionConfig
 from pyflow.session.recordings import find_compensated
 
@@ -24,6 +26,22 @@ def add_session(parser: argparse.ArgumentParser) -> None:
     group.add_argument("session", nargs="?", type=Path, help="session.toml or .yaml")
     short = ("-c",) if parser.allow_abbrev else ()  # where options are passed on, it may be a scheduler's
     group.add_argument("--config", *short, type=Path, metavar="SESSION", help="the same")
+
+
+def add_reader(parser: argparse.ArgumentParser, example: str) -> None:
+    """Let a command be told how recordings are opened."""
+    parser.add_argument("--reader", nargs="+", metavar="KEY=VALUE", default=[], help=f"as in [reader]: {example}")
+
+
+def reader_of(options: argparse.Namespace) -> ReaderOptions:
+    """Return how recordings are opened.
+
+    Raises
+    ------
+    ValueError
+        An option is unknown or not of its kind.
+    """
+    return reader_options(parse_of_params(options.reader, "--reader"))
 
 
 def session_path(options: argparse.Namespace) -> Path:

@@ -7,10 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from pyflow.export import to_caiman, to_nwb, to_suite2p
-from pyflow.io.readers.options import reader_options
 from pyflow.motion.apply import apply_displacement
 from pyflow.session.artifacts import read_marker
-from pyflow.session.commands.arguments import add_session, checked_session, parse_of_params
+from pyflow.session.commands.arguments import add_reader, add_session, checked_session, reader_of
 from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, before_it_begins, make_console, show_progress
 from pyflow.session.pipeline import session_status
@@ -49,7 +48,7 @@ def add_to(commands: Commands) -> None:
     apply.add_argument("file", type=Path, help="what to warp")
     apply.add_argument("--displacement", type=Path, required=True, metavar="PATH", help="w.hdf, or the folder with it")
     apply.add_argument("--output", type=Path, required=True, metavar="FILE", help="the result, .tif or .hdf5")
-    apply.add_argument("--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2")
+    add_reader(apply, "n_channels=2")
 
 
 def _export(options: argparse.Namespace, console: Console) -> int:
@@ -78,7 +77,7 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 
 def _apply(options: argparse.Namespace, console: Console) -> int:
     with before_it_begins():
-        reader = reader_options(parse_of_params(options.reader, "--reader"))
+        reader = reader_of(options)
     path = options.displacement
     marker = read_marker(path if path.is_dir() else path.parent, "stage1") or {}
     with show_progress(console) as progress:

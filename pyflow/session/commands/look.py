@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pyflow.io.readers.options import reader_options
 from pyflow.layout import REPORT_FILE
 from pyflow.session.artifacts import read_marker, read_status
 from pyflow.session.commands.arguments import (
+    add_reader,
     add_session,
     check_session,
     checked_session,
-    parse_of_params,
+    reader_of,
     session_path,
 )
 from pyflow.session.commands.explained import Commands, add_command
@@ -47,9 +47,7 @@ def add_to(commands: Commands) -> None:
     )
     info.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings, folders, or a session.toml")
     info.add_argument("--picture", type=Path, metavar="PNG", help="draw the mean and a frame; of several into a folder")
-    info.add_argument(
-        "--reader", nargs="+", metavar="KEY=VALUE", default=[], help="as in [reader]: n_channels=2 axes=HWT plane=0"
-    )
+    add_reader(info, "n_channels=2 axes=HWT plane=0")
 
     status = add_command(
         commands,
@@ -87,7 +85,7 @@ def add_to(commands: Commands) -> None:
 
 def _info(options: argparse.Namespace, console: Console) -> int:
     with before_it_begins():
-        reader = reader_options(parse_of_params(options.reader, "--reader"))
+        reader = reader_of(options)
         recordings = recordings_of(options.files, reader)
     out, failed = make_console(), False
     for name, source, chosen in recordings:
