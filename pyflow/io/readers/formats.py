@@ -395,6 +395,7 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
     Parameters
     ----------
     path : str or Path
+        A file.
     options : ReaderOptions, optional
         Those that are about one file.
     **more
