@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Literal
 
 import h5py
@@ -89,13 +90,13 @@ def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any
     OSError
         The file cannot be read.
     """
-    if path.is_dir():
+    stat = path.stat()
+    if S_ISDIR(stat.st_mode):
         return _fingerprint_of_folder(path, kind)
-    if known is not None and kind != "deep":
-        stat = path.stat()
-        if (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns")) and "ends" in known:
-            names = ("size", "ends", "mtime_ns") if kind == "quick" else ("size", "ends")
-            return {name: known[name] for name in names}
+    unchanged = known is not None and (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns"))
+    if unchanged and kind != "deep" and "ends" in known:
+        names = ("size", "ends", "mtime_ns") if kind == "quick" else ("size", "ends")
+        return {name: known[name] for name in names}
     with open(path, "rb") as file:
         stat = os.fstat(file.fileno())
         digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)

@@ -29,7 +29,7 @@ from pyflow.export import to_caiman, to_nwb, to_suite2p
 from pyflow.io.readers.options import reader_options
 from pyflow.layout import REPORT_FILE
 from pyflow.motion.apply import apply_displacement
-from pyflow.session.artifacts import read_marker, read_status
+from pyflow.session.artifacts import known_stages, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import CLUSTERS, open_cluster, run_session_dask
 from pyflow.session.demo import DEMO_FOLDER, run_demo
@@ -421,7 +421,7 @@ def _verify(config: SessionConfig) -> int:
     if problems:
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
-    markers = [read_marker(folder, stage) for folder in folders for stage in read_status(folder).get("markers", {})]
+    markers = [read_marker(folder, stage) for folder in folders for stage in known_stages(folder)]
     n_files = sum(len(marker["outputs"]) for marker in markers if marker)
     out.print(f"{n_files} files checked, all are as they were written")
     return DONE

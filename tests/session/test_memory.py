@@ -32,7 +32,8 @@ def session_after_stage2(root, n_recordings, n_frames, shape, **options):
         for file, name in ((VIDEO_FILE, "ch1"), (MASK_FILE, "idx")):
             with h5py.File(folder / file, "w") as content:
                 content.attrs.update(SIGNATURE)
-                content.create_dataset(name, (n_frames, *shape), np.uint8, fillvalue=255, chunks=(1, *shape))
+                frames = content.create_dataset(name, (n_frames, *shape), np.uint8, fillvalue=255, chunks=(1, *shape))
+                frames[0] = 255
         np.save(folder / AVERAGE_FILE, rng.random(shape))
         files = [folder / name for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE)]
         mark_done(folder, "stage1", stage1_parts(config, recording), files, 0.0, input_file="")
