@@ -49,8 +49,8 @@ def make_inputs(root: Path, n_recordings: int, n_frames: int, size: int) -> None
     block = np.clip(block, 0, 65535).astype(np.uint16)
     for number in range(n_recordings):
         with tifffile.TiffWriter(root / f"rec{number}.tif", bigtiff=True) as file:
-            for first in range(0, n_frames, _BLOCK):
-                file.write(block[: n_frames - first], contiguous=True)
+            for t in range(n_frames):
+                file.write(block[t % _BLOCK], contiguous=True)
 
 
 def make_up_stage1(config: SessionConfig) -> None:

@@ -67,7 +67,8 @@ SIGNATURE = {"pyflow": __version__}
 Fingerprint = Literal["quick", "lenient", "deep"]
 
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
-_BLOCK = 1 << 23  # bytes of a file hashed at a time, several blocks at once
+_BLOCK = 1 << 23  # bytes of a file that one thread hashes, while others hash other blocks
+_PIECE = 1 << 19  # bytes of a block in memory at a time
 _CHUNK_BYTES = 64 << 20
 
 
@@ -163,9 +164,14 @@ def content_hash(path: Path) -> str:
         return hashlib.blake2b(hashes.encode(), digest_size=16).hexdigest()
 
     def block(first: int) -> bytes:
+        digest = hashlib.blake2b(digest_size=16)
         with open(path, "rb", buffering=0) as file:
             file.seek(first)
-            return hashlib.blake2b(file.read(_BLOCK), digest_size=16).digest()
+            left = _BLOCK
+            while left and (piece := file.read(min(left, _PIECE))):  # the whole, for each thread, would be much memory
+                digest.update(piece)
+                left -= len(piece)
+        return digest.digest()
 
     starts = range(0, path.stat().st_size, _BLOCK)
     with ThreadPoolExecutor(resolve_threads(0)) as pool:

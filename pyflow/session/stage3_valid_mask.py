@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = "1"
 
-_MASK_BYTES = 8 << 20  # of a recording's masks read at a time; more is not faster
+_MASK_BYTES = 2 << 20  # of a recording's masks read at a time; more is slower, and has to be held three times
 
 # Below the session's results: where videos go that may be results of today as well as of any run before.
 EARLIER = "earlier"
