@@ -119,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         "--column", action="append", type=_pair, metavar="MEANING=HEADING", help="session=Sitzung, unit=Zelle ..."
     )
 
+    command.add_argument(
+        "--oversplit",
+        default="raise",
+        choices=["raise", "best"],
+        help="UnitMatch may take two units of a session for one neuron: refuse (the default), or follow the better one",
+    )
+
     command = add("export", _export, "write a link set as .xlsx, .csv, .tsv, .npz or .mat", link_set=True)
     command.add_argument("path", type=Path)
 
@@ -227,6 +234,7 @@ def _import(options: argparse.Namespace) -> int:
         sheet=options.sheet,
         columns=dict(options.column) if options.column else None,
         layout=options.layout,
+        oversplit=options.oversplit,
     )
     with UnitStore.open(options.store, author=options.author) as store:
         before = set(store.link_sets()["name"])
