@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -137,11 +138,23 @@ def test_phy_folders(tmp_path):
     one = write_phy(tmp_path / "d1", SPIKES, {7: "good", 12: "mua", 3: "noise"}, {3: "good", 5: "mua"})
     two = write_phy(tmp_path / "d2", SPIKES, {7: "noise", 12: "good"})
     table = read_phy_ids({"d1": one, "d2": two}, name="curated")
-    assert keys(table) == [("d1", "5", "5"), ("d1", "7", "7"), ("d1", "12", "12"), ("d2", "12", "12")]
-    assert table.units["quality"].tolist() == ["mua", "good", "mua", "good"]
+    # cluster 5 was merged into another: it has the sorter's verdict and no spikes
+    assert keys(table) == [("d1", "7", "7"), ("d1", "12", "12"), ("d2", "12", "12")]
+    assert table.units["quality"].tolist() == ["good", "mua", "good"]
     assert table.sessions["source"].tolist() == [str(one), str(two)]
     with pytest.raises(FileNotFoundError, match=r"cluster_group\.tsv"):
         read_phy_ids({"d3": tmp_path}, name="curated")
+
+
+def test_kilosort_folders_that_nobody_curated(tmp_path):
+    """Kilosort 2.5 to 4 copy cluster_KSLabel.tsv, whose column is not called group, to cluster_group.tsv."""
+    folder = write_phy(tmp_path / "d1", SPIKES, None, {7: "good", 12: "mua", 3: "noise", 9: "good"})
+    shutil.copyfile(folder / "cluster_KSLabel.tsv", folder / "cluster_group.tsv")
+    assert keys(read_phy_ids({"d1": folder}, name="a")) == [("d1", "7", "7"), ("d1", "9", "9"), ("d1", "12", "12")]
+    assert set(read_clustering(folder, SPANS).units["unit"]) == {"7", "9", "12"}
+    (folder / "cluster_group.tsv").write_text("cluster_id\tother\n7\tgood\n")
+    with pytest.raises(TableError, match=r"no column 'group' or 'KSLabel'; found 'cluster_id', 'other'"):
+        read_clustering(folder, SPANS)
 
 
 def test_suite2p_folders(tmp_path):

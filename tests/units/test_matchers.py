@@ -362,7 +362,7 @@ def test_unitmatch_with_a_neuron_split_in_two(tmp_path):
         TableError, match=r"units 3 and 8 of session 'day3' have one intermediate UID \(10\): .*--oversplit"
     ):
         read_any([tmp_path], sessions=DAYS)
-    with pytest.raises(UnrecognisedError, match="oversplit is only for UnitMatch's MatchTable.csv"):
+    with pytest.raises(UnrecognisedError, match=r"oversplit is only for UnitMatch's MatchTable\.csv"):
         read_any([tmp_path / "other.npy"], sessions=DAYS, oversplit="best")
     kept = read_any([tmp_path], sessions=DAYS, oversplit="best").units.set_index(["session", "unit"])
     assert kept.loc[("day3", "8"), "identity"] == "10"

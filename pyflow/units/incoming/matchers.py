@@ -458,9 +458,9 @@ def _refuse_split(path, units, other, level):
     together = units.loc[(units["session"] == session) & (units["identity"] == identity), "unit"].tolist()
     raise TableError(
         str(path),
-        f"units {' and '.join(together)} of session {session!r} have one {level} UID ({identity}): UnitMatch takes them "
-        "for one neuron that was split; oversplit='best' (--oversplit best) follows the one that matches the other "
-        "sessions best",
+        f"units {' and '.join(together)} of session {session!r} have one {level} UID ({identity}): UnitMatch takes "
+        "them for one neuron that was split; oversplit='best' (--oversplit best) follows the one that matches the "
+        "other sessions best",
         values=together,
     )
 

@@ -44,8 +44,8 @@ def read_any(
     ----------
     paths : list of path-like
         One file: a spreadsheet, or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT (.json) or UnitMatch
-        (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`. Several folders: one per session,
-        of phy or suite2p, in which the same id is the same unit.
+        (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`. Several folders: one
+        per session, of phy or suite2p, in which the same id is the same unit.
     name : str, optional
         Name of the link set; by default the reader's.
     sessions : list of str, optional
@@ -136,7 +136,7 @@ def _is_folder_of_session(path, spans):
 
 
 def _kind(folder):
-    if any((folder / verdict).exists() for verdict, _ in VERDICTS):
+    if any((folder / verdict).exists() for verdict in VERDICTS):
         return read_phy_ids
     return read_suite2p_ids if (folder / "iscell.npy").exists() else None
 
@@ -148,7 +148,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
         _refuse_group(folder, grouped)
         return read_track2p(folder, sessions=sessions, sources=sources, name=name or "track2p")
     raise UnrecognisedError(
-        f"{folder}: holds neither {VERDICTS[0][0]} nor iscell.npy nor track_ops.npy nor {MATCH_TABLE}; "
+        f"{folder}: holds neither {VERDICTS[0]} nor iscell.npy nor track_ops.npy nor {MATCH_TABLE}; "
         "a recording that joins several sessions needs their spans"
     )
 
@@ -156,7 +156,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
 def _read_folders(folders, sessions, named):
     for folder in folders:
         if not folder.is_dir() or (kind := _kind(folder)) is None:
-            raise UnrecognisedError(f"{folder}: expected a folder with {VERDICTS[0][0]} or iscell.npy, one per session")
+            raise UnrecognisedError(f"{folder}: expected a folder with {VERDICTS[0]} or iscell.npy, one per session")
         if kind is not _kind(folders[0]):
             raise UnrecognisedError(f"{folder}: another kind of folder than {folders[0]}")
     names = _names(folders) if sessions is None else sessions
