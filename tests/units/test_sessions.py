@@ -348,11 +348,9 @@ def test_experiments_pass_all_filters(allen):
     assert ids(stimuli=["natural_movie_one"], session_types=["three_session_C"]) == [501704222]
     assert ids(require_eye_tracking=True) == [501704220, 501704221]
     with h5py.File(days[1].path, "r+") as file:
-        file.create_group("processing/brain_observatory_pipeline/EyeTracking")
         del file["general/subject/genotype"]
         file["general/subject/genotype"] = b"Cux2-CreERT2/wt;Camk2a-tTA/wt;Ai93(TITL-GCaMP6f)/Ai93(TITL-GCaMP6f)"
     sessions = open_sessions(folder)
-    assert ids(require_eye_tracking=True) == [501704221]
     assert ids(cre_lines=["Cux2-CreERT2"], reporter_lines=["Ai93(TITL-GCaMP6f)"]) == everything
     assert sessions.get_experiment_containers(transgenic_lines=["camk2a-tta"]) == [container]
     assert sessions.get_experiment_containers(reporter_lines=["Ai94"]) == []
