@@ -43,9 +43,9 @@ def read_any(
     Parameters
     ----------
     paths : list of path-like
-        One file: a spreadsheet, or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT (.json) or UnitMatch
-        (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`. Several folders: one
-        per session, of phy or suite2p, in which the same id is the same unit.
+        One file: a spreadsheet, a wide array (.npy), or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT
+        (.json) or UnitMatch (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`.
+        Several folders: one per session, of phy or suite2p, in which the same id is the same unit.
     name : str, optional
         Name of the link set; by default the reader's.
     sessions : list of str, optional
@@ -95,7 +95,7 @@ def read_any(
         return _read_folders(paths, sessions, named)
     if first.is_dir():
         return _read_folder(first, sessions, sources, spans, name, grouped)
-    if first.suffix.lower() in _SPREADSHEETS:
+    if first.suffix.lower() in _SPREADSHEETS or (layout == "wide" and first.suffix.lower() == ".npy"):
         return _read_table(first, layout, sessions, grouped, sheet=sheet, columns=columns, name=name)
     reader = _BY_SUFFIX.get(first.suffix.lower())
     if reader is None:
@@ -119,6 +119,7 @@ def _is_richfile(path):
 
 def _read_table(path, layout, sessions, grouped, *, sheet, columns, name):
     if layout == "wide":
+        sessions = _sessions_of(path, sessions) if path.suffix.lower() == ".npy" else sessions
         return read_wide_table(path, sessions=sessions, sheet=sheet, name=name, **grouped)
     _refuse_group(path, grouped)
     if layout == "ids":
