@@ -530,9 +530,9 @@ class _Engine:
         problem = frame_problem(frame)
         if problem:
             return self._register.finish([FrameEstimate(frame, problem)])
-        displacement = np.empty((*frame.shape[:2], 2), np.float32)
-        displacement[:] = self._shift(self._preprocess.image(frame))
-        return self._register.finish([FrameEstimate(frame, displacement=displacement, residual=displacement)])
+        field = np.empty((*frame.shape[:2], 2), np.float32)
+        field[:] = self._shift(self._preprocess.image(frame))
+        return self._register.finish([FrameEstimate(frame, field=field, residual=field)])
 
 
 class _Here(Executor):
