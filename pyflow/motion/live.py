@@ -281,7 +281,7 @@ class LiveRegistration:
         else:
             engine = self._prepared(found)
             planes, how = engine.cut(planes), FLOW
-            result = self._by_flow(engine, planes, arrived + self._limit_s - engine.shift_s)
+            result = self._by_flow(engine, planes, arrived + max(self._limit_s - engine.shift_s, self._limit_s / 2))
             if result is None:
                 result, how = engine.by_shift(planes), RIGID
         return self._told(result, PASSED_ON if result.problem else how, frame.ndim == 2, arrived)
@@ -496,11 +496,13 @@ class _Engine:
             max_size=size,
             upsample=ceil(max(largest / size, 1) / _SHIFT_STEP_PX),
         )
-        for _ in range(2):  # the second time nothing is loaded or set up any more
-            began = clock()
-            self.by_shift(source.read(0, 1)[0])
-            self.shift_s = clock() - began
+        self.shift_s = min(self._shift_s(source.read(0, 1)[0], clock) for _ in range(_RECENT))
         self._source = replace(source, reader=frames[:0].copy())  # frees the frames
+
+    def _shift_s(self, frame: np.ndarray, clock: Callable[[], float]) -> float:
+        began = clock()
+        self.by_shift(frame)
+        return clock() - began
 
     def cut(self, planes: np.ndarray) -> np.ndarray:
         """Return a frame as the loop takes it."""
