@@ -29,7 +29,7 @@ class RigidShift:
     weight
         Weight of each channel, (C,) or (H, W, C); None: all alike.
     max_size
-        Images with a longer side are reduced to this many pixels on it; None: never.
+        Images with a longer side are reduced to this many pixels on it, or to (rows, columns); None: never.
     upsample
         Steps per pixel of the reduced image.
 
@@ -43,13 +43,15 @@ class RigidShift:
         reference: np.ndarray,
         *,
         weight: np.ndarray | None = None,
-        max_size: int | None = None,
+        max_size: int | tuple[int, int] | None = None,
         upsample: int = 1,
     ) -> None:
         self._shape = reference.shape
         self._weight = weight
         self._upsample = upsample
-        self._size = tuple(min(n, max_size or n) for n in reference.shape[:2])
+        full = reference.shape[:2]
+        largest = full if max_size is None else np.broadcast_to(max_size, 2).tolist()
+        self._size = tuple(map(min, full, largest))
         self._window = np.outer(*(np.hanning(n + 2)[1:-1] for n in self._size)).astype(np.float32)
         self._spectrum = self._transform(reference).conj()
 

@@ -23,7 +23,6 @@ import numpy as np
 
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
-from pyflow.flow.warp import length_statistics
 from pyflow.motion.compensate import _begin, _output_dtype, _source
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.options import OFOptions
@@ -428,7 +427,7 @@ class LiveRegistration:
     def _told(self, result: RegisteredFrame, how: str, flat: bool, arrived: float) -> LiveFrame:
         """Count a frame, and say what became of it."""
         registered = how in (FLOW, RIGID)
-        position = np.array(length_statistics(result.displacement)[2:]) if registered else None
+        position = result.field.mean(axis=(0, 1), dtype=np.float64) if registered else None
         with self._changed:
             known = registered and self._position is not None
             jump_px = float(np.hypot(*(position - self._position))) if known else np.nan

@@ -25,6 +25,16 @@ def test_reduced_images_give_full_size_pixels():
     np.testing.assert_allclose(found, (6, -4), atol=0.5)
 
 
+def test_each_side_may_be_reduced_to_its_own_size():
+    moving, found = frame(6, -4), {}
+    for size in (None, (64, 72), 48, (48, 48), (64, 36)):
+        found[size] = RigidShift(frame(), max_size=size, upsample=8)(moving)
+        np.testing.assert_allclose(found[size], (6, -4), atol=0.5)
+    assert found[None] == found[64, 72]
+    assert found[48] == found[48, 48]
+    assert len(set(found.values())) == 3
+
+
 def test_channels_without_weight_do_not_count():
     noise = np.random.default_rng(1).normal(size=(64, 72)) * 1e4
     shift = RigidShift(np.stack([frame(), frame(seed=2)], axis=-1), weight=np.array([1, 0], np.float32))
