@@ -532,9 +532,8 @@ class _Engine:
         problem = frame_problem(frame)
         if problem:
             return self._register.finish([FrameEstimate(frame, problem)])
-        displacement = np.empty((*frame.shape[:2], 2), np.float32)
-        displacement[:] = self._shift(self._preprocess.image(frame))
-        return self._register.finish([FrameEstimate(frame, displacement=displacement, residual=displacement)])
+        field = np.array(self._shift(self._preprocess.image(frame)), np.float32)[np.newaxis, np.newaxis]
+        return self._register.finish([FrameEstimate(frame, field=field, residual=field)])
 
 
 class _Here(Executor):
@@ -548,7 +547,7 @@ class _Here(Executor):
 
 def _asked_of_frames(options: OFOptions, reference: np.ndarray | None) -> str:
     """Return what the first frames are needed for, or nothing."""
-    if reference is None and options.reference_path is None:
+    if reference is None and not options.gives_reference:
         return "the reference"
     if options.alpha == "auto":
         return "alpha"
@@ -568,5 +567,5 @@ def _untouched(planes: np.ndarray, options: OFOptions) -> RegisteredFrame:
     frame, dtype = source.read(0, 1)[0], _output_dtype(source, options)
     if frame.dtype != dtype:
         frame = cast_like(np.nan_to_num(frame), dtype)
-    zero = np.zeros((*frame.shape[:2], 2), np.float32)
+    zero = np.zeros((1, 1, 2), np.float32)
     return RegisteredFrame(frame, np.zeros(frame.shape[:2], bool), zero, zero, problem=frame_problem(frame))

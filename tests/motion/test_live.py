@@ -187,7 +187,7 @@ def test_a_late_frame_is_shifted_as_a_whole(held, scene):
     assert result.how == "rigid"
     assert result.problem == ""
     np.testing.assert_allclose(result.displacement, np.broadcast_to([2.0, -1.0], (64, 72, 2)), atol=0.2)
-    assert np.ptp(result.displacement, axis=(0, 1)).max() == 0
+    assert np.ptp(result.displacement, axis=(0, 1)).max() < 1e-6
     assert result.misfit < 0.1
     assert late(held, frame).how == "rigid"
     assert gate.begun == 2, "the flow of the frame before is still worked on: no other is begun"
