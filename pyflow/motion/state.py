@@ -137,8 +137,9 @@ class LoopState:
 
     def forget_frames(self) -> None:
         """Count anew, so that memory does not grow; what the next frames start from stays."""
-        self.statistics, self.problem = self.statistics[:, :0].copy(), self.problem[:0].copy()
-        self.total[:] = 0
+        self.statistics = self.statistics[:, :0].copy()
+        self.problem, self.chosen = self.problem[:0].copy(), self.chosen[:0].copy()
+        self.total[:], self.valid[:] = 0, True
         self.frames_done = 0
 
     @property
