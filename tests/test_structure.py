@@ -25,7 +25,7 @@ WINGS = {
     "align": {"flow", "threads"},
     "io": {"_help", "threads"},
     "layout": {"", "io", "threads"},
-    "motion": {"", "_help", "flow", "io", "layout", "threads"},
+    "motion": {"", "_help", "align", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},
