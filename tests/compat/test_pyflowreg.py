@@ -509,3 +509,16 @@ def test_flows_of_the_scripts_own(layer, folder, how):
     if how in ("impl", "factory"):
         own = options.resolve_get_displacement()
         assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2
+
+
+def test_a_copy_with_another_preset_has_its_level(layer):
+    from pyflowreg.motion_correction import OFOptions, QualitySetting
+
+    options = OFOptions(quality_setting="balanced")
+    for preset in (QualitySetting.FAST, "fast"):
+        copy = options.model_copy(update={"quality_setting": preset})
+        assert (copy.effective_min_level, copy.to_pyflow().min_level) == (6, 6)
+    custom = OFOptions(quality_setting="balanced", min_level=1)
+    assert (custom.effective_min_level, custom.to_pyflow().min_level) == (1, 1)
+    custom.min_level = -1
+    assert custom.effective_min_level == 4

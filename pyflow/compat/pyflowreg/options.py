@@ -147,7 +147,7 @@ class OFOptions(Changeable):
     @model_validator(mode="after")
     def _settle(self) -> "OFOptions":
         """Keep preset and finest level in step, name what is not as in pyflowreg, and let pyflow check the rest."""
-        if self.quality_setting is not QualitySetting.CUSTOM:
+        if self.quality_setting != QualitySetting.CUSTOM:
             self._preset = self.quality_setting
         preset = QualitySetting.CUSTOM if self.min_level >= 0 else self._preset
         self.__dict__["quality_setting"] = preset  # past validate_assignment, which leads here
@@ -207,7 +207,8 @@ class OFOptions(Changeable):
     @property
     def effective_min_level(self) -> int:
         """Finest level that is solved."""
-        return level_of(self._preset, None if self.min_level < 0 else self.min_level)
+        preset = self._preset if self.quality_setting == QualitySetting.CUSTOM else self.quality_setting
+        return level_of(preset, None if self.min_level < 0 else self.min_level)
 
     def get_sigma_at(self, i: int) -> np.ndarray:
         """Return (sx, sy, st) of a channel, counted from 0; of one without a row the first."""
