@@ -518,6 +518,10 @@ def test_a_copy_with_another_preset_has_its_level(layer):
     for preset in (QualitySetting.FAST, "fast"):
         copy = options.model_copy(update={"quality_setting": preset})
         assert (copy.effective_min_level, copy.to_pyflow().min_level) == (6, 6)
+    words = {"output_format": "HDF5", "naming_convention": "batch", "constancy_assumption": "gray", "alpha": 4}
+    copy = options.model_copy(update={**words, "input_file": "a.tif"})  # not checked, and not made what they stand for
+    assert (copy.to_pyflow().output_file_name, copy.to_pyflow().alpha) == ("a_compensated.HDF5", 4)
+    assert copy.to_dict()["const_assumption"] == "gray"
     custom = OFOptions(quality_setting="balanced", min_level=1)
     assert (custom.effective_min_level, custom.to_pyflow().min_level) == (1, 1)
     custom.min_level = -1

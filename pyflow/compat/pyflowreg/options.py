@@ -175,7 +175,7 @@ class OFOptions(Changeable):
             "input_file": None if checking else self.input_file,
             "min_level": self.effective_min_level,
             "output_file_name": self.output_file_name or (None if checking else self._movie_name()),
-            "output_format": self.output_format.value,
+            "output_format": str(self.output_format),
             "output_typename": None,
             "reference_frames": _frames(self.reference_frames),
             "warping_steps": warping_steps(self.warping_steps, self.gnc_schedule),
@@ -192,8 +192,8 @@ class OFOptions(Changeable):
         return pyflow.OFOptions(**{**fields, "grid_spacing": 1, **changes})
 
     def _movie_name(self) -> str:
-        name = f"compensated.{self.output_format.value.removeprefix('MULTIFILE_')}"
-        if self.naming_convention is NamingConvention.BATCH:
+        name = f"compensated.{str(self.output_format).removeprefix('MULTIFILE_')}"
+        if self.naming_convention == NamingConvention.BATCH:
             source = getattr(self.input_file, "path", self.input_file)
             stem = Path(source).stem if isinstance(source, str | Path) else "output"
             return f"{stem}_{name}"
@@ -254,7 +254,7 @@ class OFOptions(Changeable):
         return {
             **{name: getattr(self, name) for name in (*names, "gnc_schedule", "warping_steps")},
             "min_level": self.effective_min_level,
-            "const_assumption": self.constancy_assumption.value,
+            "const_assumption": str(self.constancy_assumption),
         }
 
     def save_options(self, filepath: str | os.PathLike | None = None) -> None:
