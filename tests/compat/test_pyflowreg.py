@@ -526,3 +526,18 @@ def test_a_copy_with_another_preset_has_its_level(layer):
     assert (custom.effective_min_level, custom.to_pyflow().min_level) == (1, 1)
     custom.min_level = -1
     assert custom.effective_min_level == 4
+
+
+def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer, tmp_path):
+    from pyflowreg.motion_correction import OFOptions
+    from pyflowreg.session import SessionConfig
+
+    (tmp_path / "saved").mkdir()
+    OFOptions(alpha=7, output_format="TIFF", save_w=True).save_options(tmp_path / "saved" / "stage1.json")
+    config = SessionConfig(root=tmp_path, flow_options="saved/stage1.json", stage1_quality_setting="fast")
+    options = config.to_pyflow().flow_options
+    assert (options["alpha"], options["min_level"], options["save_w"]) == ([7.0, 7.0], 0, True)
+    assert not {"output_format", "save_valid_idx", "output_path", "input_file"} & set(options)
+    with pytest.raises(ValueError, match=r"SessionConfig\n  Value error, iterations_between: .*found 0 \[") as caught:
+        SessionConfig(root=tmp_path, iterations_between=0)
+    assert "validation error for" in str(caught.value).splitlines()[0]

@@ -156,7 +156,7 @@ class OFOptions(Changeable):
         try:
             self._native(checking=True)
         except ValidationError as error:
-            raise ValueError("; ".join(_problem(item) for item in error.errors())) from None
+            raise ValueError(problems(error)) from None
         return self
 
     def to_pyflow(self, **changes: Any) -> pyflow.OFOptions:
@@ -280,9 +280,13 @@ class OFOptions(Changeable):
         return cls(**{theirs.get(name, name): value for name, value in read_options(filepath).items()})
 
 
-def _problem(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}, found {item['input']!r}" if where else item["msg"]
+def problems(error: ValidationError) -> str:
+    """Return what pyflow says of values that it cannot use, in a line."""
+    told = []
+    for item in error.errors():
+        where, message = ".".join(str(part) for part in item["loc"]), item["msg"].removeprefix("Value error, ")
+        told.append(f"{where}: {message}, found {item['input']!r}" if where else message)
+    return "; ".join(told)
 
 
 def _frames(frames: Any) -> Any:
