@@ -6,6 +6,7 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
+``reference_frames.npy``    all references, where there are several, also in ``reference_frames.mat``
 ``valid_mask.npy``          pixels valid in all frames, where it was asked for, also in ``valid_mask.mat``
 ``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame, also in ``w_to_reference.mat``, and
                             ``residual_px`` of its tiles
@@ -42,6 +43,7 @@ FLOW_FILE = "w.hdf"
 FLOW_DATASETS = ("u", "v")
 AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
+REFERENCES_FILES = ("reference_frames.npy", "reference_frames.mat")
 VALID_FILES = ("valid_mask.npy", "valid_mask.mat")
 CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"

@@ -24,7 +24,7 @@ WINGS = {
     "align": {"flow", "threads"},
     "io": {"threads"},
     "layout": {"", "io", "threads"},
-    "motion": {"", "flow", "io", "layout", "threads"},
+    "motion": {"", "align", "flow", "io", "layout", "threads"},
     "plots": set(),
     "simulate": {"flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},

@@ -8,7 +8,7 @@ Frames are read ahead on one thread, registered on `n_workers` threads and writt
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,6 +27,7 @@ from pyflow.motion.outputs import (
     ArraySink,
     FileSink,
     FrameSink,
+    all_references,
     check_input_stays,
     checkpoint_key,
     movie_file,
@@ -38,8 +39,9 @@ from pyflow.motion.outputs import (
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
 from pyflow.motion.reference import as_reference, find_reference
-from pyflow.motion.register import FrameRegistration, RegisteredFrame
+from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
+from pyflow.motion.states import find_others, registration
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,10 @@ class RecordingResult:
         Noise of a single frame's deformation, found with `OFOptions.temporal_coherence`, each component, in pixels.
     reference
         Raw reference, float64 (H, W) or (H, W, C).
+    references
+        All references, raw and in one frame, float64 (n, H, W) or (n, H, W, C); the first is `reference`.
+    chosen
+        Which of them each frame was registered to, counted from 0, uint8 (T,).
     temporal_average
         Mean of the registered frames, float64 (H, W) or (H, W, C).
     valid
@@ -95,6 +101,8 @@ class RecordingResult:
     alpha: tuple[float, float]
     noise_px: float
     reference: np.ndarray
+    references: np.ndarray
+    chosen: np.ndarray
     temporal_average: np.ndarray
     valid: np.ndarray
     problems: dict[int, str]
@@ -250,6 +258,8 @@ def compensate_recording(
         alpha=tuple(state.alpha.tolist()),
         noise_px=float(state.noise_px),
         reference=without_single_channel(state.reference),
+        references=all_references(state),
+        chosen=state.chosen[: state.frames_done],
         temporal_average=without_single_channel(state.temporal_average),
         valid=state.valid,
         problems=problems,
@@ -312,9 +322,11 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and alpha; return the state before the first frame."""
     raw, tuning = _settle(source, options, reference)
-    limit = _misfit_limit(source, raw, options.with_alpha(tuning.alpha))
+    known = options.with_alpha(tuning.alpha)
+    others = find_others(source, raw, known) if options.n_references > 1 else None
+    limit = _misfit_limit(source, [raw] if others is None else [raw, *others], known)
     template = Preprocessor(raw, options, source.dtype).image(raw)
-    return LoopState.begin(raw, template, tuning, limit)
+    return LoopState.begin(raw, template, tuning, limit, others)
 
 
 def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
@@ -340,13 +352,13 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
     return raw, tuning
 
 
-def _misfit_limit(source: FrameSource, reference: np.ndarray, options: OFOptions) -> float:
+def _misfit_limit(source: FrameSource, references: Sequence[np.ndarray], options: OFOptions) -> float:
     """Register some frames, one by one, to learn what misfit is usual in a recording."""
     frames = source.usable(_MISFIT_FRAMES)
     if len(frames) < LEAST_FRAMES:
         return np.inf
-    preprocess = Preprocessor(reference, options.in_space_only(), source.dtype)
-    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
+    preprocess = Preprocessor(references[0], options.in_space_only(), source.dtype)
+    register = registration(preprocess.image(references[0]), references, preprocess, options, np.dtype(np.float32))
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         results = pool.map(lambda frame: register.alone([frame]), frames)
         return misfit_limit(np.array([result.statistics[-1] for result in results if not result.problem]))

@@ -74,9 +74,6 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
     fields = {name: value for name, value in fields.items() if name not in empty}
     notes = []
     fields.pop("datatype", None)  # found in the file
-    fields.pop("min_frames_per_reference", None)
-    if fields.pop("n_references", 1) != 1:
-        notes.append("n_references: one reference is made, from all of reference_frames")
     if callable(fields.get("preproc_funct")):
         fields["preprocess"] = fields.pop("preproc_funct")
     for name, consequence in _WITHOUT_MEANING.items():

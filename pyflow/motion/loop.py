@@ -24,6 +24,7 @@ from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.register import FrameRegistration, RegisteredFrame
 from pyflow.motion.state import LoopState, RunningMean
+from pyflow.motion.states import StateRegistration, registration
 from pyflow.motion.streams import ordered_map, surrounded, windows
 
 # As Flow-Registration: how many frames the first starting displacement is made from; how many at the end of a
@@ -96,10 +97,11 @@ class FrameLoop:
         """How many frames of this batch that are done must be looked at again, because they inform the next."""
         return min(self._done_of_batch, self._register.radius)
 
-    def _registration(self) -> FrameRegistration:
+    def _registration(self) -> FrameRegistration | StateRegistration:
         state = self._state
+        references = [state.reference, *state.others]
         limits = float(state.noise_px), float(state.misfit_limit)
-        return FrameRegistration(state.template, state.reference, self._preprocess, self._options, self._dtype, *limits)
+        return registration(state.template, references, self._preprocess, self._options, self._dtype, *limits)
 
     def register(self, frames: Iterable[np.ndarray]) -> Iterator[RegisteredFrame]:
         """Register frames.

@@ -243,6 +243,13 @@ class OFOptions(BaseModel):
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
         Or the reference itself, as an array (H, W) or (H, W, C) or as the path of an image (``.npy``, or a movie that
         is averaged).
+    n_references
+        For a recording that drifts between states, such as two depths: so many references, the first as
+        `reference_frames` says, the others from frames of all the recording that look otherwise; see
+        `pyflow.motion.states`. They are registered among each other, and each frame to the one that it resembles most.
+        Not together with `update_reference`.
+    min_frames_per_reference
+        A further reference is made of at least so many frames, rounded up to stretches of 5.
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
@@ -358,6 +365,8 @@ class OFOptions(BaseModel):
         | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
         _one_of("a list of frames, 'first:stop', an image (H, W) or (H, W, C), or a file name", maps=True),
     ] = "50:500"
+    n_references: Later[Annotated[int, Field(ge=1, le=255)]] = 1
+    min_frames_per_reference: Later[PositiveInt] = 20
     interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
 
     save_w: bool = False
@@ -404,6 +413,12 @@ class OFOptions(BaseModel):
     def _custom_needs_level(self) -> "OFOptions":
         if self.quality_setting == "custom" and self.min_level is None:
             raise ValueError("quality_setting 'custom' needs min_level")
+        return self
+
+    @model_validator(mode="after")
+    def _references_stay(self) -> "OFOptions":
+        if self.n_references > 1 and self.update_reference:
+            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
         return self
 
     @model_validator(mode="after")

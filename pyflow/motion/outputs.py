@@ -27,6 +27,7 @@ from pyflow.layout import (
     MASK_DATASET,
     MASK_FILE,
     META_FILES,
+    REFERENCES_FILES,
     SCHEMA_VERSION,
     SIGNATURE,
     SUFFIXES,
@@ -249,7 +250,7 @@ def check_input_stays(options: OFOptions) -> None:
         Naming the file.
     """
     movie = movie_file(options)
-    fixed = {movie.name, MASK_FILE, FLOW_FILE, AVERAGE_FILE, *META_FILES, *VALID_FILES}
+    fixed = {movie.name, MASK_FILE, FLOW_FILE, AVERAGE_FILE, *META_FILES, *REFERENCES_FILES, *VALID_FILES}
     results = {
         file.resolve()
         for file in options.output_path.iterdir()
@@ -266,7 +267,7 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     """Write the temporal average and what else is asked for, for numpy and MATLAB: reference and statistics, the mask.
 
     Beside the statistics stands what else was found: per frame ``problem``, a key of `PROBLEMS`, and ``alpha`` and
-    ``noise_px``.
+    ``noise_px``; with several references ``reference_idx`` per frame, counted from 0.
 
     Raises
     ------
@@ -280,6 +281,8 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
         "alpha": state.alpha,
         "noise_px": state.noise_px,
     }
+    if options.n_references > 1:
+        statistics["reference_idx"] = state.chosen[: state.frames_done]
     average = without_single_channel(state.temporal_average)
     files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:
@@ -290,6 +293,13 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
             lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
         )
         files |= dict(zip(META_FILES, writers, strict=True))
+    if options.save_meta_info and options.n_references > 1:
+        references = all_references(state)
+        writers = (
+            lambda file: np.save(file, references),
+            lambda file: scipy.io.savemat(file, {"reference_frames": references}),
+        )
+        files |= dict(zip(REFERENCES_FILES, writers, strict=True))
     if options.save_valid_mask:
         writers = (
             lambda file: np.save(file, state.valid),
@@ -299,6 +309,11 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     for name, write in files.items():
         with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
             write(file)
+
+
+def all_references(state: LoopState) -> np.ndarray:
+    """Return the references, float64 (n, H, W) or (n, H, W, C)."""
+    return np.stack([without_single_channel(image) for image in (state.reference, *state.others)])
 
 
 def statistics_by_name(state: LoopState) -> dict[str, np.ndarray]:

@@ -34,10 +34,13 @@ class FrameEstimate:
         See `pyflow.motion.coherence`; where frames inform each other.
     filtered
         float32 (H, W, C): the preprocessed frame; with `update_reference`.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
     problem: int = 0
+    reference: int = 0
     displacement: np.ndarray | None = None
     residual: np.ndarray | None = None
     deformation: np.ndarray | None = None
@@ -65,6 +68,8 @@ class RegisteredFrame:
     problem
         Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as
         it is, with no valid pixel and no displacement.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
@@ -74,6 +79,7 @@ class RegisteredFrame:
     statistics: tuple[float, ...] | None = None
     filtered: np.ndarray | None = None
     problem: int = 0
+    reference: int = 0
 
 
 class FrameRegistration:

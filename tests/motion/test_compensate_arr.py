@@ -7,6 +7,7 @@ from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion import compensate, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
+from pyflow.motion.register import FrameRegistration
 
 INNER = (slice(None), slice(8, -8), slice(8, -8))
 OPTIONS = OFOptions(alpha=10, n_workers=2)
@@ -118,7 +119,7 @@ def test_batches_start_from_the_one_before(scene, shifts):
     source = compensate._source(movie, options, "movie")
     state = compensate._begin(source, options, scene.frame())
     preprocess = compensate.Preprocessor(state.reference, options, source.dtype)
-    register = compensate.FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[5]], register.start(start)).displacement, carried[5])
 
 
@@ -228,10 +229,8 @@ def test_errors_say_what_was_found(movie, reference, changes, error, message):
 
 def test_no_frame_is_registered_for_nothing(monkeypatch, scene, shifts):
     """Fewer than 12 frames tell nothing about the usual misfit: none is registered to learn it."""
-    register, calls = compensate.FrameRegistration.estimate, []
-    monkeypatch.setattr(
-        compensate.FrameRegistration, "estimate", lambda *args, **kw: calls.append(1) or register(*args, **kw)
-    )
+    register, calls = FrameRegistration.estimate, []
+    monkeypatch.setattr(FrameRegistration, "estimate", lambda *args, **kw: calls.append(1) or register(*args, **kw))
     options = OPTIONS.replace(update_initialization_w=False, quality_setting="fast")
     compensate_arr(scene.movie(shifts[:11]), scene.frame(), options)
     assert len(calls) == 11

@@ -397,15 +397,18 @@ def test_what_is_constant_between_recordings(config, changes, ratio):
 
 
 def test_stage_1_takes_other_flow_options(config):
-    run_stage1(config, of_options_override={"save_w": True, "save_valid_mask": True})
-    assert (config.output_root / "rec1" / "w.hdf").exists()
-    mask = config.output_root / "rec1" / "valid_mask.npy"
-    assert np.load(mask).shape == (48, 56)
-    mask.unlink()
-    run_stage1(config, of_options_override={"save_w": True, "save_valid_mask": True})
-    assert mask.exists()
+    more = {"save_w": True, "save_valid_mask": True, "n_references": 2}
+    run_stage1(config, of_options_override=more)
+    folder = config.output_root / "rec1"
+    assert (folder / "w.hdf").exists()
+    shapes = {"valid_mask.npy": (48, 56), "reference_frames.npy": (1, 48, 56)}
+    for name, shape in shapes.items():
+        assert np.load(folder / name).shape == shape
+        (folder / name).unlink()
+        run_stage1(config, of_options_override=more)
+        assert (folder / name).exists()
     run_stage1(config, of_options_override={"save_w": True})
-    assert not mask.exists()
+    assert not [name for name in shapes if (folder / name).exists()]
     assert run_stage2(config.with_flow_options({"save_w": True}))[0] == 1
     run_stage1_array(config, 0, of_options_override={"alpha": 7})
     options = json.loads((config.output_root / "rec1/status.json").read_text())["markers"]["stage1"]["parts"]["options"]
