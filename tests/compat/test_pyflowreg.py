@@ -541,3 +541,10 @@ def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer,
     with pytest.raises(ValueError, match=r"SessionConfig\n  Value error, iterations_between: .*found 0 \[") as caught:
         SessionConfig(root=tmp_path, iterations_between=0)
     assert "validation error for" in str(caught.value).splitlines()[0]
+
+
+def test_several_references_are_what_pyflow_has_under_that_name(layer):
+    from pyflowreg.motion_correction import OFOptions
+
+    options = OFOptions(n_references=2, min_frames_per_reference=30).to_pyflow()
+    assert (options.n_references, options.min_frames_per_reference) == (2, 30)
