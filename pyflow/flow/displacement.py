@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflow.flow.backends import Prepared, get_backend
+from pyflow.flow.filters import enlarge_field
 from pyflow.flow.parameters import FlowParameters, level_of
 from pyflow.flow.planes import flow_components, to_planes
+from pyflow.threads import kernel_threads
 
 
 def get_displacement(
@@ -123,7 +125,8 @@ def get_displacement(
     prepared = prepare(reference, parameters, weight=weight, backend=backend, backend_params=backend_params)
     frame = _finite_planes(moving, "moving")
     start = None if uv is None else prepared.start(_finite_field(uv, frame.shape[1:]))
-    return prepared.estimate(frame[np.newaxis], start, n_threads=n_threads)[0]
+    field = prepared.estimate(frame[np.newaxis], start, n_threads=n_threads)[0]
+    return enlarge_field(field, frame.shape[1:], n_threads=kernel_threads(n_threads))
 
 
 def prepare(

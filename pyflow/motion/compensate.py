@@ -39,6 +39,7 @@ from pyflow.motion.outputs import (
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
 from pyflow.motion.reference import as_reference, find_reference
+from pyflow.motion.refinement import refined_reference
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
 from pyflow.motion.states import find_others, registration
@@ -75,7 +76,7 @@ class RecordingResult:
     noise_px
         Noise of a single frame's deformation, found with `OFOptions.temporal_coherence`, each component, in pixels.
     reference
-        Raw reference, float64 (H, W) or (H, W, C).
+        Raw reference, float64 (H, W) or (H, W, C), as it was used.
     references
         All references, raw and in one frame, float64 (n, H, W) or (n, H, W, C); the first is `reference`.
     chosen
@@ -127,8 +128,9 @@ def compensate_arr(
     movie
         (T, H, W) or (T, H, W, C), any integer or floating type.
     reference
-        Image (H, W) or (H, W, C) to register to, in the movie's grey values; None: as
-        `OFOptions.reference_frames` says.
+        Image (H, W) or (H, W, C) to register to, in the movie's grey values; with ``alpha="auto"`` it is sharpened
+        where the movie says that this helps (see `pyflow.motion.refinement`). None: as `OFOptions.reference_frames`
+        says.
     options
         How; paths and what is saved do not count. None: the defaults.
     progress
@@ -193,7 +195,8 @@ def compensate_recording(
     options
         What to register, how, and what to write where.
     reference
-        Image (H, W) or (H, W, C) to register to, in the recording's grey values; None: as
+        Image (H, W) or (H, W, C) to register to, in the recording's grey values; with ``alpha="auto"`` it is sharpened
+        where the recording says that this helps (see `pyflow.motion.refinement`). None: as
         `OFOptions.reference_frames` says.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
@@ -333,7 +336,7 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
     """Find the reference, and what the noise decides.
 
     Without a given alpha the reference is built with a typical one; where the recording asks for a very different one,
-    again with that.
+    again with that. A reference that was given is sharpened where the recording says that this helps.
     """
 
     def find(alpha: float | tuple[float, float]) -> np.ndarray:
@@ -342,11 +345,9 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
 
     raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)
     tuning = tune(source, raw, options)
-    if (
-        options.alpha == "auto"
-        and reference is None
-        and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA
-    ):
+    if options.alpha == "auto" and (reference is not None or options.gives_reference):
+        return refined_reference(source, raw, tuning, options)
+    if options.alpha == "auto" and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA:
         raw = find(tuning.alpha)
         tuning = tune(source, raw, options)
     return raw, tuning

@@ -23,7 +23,6 @@ import numpy as np
 
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
-from pyflow.flow.warp import length_statistics
 from pyflow.motion.compensate import _begin, _output_dtype, _source
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.options import OFOptions
@@ -281,7 +280,7 @@ class LiveRegistration:
         else:
             engine = self._prepared(found)
             planes, how = engine.cut(planes), FLOW
-            result = self._by_flow(engine, planes, arrived + self._limit_s - engine.shift_s)
+            result = self._by_flow(engine, planes, arrived + max(self._limit_s - engine.shift_s, self._limit_s / 2))
             if result is None:
                 result, how = engine.by_shift(planes), RIGID
         return self._told(result, PASSED_ON if result.problem else how, frame.ndim == 2, arrived)
@@ -428,7 +427,7 @@ class LiveRegistration:
     def _told(self, result: RegisteredFrame, how: str, flat: bool, arrived: float) -> LiveFrame:
         """Count a frame, and say what became of it."""
         registered = how in (FLOW, RIGID)
-        position = np.array(length_statistics(result.displacement)[2:]) if registered else None
+        position = result.field.mean(axis=(0, 1), dtype=np.float64) if registered else None
         with self._changed:
             known = registered and self._position is not None
             jump_px = float(np.hypot(*(position - self._position))) if known else np.nan
@@ -496,11 +495,13 @@ class _Engine:
             max_size=size,
             upsample=ceil(max(largest / size, 1) / _SHIFT_STEP_PX),
         )
-        for _ in range(2):  # the second time nothing is loaded or set up any more
-            began = clock()
-            self.by_shift(source.read(0, 1)[0])
-            self.shift_s = clock() - began
+        self.shift_s = min(self._shift_s(source.read(0, 1)[0], clock) for _ in range(_RECENT))
         self._source = replace(source, reader=frames[:0].copy())  # frees the frames
+
+    def _shift_s(self, frame: np.ndarray, clock: Callable[[], float]) -> float:
+        began = clock()
+        self.by_shift(frame)
+        return clock() - began
 
     def cut(self, planes: np.ndarray) -> np.ndarray:
         """Return a frame as the loop takes it."""
@@ -531,9 +532,8 @@ class _Engine:
         problem = frame_problem(frame)
         if problem:
             return self._register.finish([FrameEstimate(frame, problem)])
-        displacement = np.empty((*frame.shape[:2], 2), np.float32)
-        displacement[:] = self._shift(self._preprocess.image(frame))
-        return self._register.finish([FrameEstimate(frame, displacement=displacement, residual=displacement)])
+        field = np.array(self._shift(self._preprocess.image(frame)), np.float32)[np.newaxis, np.newaxis]
+        return self._register.finish([FrameEstimate(frame, field=field, residual=field)])
 
 
 class _Here(Executor):
@@ -547,7 +547,7 @@ class _Here(Executor):
 
 def _asked_of_frames(options: OFOptions, reference: np.ndarray | None) -> str:
     """Return what the first frames are needed for, or nothing."""
-    if reference is None and options.reference_path is None:
+    if reference is None and not options.gives_reference:
         return "the reference"
     if options.alpha == "auto":
         return "alpha"
@@ -567,5 +567,5 @@ def _untouched(planes: np.ndarray, options: OFOptions) -> RegisteredFrame:
     frame, dtype = source.read(0, 1)[0], _output_dtype(source, options)
     if frame.dtype != dtype:
         frame = cast_like(np.nan_to_num(frame), dtype)
-    zero = np.zeros((*frame.shape[:2], 2), np.float32)
+    zero = np.zeros((1, 1, 2), np.float32)
     return RegisteredFrame(frame, np.zeros(frame.shape[:2], bool), zero, zero, problem=frame_problem(frame))

@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
@@ -121,8 +122,13 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+@short_help
 class OFOptions(BaseModel):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
+
+    >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
+    >>> options.replace(alpha=8).alpha
+    8.0
 
     Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed
     copy. Fields whose type is `Execution` (paths, threads, compression) cannot change a number in the result;
@@ -185,9 +191,9 @@ class OFOptions(BaseModel):
     iterations
         Iterations of the solver on each level. None: as `quality_setting` says, or the toolbox's 50.
     grid_spacing
-        Pixels per unknown of the flow along each side: images keep their resolution, the field is solved for on a
-        coarser grid. 1 is the toolbox's method. ``"auto"``: as coarse as `alpha` allows, up to 4, see
-        `pyflow.flow.parameters.auto_grid_spacing`.
+        Size of a cell of the grid that the flow is solved for on; images keep their resolution. 1 is the toolbox's
+        method. ``"auto"``: as coarse as `alpha` allows, up to 4, see
+        `pyflow.flow.parameters.auto_grid_spacing`. Unit: pixels.
     a_smooth, a_data
         Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
     gnc_schedule
@@ -207,21 +213,21 @@ class OFOptions(BaseModel):
         but its argument. As a function cannot be compared with that of an earlier run, nothing is resumed with one, and
         a session takes none.
     sigma
-        Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
+        Standard deviations (sx, sy, st) of the Gaussian filter before the flow:
         one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
-        filters nothing.
+        filters nothing. Unit: pixels, pixels and frames.
     channel_normalization
         Scale grey values by the smallest and largest value of the reference over all channels, ``"joint"``,
         or of each channel by its own, ``"separate"``.
     bin_size
-        Number of successive frames averaged into one before anything else.
+        Number of successive frames averaged into one before anything else. Unit: frames.
     bidiphase
-        Pixels by which the odd lines of frames that were scanned in both directions are moved to the right before
-        anything else, as in suite2p; ``"auto"``: found in the recording.
+        How far the odd lines of frames that were scanned in both directions are moved to the right before
+        anything else, as in suite2p; ``"auto"``: found in the recording. Unit: pixels.
     buffer_size
         Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use
         the same reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does
-        not depend on it.
+        not depend on it. Unit: frames.
     update_initialization_w
         Start the flow of each batch from the mean flow at the end of the batch before (the first: of its
         first frames). False: start from zero.
@@ -231,18 +237,19 @@ class OFOptions(BaseModel):
         Let the frames before and after (of the same batch) inform each frame's deformation, as far as the recording's
         noise asks for it and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
     max_displacement
-        Frames in which a pixel would be displaced by more, in pixels, are not registered but marked. None: no limit.
+        Frames in which a pixel would be displaced by more are not registered but marked. None: no limit. Unit: pixels.
     cc_initialization
         Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
     cc_hw
-        For that, images are reduced to at most this many pixels per side, or to at most (rows, columns).
+        For that, images are reduced to at most this many pixels per side, or to at most (rows, columns). Unit: pixels.
     cc_up
         For that, steps per pixel of the reduced image.
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
         Or the reference itself, as an array (H, W) or (H, W, C) or as the path of an image (``.npy``, or a movie that
-        is averaged).
+        is averaged). With ``alpha="auto"`` the image is sharpened where the recording says that this helps, see
+        `pyflow.motion.refinement`.
     n_references
         For a recording that drifts between states, such as two depths: so many references, the first as
         `reference_frames` says, the others from frames of all the recording that look otherwise; see
@@ -268,11 +275,6 @@ class OFOptions(BaseModel):
     pydantic.ValidationError
         An option is unknown or its value out of range; a `ValueError` whose message names field, rule and
         value.
-
-    Examples
-    --------
-    >>> OFOptions(alpha=4, quality_setting="fast").replace(alpha=8).alpha
-    8.0
     """
 
     model_config = ConfigDict(
@@ -492,6 +494,11 @@ class OFOptions(BaseModel):
         if isinstance(self.reference_frames, str) and self.reference_slice is None:
             return Path(self.reference_frames)
         return None
+
+    @property
+    def gives_reference(self) -> bool:
+        """Whether `reference_frames` is the reference itself, an array or the path of an image."""
+        return isinstance(self.reference_frames, np.ndarray) or self.reference_path is not None
 
     def channel_weights(self, shape: tuple[int, int, int]) -> np.ndarray:
         """Return the weights of the channels.

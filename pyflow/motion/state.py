@@ -12,7 +12,7 @@ STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 @dataclass
 class RunningMean:
-    """Mean of arrays, summed in float64.
+    """Mean of arrays, summed in float64; the first of them tells the shape.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RunningMean:
 
     def add(self, array: np.ndarray) -> None:
         """Take account of an array."""
-        self.total += array
+        self.total = np.add(self.total, array, out=self.total if self.count else None)
         self.count += 1
 
     def take(self, default: np.ndarray) -> np.ndarray:
@@ -56,7 +56,8 @@ class LoopState:
     misfit_limit
         Largest misfit of a frame that is registered, float64, a scalar.
     start
-        Displacement that this batch starts from, float32 (H, W, 2).
+        Displacement in pixels that this batch starts from, on the grid of its frames' (`FrameEstimate.residual`), or of
+        one cell before there were any; float32 (rows, cols, 2).
     next_start, next_template
         What this batch has for the next one's `start` and `template` so far.
     total
@@ -100,7 +101,7 @@ class LoopState:
         others: np.ndarray | None = None,
     ) -> "LoopState":
         """Return the state before the first frame."""
-        field = (*reference.shape[:2], 2)
+        unmoved = np.zeros((1, 1, 2), np.float32)
         return cls(
             reference=reference,
             others=np.zeros((0, *reference.shape)) if others is None else others,
@@ -108,8 +109,8 @@ class LoopState:
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
             misfit_limit=np.float64(misfit_limit),
-            start=np.zeros(field, np.float32),
-            next_start=RunningMean(np.zeros(field)),
+            start=unmoved,
+            next_start=RunningMean(np.zeros(unmoved.shape)),
             next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
             valid=np.ones(reference.shape[:2], bool),
@@ -136,8 +137,9 @@ class LoopState:
 
     def forget_frames(self) -> None:
         """Count anew, so that memory does not grow; what the next frames start from stays."""
-        self.statistics, self.problem = self.statistics[:, :0].copy(), self.problem[:0].copy()
-        self.total[:] = 0
+        self.statistics = self.statistics[:, :0].copy()
+        self.problem, self.chosen = self.problem[:0].copy(), self.chosen[:0].copy()
+        self.total[:], self.valid[:] = 0, True
         self.frames_done = 0
 
     @property

@@ -21,7 +21,7 @@ import numpy as np
 
 from pyflow.align.between import Flow, align, reference_like
 from pyflow.flow.filters import resize
-from pyflow.flow.warp import imregister, valid_mask
+from pyflow.flow.warp import imregister
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
@@ -265,9 +265,8 @@ class StateRegistration:
         return replace(self._each[best].estimate(window, starts[best]), reference=best) if best else estimate
 
     def _most_alike(self, estimate: FrameEstimate) -> int:
-        shown = self._each[0].warp(estimate.frame, estimate.displacement, None)[..., self._counted]
-        valid = valid_mask(estimate.displacement, n_threads=1)
-        return int(np.argmin([misfit(shown, valid) for misfit in self._misfits]))
+        found = self._each[0].warp(estimate.frame, estimate.field, None)
+        return int(np.argmin([misfit(found.image[..., self._counted], found.valid) for misfit in self._misfits]))
 
     def finish(self, estimates: Sequence[FrameEstimate | None]) -> RegisteredFrame:
         """See `FrameRegistration.finish`."""

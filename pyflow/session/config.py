@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
@@ -38,8 +39,13 @@ AVAILABLE = {
 }
 
 
+@short_help
 class SessionConfig(BaseModel):
     """Everything that describes a session; immutable, checked when it is made.
+
+    >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
+    >>> config.output_root.name
+    'compensated_outputs'
 
     Parameters
     ----------
@@ -68,8 +74,8 @@ class SessionConfig(BaseModel):
     n_workers
         Threads; 0 (or pyflowreg's -1) for all this process may use.
     memory_limit_gb
-        Stage 3 takes no more than so many GiB; None for what suits it, which does not depend on the number of frames or
-        of recordings.
+        Stage 3 takes no more; None for what suits it, which does not depend on the number of frames or of recordings.
+        Unit: GiB.
     flow_backend, backend_params
         Which implementation computes the flow, and its parameters.
     flow_options
@@ -80,7 +86,7 @@ class SessionConfig(BaseModel):
     cc_upsample
         Stage 2: the rigid shift is found to 1 / `cc_upsample` pixel.
     sigma_smooth
-        Stage 2: standard deviation, in pixels, of the Gaussian that smooths the averages; ``"auto"``: by their noise.
+        Stage 2: standard deviation of the Gaussian that smooths the averages; ``"auto"``: by their noise. Unit: pixels.
     alpha_between, iterations_between
         Stage 2: smoothness weight and iterations of the flow. ``"auto"``: see docs/alignment.md. Where both
         `sigma_smooth` and `alpha_between` are numbers, the averages are aligned as the toolbox's guide does it: a
@@ -90,7 +96,7 @@ class SessionConfig(BaseModel):
     use_not_alignable
         Stage 3: whether recordings that stage 2 calls not alignable count in the mask and are warped as well.
     align_chunk_size
-        Stage 3: frames in memory at a time.
+        Stage 3: how much is in memory at a time. Unit: frames.
     align_output_format
         Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, ``"ZARR"``, or
         ``"none"`` for no aligned videos.

@@ -109,10 +109,10 @@ def test_threads_and_pieces_change_nothing(monkeypatch, scene, shifts, changes):
 
 def test_batches_start_from_the_one_before(scene, shifts):
     movie = scene.movie(shifts)
-    options = OPTIONS.replace(update_initialization_w=False)
+    options = OPTIONS.replace(update_initialization_w=False, grid_spacing=1)  # the means are those of the flow's grid
     whole, in_batches = (compensate_arr(movie, scene.frame(), options.replace(buffer_size=n))[1] for n in (12, 5))
     np.testing.assert_array_equal(whole, in_batches)
-    carried = compensate_arr(movie, scene.frame(), OPTIONS.replace(buffer_size=5))[1]
+    carried = compensate_arr(movie, scene.frame(), OPTIONS.replace(buffer_size=5, grid_spacing=1))[1]
     assert (carried != whole).any()
     # the second batch, alone, from the mean of the first one's fields
     start = carried[:5].astype(np.float64).mean(axis=0).astype(np.float32)

@@ -187,7 +187,7 @@ def test_a_late_frame_is_shifted_as_a_whole(held, scene):
     assert result.how == "rigid"
     assert result.problem == ""
     np.testing.assert_allclose(result.displacement, np.broadcast_to([2.0, -1.0], (64, 72, 2)), atol=0.2)
-    assert np.ptp(result.displacement, axis=(0, 1)).max() == 0
+    assert np.ptp(result.displacement, axis=(0, 1)).max() < 1e-6
     assert result.misfit < 0.1
     assert late(held, frame).how == "rigid"
     assert gate.begun == 2, "the flow of the frame before is still worked on: no other is begun"
@@ -205,6 +205,13 @@ def test_a_late_frame_without_an_image_is_passed_on(held, scene):
     result = late(held, np.full((64, 72, 1), np.nan, np.float32))
     assert result.how == "passed on"
     assert result.problem == "contains NaN or inf"
+
+
+def test_a_slow_shift_leaves_the_flow_half_the_time(held, scene):
+    """A machine that was busy when the shift was timed must not keep all flows from being waited for."""
+    live, *_ = held
+    live._engine.result().shift_s = 1.0
+    assert live.register(scene.frame().astype(np.float32)).how == "flow"
 
 
 def test_latencies_are_the_clocks(held, scene):
@@ -287,6 +294,18 @@ def test_a_reference_of_few_frames_waits_for_more(scene, rng):
             assert live.statistics.renewed == renewed
 
 
+def test_the_first_frames_are_not_kept(scene, shifts):
+    movie = np.tile(scene.movie(shifts), (20, 1, 1, 1))
+    with waiting_for_all(GATED.replace(n_workers=1), reference=scene.frame()) as live:
+        tracemalloc.start()
+        try:
+            live.prepare(movie)
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < movie.nbytes / 2
+        finally:
+            tracemalloc.stop()
+
+
 def test_memory_does_not_grow(scene, shifts, monkeypatch):
     monkeypatch.setattr(module, "_LATENCIES", 50)
     movie, options = scene.movie(shifts), GATED.replace(buffer_size=25, update_reference=True, temporal_coherence=True)
@@ -344,18 +363,20 @@ def test_what_does_not_fit_is_told_with_the_first_frame(scene, options, frame, s
                 live.register(frame)
 
 
-def test_first_frames_that_tell_nothing_are_told_once_and_the_next_asked(scene, shifts):
-    """Also where the reference is made from them: here it would be made from frames that never come."""
+def test_first_frames_that_tell_nothing_are_told_once_and_the_next_asked(scene):
+    """Here the reference would be made from a frame that never comes."""
     with waiting_for_all(OPTIONS.replace(reference_frames=(7,)), n_first=4) as live:
-        movie, told = scene.movie(shifts), []
+        frame, happened, said = scene.frame(), [], "reference_frames (7,) names none of the recording's 4 frames"
         until = time.monotonic() + 30
-        while len(told) < 2:
+        while happened.count(said) < 2:
             assert time.monotonic() < until
             try:
-                assert live.register(movie[0]).how == "waiting"
+                happened.append(live.register(frame).how)
             except ValueError as error:
-                told.append(str(error))
-        assert "none of the recording's 4 frames" in told[0]
+                happened.append(str(error))
+        first = happened.index(said)
+        assert set(happened[:first]) == set(happened[first + 1 : -1]) == {"waiting"}
+        assert len(happened[first + 1 : -1]) >= 4
 
 
 @pytest.mark.parametrize(

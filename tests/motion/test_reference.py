@@ -66,7 +66,7 @@ def test_a_reference_of_many_frames_made_at_half_resolution_gives_the_same_motio
     assert 0 < np.hypot(apart[..., 0], apart[..., 1]).mean() < 0.02
     assert jitter(half, truth, 8) < 1.02 * jitter(full, truth, 8)
     few = made(20, "auto")
-    monkeypatch.setattr("pyflow.motion.reference._MANY_FRAMES", 20)
+    monkeypatch.setattr("pyflow.motion.reference.MANY_FRAMES", 20)
     assert (made(20, "auto") != few).any()
 
 

@@ -7,7 +7,10 @@ import scipy.io
 import tifffile
 
 from pyflow.motion.compensate import compensate_arr, compensate_recording
+from pyflow.motion.noise import Tuning
 from pyflow.motion.options import OFOptions
+from pyflow.motion.register import RegisteredFrame
+from pyflow.motion.state import LoopState
 from pyflow.motion.states import _groups
 from pyflow.simulate import Conditions, _margin, _motion, _record, _Scene, _Tissue, jitter
 
@@ -113,6 +116,19 @@ def test_too_few_frames_make_no_reference(recording, caplog):
     assert not (alone.output_path / "reference_frames.npy").exists()
     with h5py.File(result.video_file) as one, h5py.File(alone.video_file) as other:
         np.testing.assert_array_equal(one["ch1"][:], other["ch1"][:])
+
+
+def test_a_state_that_forgets_its_frames_counts_on():
+    """As for frames that come for ever."""
+    image = np.zeros((4, 5, 1))
+    state = LoopState.begin(image, image, Tuning(1.0, 0.0), np.inf)
+    field = np.zeros((1, 1, 2), np.float32)
+    for valid in (False, True):
+        for _ in range(100):
+            state.add(RegisteredFrame(image, np.full((4, 5), valid), field, field, (0.0,) * 5, reference=1))
+        assert state.valid.all() == valid
+        state.forget_frames()
+    assert len(state.chosen) == len(state.problem) == 0
 
 
 def test_a_moving_reference_is_not_one_of_several():

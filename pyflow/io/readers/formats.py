@@ -375,6 +375,15 @@ def recording_name(path: Path, files: str | None = None) -> str:
     return path.stem
 
 
+def format_by_name(path: Path) -> tuple[str, str]:
+    """Return the format that a file's name speaks of, and, where it cannot be read, what turns it into one that can.
+
+    Both are empty for a name that says nothing.
+    """
+    suffix = path.suffix.lower()
+    return _BY_EXTENSION.get(suffix, ""), _ELSEWHERE.get(suffix, "")
+
+
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is a store of Zarr."""
     return any((path / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
@@ -386,6 +395,7 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
     Parameters
     ----------
     path : str or Path
+        A file.
     options : ReaderOptions, optional
         Those that are about one file.
     **more

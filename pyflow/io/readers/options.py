@@ -16,11 +16,17 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
+
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
 
+@short_help
 class ReaderOptions(BaseModel):
     """What a recording's files do not say, or which part of it to read.
+
+    >>> ReaderOptions(n_channels=2, frames="100:2000").given()
+    {'n_channels': 2, 'frames': '100:2000'}
 
     Parameters
     ----------
@@ -37,7 +43,7 @@ class ReaderOptions(BaseModel):
     frames
         Frames to read, ``"first:stop"`` as in Python. None: all.
     frame_rate
-        Frames per second, whatever the file says.
+        How fast the recording was taken, whatever the file says. Unit: frames per second.
     bin_size
         Number of successive frames averaged into one, float32, after `frames` were chosen; the last one may be made of
         fewer.

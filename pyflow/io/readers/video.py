@@ -127,7 +127,8 @@ class VideoReader(ABC):
 
         Parameters
         ----------
-        indices : sequence of int, or boolean mask of length T
+        indices : sequence of int, or mask (T,) of bool
+            Which frames.
 
         Returns
         -------
@@ -228,6 +229,7 @@ class ArrayReader(VideoReader):
     Parameters
     ----------
     frames : array_like, shape (T, H, W) or (T, H, W, C)
+        The video.
     path : Path, optional
         Where it comes from, for messages.
 
