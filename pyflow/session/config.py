@@ -216,6 +216,8 @@ class SessionConfig(BaseModel):
             if of_the_session:  # a file that was saved has all options
                 logger.warning("%s: set by the session, and left out here: %s", value, ", ".join(of_the_session))
             return {key: fields[key] for key in fields if key not in of_the_session}
+        if value is None:  # a key of a YAML file with nothing but comments below it
+            return {}
         return _ours(value, "flow_options: ") if isinstance(value, dict) else value
 
     @field_validator("flow_options", mode="after")

@@ -46,6 +46,8 @@ def test_toml_and_yaml_agree(tmp_path):
     )
     assert SessionConfig.from_file(toml) == SessionConfig.from_file(yaml)
     assert SessionConfig.from_yaml(yaml).flow_options == {"sigma": [1, 1, 0.1]}
+    empty = write(tmp_path / "empty.yml", "root: d\nflow_options:\n  # alpha: 4\n")
+    assert SessionConfig.from_yaml(empty).flow_options == {}
     assert SessionConfig.from_toml(toml).n_threads == 0
 
 
