@@ -228,7 +228,7 @@ class LiveRegistration:
             This is closed, or belongs to another process.
         """
         self._check_usable()
-        frames = np.array(frames)
+        frames = np.array(frames, order="C")
         if frames.ndim not in (3, 4) or 0 in frames.shape:
             raise ValueError(f"frames have shape {frames.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
         frames = _native(frames if frames.ndim == 4 else frames[..., np.newaxis])
@@ -268,7 +268,7 @@ class LiveRegistration:
         """
         arrived = self._clock()
         self._check_usable()
-        frame = np.array(frame)
+        frame = np.array(frame, order="C")
         if frame.ndim not in (2, 3) or 0 in frame.shape:
             raise ValueError(f"frame has shape {frame.shape}, expected (H, W) or (H, W, C) with no empty axis")
         planes = _native(frame if frame.ndim == 3 else frame[..., np.newaxis])
@@ -313,11 +313,11 @@ class LiveRegistration:
             )
 
     def close(self) -> None:
-        """Give the threads back; frames cannot be registered afterwards."""
+        """End what is worked on and give the threads back; frames cannot be registered afterwards."""
         if os.getpid() == self._process:
             with self._changed:
                 self._closed = True
-            self._worker.shutdown(cancel_futures=True)
+            self._worker.shutdown()
 
     def __enter__(self) -> "LiveRegistration":
         return self
@@ -363,7 +363,8 @@ class LiveRegistration:
         return self._begin(np.stack(self._first))
 
     def _begin(self, frames: np.ndarray) -> "Future[_Engine]":
-        self._first = []
+        self._check_usable()
+        self._first, self._position = [], None
         self._engine = self._worker.submit(_Engine, frames, self._options, self._reference, self._clock)
         return self._engine
 

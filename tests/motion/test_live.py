@@ -247,6 +247,69 @@ def test_what_a_late_flow_failed_with_is_told_once(held, scene):
     assert live.register(frame).how == "flow"
 
 
+def test_a_reference_that_cannot_be_renewed_is_told_once(scene, shifts, monkeypatch):
+    """The frame before has been returned by then."""
+    movie, options = scene.movie(shifts), GATED.replace(update_reference=True, buffer_size=3)
+
+    def fail(*_):
+        raise MemoryError("no room")
+
+    with waiting_for_all(options, reference=scene.frame(), n_first=0) as live:
+        hows = [live.register(frame).how for frame in movie[:2]]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("pyflow.motion.register.FrameRegistration.onto_template", fail)
+            hows.append(live.register(movie[2]).how)
+            settled(live)
+        with pytest.raises(MemoryError, match="no room"):
+            live.register(movie[3])
+        hows += [live.register(frame).how for frame in movie[4:8]]
+        settled(live)
+        assert hows == ["flow"] * 7
+        assert live.statistics.renewed == 1
+
+
+def test_closing_waits_for_what_is_worked_on(held, scene):
+    """Whoever waits for a frame gets it."""
+    live, _, gate = held
+    gate.open.clear()
+    live._limit_s = np.inf
+    with ThreadPoolExecutor(3) as pool:
+        first, second = (pool.submit(live.register, scene.frame().astype(np.float32)) for _ in range(2))
+        while gate.begun < 2:
+            time.sleep(0.001)
+        closing = pool.submit(live.close)
+        while not live._closed:
+            time.sleep(0.001)
+        gate.open.set()
+        closing.result(30)
+        assert "flow" in {future.result(30).how for future in (first, second) if future.exception(30) is None}
+        for future in (first, second):
+            assert future.exception() is None or "closed" in str(future.exception())
+
+
+def test_another_field_of_view(scene, two_channels, shifts):
+    with waiting_for_all(reference=None) as live:
+        for other in (scene, two_channels):
+            movie = other.movie(shifts)
+            live.prepare(movie)
+            result = live.register(movie[3])
+            assert result.how == "flow"
+            assert np.isnan(result.jump_px)
+            assert live.reference.reshape(movie[0].shape).shape == movie[0].shape
+
+
+def test_frames_in_any_memory_layout(scene, shifts):
+    movie = scene.movie(shifts)[..., 0]
+    with waiting_for_all(GATED, reference=scene.frame(), n_first=0) as live:
+        expected = live.register(movie[1])
+        for same in (np.asfortranarray(movie[1]), movie[1][::-1].copy()[::-1], movie[1].tolist()):
+            if isinstance(same, list):
+                same = np.array(same, np.uint16)
+            result = live.register(same)
+            np.testing.assert_array_equal(result.registered, expected.registered)
+            np.testing.assert_array_equal(result.displacement, expected.displacement)
+
+
 def test_threads_at_once(scene, shifts):
     """All of them get their own frame back, registered."""
     movie = scene.movie(shifts)
@@ -300,16 +363,22 @@ def test_the_first_frames_are_not_kept(scene, shifts):
         tracemalloc.start()
         try:
             live.prepare(movie)
-            gc.collect()
-            assert tracemalloc.get_traced_memory()[0] < movie.nbytes / 2
+            assert held_bytes() < movie.nbytes / 2
         finally:
             tracemalloc.stop()
+
+
+def held_bytes():
+    """Memory that Python and numpy hold, less what the trace itself takes."""
+    gc.collect()
+    own = tracemalloc.Filter(False, tracemalloc.__file__)
+    return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([own]).traces)
 
 
 def test_memory_does_not_grow(scene, shifts, monkeypatch):
     monkeypatch.setattr(module, "_LATENCIES", 50)
     movie, options = scene.movie(shifts), GATED.replace(buffer_size=25, update_reference=True, temporal_coherence=True)
-    with LiveRegistration(options, reference=scene.frame()) as live:
+    with waiting_for_all(options, reference=scene.frame()) as live:
         live.prepare(movie)
         held = []
         tracemalloc.start()
@@ -318,8 +387,7 @@ def test_memory_does_not_grow(scene, shifts, monkeypatch):
                 live.register(movie[t % len(movie)])
                 if t in (149, 449):
                     settled(live)
-                    gc.collect()
-                    held.append(tracemalloc.get_traced_memory()[0])
+                    held.append(held_bytes())
         finally:
             tracemalloc.stop()
     assert held[1] - held[0] < 6000, "bytes; statistics of 300 frames would be 14 400"
@@ -461,6 +529,8 @@ def in_child(live, frame, pipe):
             live.register(frame)
         except RuntimeError as error:
             pipe.send(str(error))
+    with waiting_for_all(reference=frame, n_first=0) as own:
+        pipe.send(own.register(frame).how)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -472,5 +542,7 @@ def test_a_forked_child_is_told_to_make_its_own(scene):
         child.start()
         assert ours.poll(30)
         assert "make one in each" in ours.recv()
+        assert ours.poll(30)
+        assert ours.recv() == "flow"
         child.join(30)
         assert child.exitcode == 0
