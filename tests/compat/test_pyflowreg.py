@@ -509,3 +509,42 @@ def test_flows_of_the_scripts_own(layer, folder, how):
     if how in ("impl", "factory"):
         own = options.resolve_get_displacement()
         assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2
+
+
+def test_a_copy_with_another_preset_has_its_level(layer):
+    from pyflowreg.motion_correction import OFOptions, QualitySetting
+
+    options = OFOptions(quality_setting="balanced")
+    for preset in (QualitySetting.FAST, "fast"):
+        copy = options.model_copy(update={"quality_setting": preset})
+        assert (copy.effective_min_level, copy.to_pyflow().min_level) == (6, 6)
+    words = {"output_format": "HDF5", "naming_convention": "batch", "constancy_assumption": "gray", "alpha": 4}
+    copy = options.model_copy(update={**words, "input_file": "a.tif"})  # not checked, and not made what they stand for
+    assert (copy.to_pyflow().output_file_name, copy.to_pyflow().alpha) == ("a_compensated.HDF5", 4)
+    assert copy.to_dict()["const_assumption"] == "gray"
+    custom = OFOptions(quality_setting="balanced", min_level=1)
+    assert (custom.effective_min_level, custom.to_pyflow().min_level) == (1, 1)
+    custom.min_level = -1
+    assert custom.effective_min_level == 4
+
+
+def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer, tmp_path):
+    from pyflowreg.motion_correction import OFOptions
+    from pyflowreg.session import SessionConfig
+
+    (tmp_path / "saved").mkdir()
+    OFOptions(alpha=7, output_format="TIFF", save_w=True).save_options(tmp_path / "saved" / "stage1.json")
+    config = SessionConfig(root=tmp_path, flow_options="saved/stage1.json", stage1_quality_setting="fast")
+    options = config.to_pyflow().flow_options
+    assert (options["alpha"], options["min_level"], options["save_w"]) == ([7.0, 7.0], 0, True)
+    assert not {"output_format", "save_valid_idx", "output_path", "input_file"} & set(options)
+    with pytest.raises(ValueError, match=r"SessionConfig\n  Value error, iterations_between: .*found 0 \[") as caught:
+        SessionConfig(root=tmp_path, iterations_between=0)
+    assert "validation error for" in str(caught.value).splitlines()[0]
+
+
+def test_several_references_are_what_pyflow_has_under_that_name(layer):
+    from pyflowreg.motion_correction import OFOptions
+
+    options = OFOptions(n_references=2, min_frames_per_reference=30).to_pyflow()
+    assert (options.n_references, options.min_frames_per_reference) == (2, 30)

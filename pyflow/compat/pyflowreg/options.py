@@ -147,7 +147,7 @@ class OFOptions(Changeable):
     @model_validator(mode="after")
     def _settle(self) -> "OFOptions":
         """Keep preset and finest level in step, name what is not as in pyflowreg, and let pyflow check the rest."""
-        if self.quality_setting is not QualitySetting.CUSTOM:
+        if self.quality_setting != QualitySetting.CUSTOM:
             self._preset = self.quality_setting
         preset = QualitySetting.CUSTOM if self.min_level >= 0 else self._preset
         self.__dict__["quality_setting"] = preset  # past validate_assignment, which leads here
@@ -156,7 +156,7 @@ class OFOptions(Changeable):
         try:
             self._native(checking=True)
         except ValidationError as error:
-            raise ValueError("; ".join(_problem(item) for item in error.errors())) from None
+            raise ValueError(problems(error)) from None
         return self
 
     def to_pyflow(self, **changes: Any) -> pyflow.OFOptions:
@@ -175,7 +175,7 @@ class OFOptions(Changeable):
             "input_file": None if checking else self.input_file,
             "min_level": self.effective_min_level,
             "output_file_name": self.output_file_name or (None if checking else self._movie_name()),
-            "output_format": self.output_format.value,
+            "output_format": str(self.output_format),
             "output_typename": None,
             "reference_frames": _frames(self.reference_frames),
             "warping_steps": warping_steps(self.warping_steps, self.gnc_schedule),
@@ -192,8 +192,8 @@ class OFOptions(Changeable):
         return pyflow.OFOptions(**{**fields, "grid_spacing": 1, **changes})
 
     def _movie_name(self) -> str:
-        name = f"compensated.{self.output_format.value.removeprefix('MULTIFILE_')}"
-        if self.naming_convention is NamingConvention.BATCH:
+        name = f"compensated.{str(self.output_format).removeprefix('MULTIFILE_')}"
+        if self.naming_convention == NamingConvention.BATCH:
             source = getattr(self.input_file, "path", self.input_file)
             stem = Path(source).stem if isinstance(source, str | Path) else "output"
             return f"{stem}_{name}"
@@ -207,7 +207,8 @@ class OFOptions(Changeable):
     @property
     def effective_min_level(self) -> int:
         """Finest level that is solved."""
-        return level_of(self._preset, None if self.min_level < 0 else self.min_level)
+        preset = self._preset if self.quality_setting == QualitySetting.CUSTOM else self.quality_setting
+        return level_of(preset, None if self.min_level < 0 else self.min_level)
 
     def get_sigma_at(self, i: int) -> np.ndarray:
         """Return (sx, sy, st) of a channel, counted from 0; of one without a row the first."""
@@ -253,7 +254,7 @@ class OFOptions(Changeable):
         return {
             **{name: getattr(self, name) for name in (*names, "gnc_schedule", "warping_steps")},
             "min_level": self.effective_min_level,
-            "const_assumption": self.constancy_assumption.value,
+            "const_assumption": str(self.constancy_assumption),
         }
 
     def save_options(self, filepath: str | os.PathLike | None = None) -> None:
@@ -279,9 +280,13 @@ class OFOptions(Changeable):
         return cls(**{theirs.get(name, name): value for name, value in read_options(filepath).items()})
 
 
-def _problem(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    return f"{where}: {item['msg'].removeprefix('Value error, ')}, found {item['input']!r}" if where else item["msg"]
+def problems(error: ValidationError) -> str:
+    """Return what pyflow says of values that it cannot use, in a line."""
+    told = []
+    for item in error.errors():
+        where, message = ".".join(str(part) for part in item["loc"]), item["msg"].removeprefix("Value error, ")
+        told.append(f"{where}: {message}, found {item['input']!r}" if where else message)
+    return "; ".join(told)
 
 
 def _frames(frames: Any) -> Any:

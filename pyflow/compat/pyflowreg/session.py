@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
 from pyflow import session
 from pyflow.compat.pyflowreg.motion import name_flow
-from pyflow.compat.pyflowreg.options import Changeable, OFOptions
+from pyflow.compat.pyflowreg.options import Changeable, OFOptions, problems
 from pyflow.flow.backends import list_backends
 from pyflow.motion.options import did_you_mean
 from pyflow.session import artifacts, recordings, stage1_compensate, stage2_between_avgs, stage3_valid_mask
@@ -68,7 +68,10 @@ class SessionConfig(Changeable):
     @model_validator(mode="after")
     def _check(self) -> "SessionConfig":
         if not isinstance(self.flow_options, Path):  # a file of options may be made after this
-            self.to_pyflow()
+            try:
+                self.to_pyflow()
+            except ValidationError as error:
+                raise ValueError(problems(error)) from None
         return self
 
     def to_pyflow(self) -> session.SessionConfig:
@@ -91,10 +94,13 @@ class SessionConfig(Changeable):
         return self.root / self.output_root, self.root / self.final_results
 
     def get_flow_options_override(self) -> dict[str, Any]:
-        """Return `flow_options`, read from its file where it is one; a relative name is relative to `root`."""
+        """Return `flow_options`, read from its file where it is one; a relative name is relative to `root`.
+
+        A file that was saved holds all options: those that a session decides are left out.
+        """
         if isinstance(self.flow_options, Path):
             options = OFOptions.load_options(self.root / self.flow_options.expanduser())
-            return {name: getattr(options, name) for name in options.model_fields_set - {"input_file", "output_path"}}
+            return {name: getattr(options, name) for name in options.model_fields_set - set(OPTIONS_OF_THE_SESSION)}
         return dict(self.flow_options or {})
 
     def resolve_center_file(self, input_files: Sequence[Path]) -> tuple[int, Path]:
