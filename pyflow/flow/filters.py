@@ -120,6 +120,31 @@ def enlarge_planes(
     return _apply(planes, axes, n_threads, out, columns_first=True)
 
 
+def enlarge_field(field: np.ndarray, shape: tuple[int, int], *, n_threads: int = 1) -> np.ndarray:
+    """`enlarge_planes` for a displacement field, float32 (rows, cols, 2), in pixels: (*shape, 2)."""
+    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0))
+    return np.moveaxis(enlarge_planes(planes, shape, n_threads=n_threads), 0, -1)
+
+
+def widen_planes(planes: np.ndarray, width: int, *, out: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
+    """The part of `enlarge_planes` that goes along rows: float32 planes (C, rows, width)."""
+    if planes.shape[2] == width:
+        return planes
+    if out is None:
+        out = np.empty((*planes.shape[:2], width), np.float32)
+    for source, target in zip(planes, out, strict=True):
+        _separable.widen(source, *_resize_axis(planes.shape[2], width, False), target, n_threads)
+    return out
+
+
+def rows_between(rows: int, height: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of `enlarge_planes` that goes along columns.
+
+    Index and weight, int32 and float32 (height, taps), of the rows that each row is made of; None where each is one.
+    """
+    return None if rows == height else _resize_axis(rows, height, False)
+
+
 def _apply(planes, axes, n_threads, out=None, columns_first=False):
     (index_y, weight_y), (index_x, weight_x) = axes
     if out is None:

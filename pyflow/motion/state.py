@@ -12,7 +12,7 @@ STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 @dataclass
 class RunningMean:
-    """Mean of arrays, summed in float64.
+    """Mean of arrays, summed in float64; the first of them tells the shape.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RunningMean:
 
     def add(self, array: np.ndarray) -> None:
         """Take account of an array."""
-        self.total += array
+        self.total = np.add(self.total, array, out=self.total if self.count else None)
         self.count += 1
 
     def take(self, default: np.ndarray) -> np.ndarray:
@@ -54,11 +54,14 @@ class LoopState:
     misfit_limit
         Largest misfit of a frame that is registered, float64, a scalar.
     start
-        Displacement that this batch starts from, float32 (H, W, 2).
+        Displacement in pixels that this batch starts from, on the grid of its frames' (`FrameEstimate.residual`), or of
+        one cell before there were any; float32 (rows, cols, 2).
     next_start, next_template
         What this batch has for the next one's `start` and `template` so far.
     total
         Sum of the registered frames, float64 (H, W, C).
+    valid
+        Pixels that are valid in all registered frames so far, bool (H, W).
     statistics
         A row for each of `STATISTICS`, a column per frame, float64; NaN for frames that could not be
         registered, and for frames to come, for which there may be room.
@@ -77,6 +80,7 @@ class LoopState:
     next_start: RunningMean
     next_template: RunningMean
     total: np.ndarray
+    valid: np.ndarray
     statistics: np.ndarray
     problem: np.ndarray
     frames_done: int = 0
@@ -84,17 +88,18 @@ class LoopState:
     @classmethod
     def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float) -> "LoopState":
         """Return the state before the first frame."""
-        field = (*reference.shape[:2], 2)
+        unmoved = np.zeros((1, 1, 2), np.float32)
         return cls(
             reference=reference,
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
             misfit_limit=np.float64(misfit_limit),
-            start=np.zeros(field, np.float32),
-            next_start=RunningMean(np.zeros(field)),
+            start=unmoved,
+            next_start=RunningMean(np.zeros(unmoved.shape)),
             next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
+            valid=np.ones(reference.shape[:2], bool),
             statistics=np.zeros((len(STATISTICS), 0)),
             problem=np.zeros(0, np.uint8),
         )
@@ -110,7 +115,14 @@ class LoopState:
         if not result.problem:
             self.statistics[:, t] = result.statistics
             self.total += result.frame
+            self.valid &= result.valid
         self.frames_done += 1
+
+    def forget_frames(self) -> None:
+        """Count anew, so that memory does not grow; what the next frames start from stays."""
+        self.statistics, self.problem = self.statistics[:, :0].copy(), self.problem[:0].copy()
+        self.total[:] = 0
+        self.frames_done = 0
 
     @property
     def temporal_average(self) -> np.ndarray:

@@ -237,7 +237,7 @@ def test_plot_of_movie_responses(folder, capsys):
     ("words", "message"),
     [
         (["import", "units.txt"], "units.txt: a .txt, expected one of .xlsx, .ods"),
-        (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy"),
+        (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy nor MatchTable"),
         (["import", "units.txt", "empty"], "units.txt: expected a folder with cluster_group.tsv or iscell.npy"),
         (["import", "cells.mat"], "cells.mat: does not name its sessions"),
         (["link", "a", "b"], "'a': expected session/unit or session/group/unit"),

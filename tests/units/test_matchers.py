@@ -15,7 +15,7 @@ import scipy.io
 
 from pyflow.units import UnitStore
 from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
-from pyflow.units.incoming.recognise import read_any
+from pyflow.units.incoming.recognise import UnrecognisedError, read_any
 from pyflow.units.unit_table import TableError
 
 DAYS = ["day1", "day2", "day3"]
@@ -357,9 +357,14 @@ def test_unitmatch_with_a_neuron_split_in_two(tmp_path):
     better = (table["ID1"] == 8) & (table["RecSes 1"] == 3) & (table["RecSes 2"] < 3) & (table["UM UID int 2"] == 10)
     table.loc[better, "UM Probabilities"] = 0.99
     table.to_csv(tmp_path / "MatchTable.csv", index=False)
-    with pytest.raises(TableError, match="identity '10', session 'day3' has two units in one session: 'day3//3'"):
-        read_unitmatch(tmp_path / "MatchTable.csv", DAYS)
-    kept = read_unitmatch(tmp_path / "MatchTable.csv", DAYS, oversplit="best").units.set_index(["session", "unit"])
+    (tmp_path / "other.npy").write_bytes(b"")
+    with pytest.raises(
+        TableError, match=r"units 3 and 8 of session 'day3' have one intermediate UID \(10\): .*--oversplit"
+    ):
+        read_any([tmp_path], sessions=DAYS)
+    with pytest.raises(UnrecognisedError, match=r"oversplit is only for UnitMatch's MatchTable\.csv"):
+        read_any([tmp_path / "other.npy"], sessions=DAYS, oversplit="best")
+    kept = read_any([tmp_path], sessions=DAYS, oversplit="best").units.set_index(["session", "unit"])
     assert kept.loc[("day3", "8"), "identity"] == "10"
     assert pd.isna(kept.loc[("day3", "3"), "identity"])
     assert kept["identity"].notna().sum() == 6
@@ -373,7 +378,7 @@ def test_unitmatch_refuses(tmp_path):
         read_unitmatch(path, DAYS[:1])
     with pytest.raises(TableError, match="or 'UID Liberal 1', 'UID Liberal 2' or 'UID1Liberal'"):
         read_unitmatch(path, DAYS, level="liberal")
-    with pytest.raises(TableError, match="'1', session 'day1' has two units"):
+    with pytest.raises(TableError, match="units 4 and 7 of session 'day1' have one conservative UID"):
         read_unitmatch(path, DAYS, level="conservative")
     with pytest.raises(ValueError, match="level='best' is none of"):
         read_unitmatch(path, DAYS, level="best")

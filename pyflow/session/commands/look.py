@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyflow.layout import REPORT_FILE
-from pyflow.session.artifacts import read_marker, read_status
+from pyflow.session.artifacts import known_stages, read_marker
 from pyflow.session.commands.arguments import (
     add_reader,
     add_session,
@@ -180,7 +180,7 @@ def _verify(options: argparse.Namespace, console: Console) -> int:
     if problems:
         return FAILED
     folders = [*(recording.folder for recording in find_compensated(config)), config.final_results]
-    markers = [read_marker(folder, stage) for folder in folders for stage in read_status(folder).get("markers", {})]
+    markers = [read_marker(folder, stage) for folder in folders for stage in known_stages(folder)]
     n_files = sum(len(marker["outputs"]) for marker in markers if marker)
     out.print(f"{n_files} files checked, all are as they were written")
     return DONE

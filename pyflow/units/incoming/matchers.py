@@ -43,6 +43,7 @@ _UIDS = {
         ("UID1Conservative", "UID2Conservative"),
     ),
 }
+MATCH_TABLE = "MatchTable.csv"
 _SESSIONS = (("RecSes1", "RecSes2"), ("RecSes 1", "RecSes 2"))
 _PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
 _RICHFILE_LABELS = "clusters.dict_item/value.dict/labels_bySession.dict_item/value.json"
@@ -295,7 +296,7 @@ def read_track2p(
     sessions : sequence of str, optional
         Session names; by default the names of the recordings' folders.
     sources : sequence of path-like, optional
-        suite2p's folder of each session, or that of its only plane; by default ``suite2p`` in the recordings' folders.
+        Each session's suite2p folder, or that of its only plane; by default ``suite2p`` in the recordings' folders.
     name : str
         Name of the link set.
 
@@ -388,7 +389,7 @@ def read_unitmatch(
     Parameters
     ----------
     path : path-like
-        ``MatchTable.csv``, of UnitMatch in Python or MATLAB, with unique ids.
+        ``MatchTable.csv``, of UnitMatch in Python or MATLAB, with unique ids; or the folder that holds it.
     sessions : sequence of str
         Session names in UnitMatch's order (its RecSes 1, 2 ...).
     level : {"intermediate", "liberal", "conservative"}
@@ -417,6 +418,7 @@ def read_unitmatch(
         A column is missing, a session has no name, or two units of one session share an id.
     """
     path = Path(path)
+    path = path / MATCH_TABLE if path.is_dir() else path
     _check_lengths(str(path), sessions, sources=sources)
     pairs = _read_pairs(path, level, len(sessions))
     first = pairs.drop_duplicates(["session", "unit"]).sort_values(["session", "unit"])
@@ -435,17 +437,32 @@ def read_unitmatch(
             "probability": probability.to_numpy(),
         }
     )
+    order = units.sort_values("probability", ascending=False, na_position="last", kind="stable")
+    split = order.duplicated(["session", "identity"])
     if oversplit == "best":
-        order = units.sort_values("probability", ascending=False, na_position="last", kind="stable")
-        units.loc[order.index[order.duplicated(["session", "identity"])], ["identity", "probability"]] = None
+        units.loc[order.index[split], ["identity", "probability"]] = None
     elif oversplit != "raise":
         raise ValueError(f"oversplit={oversplit!r} is neither 'raise' nor 'best'")
+    elif split.any():
+        _refuse_split(path, units, order[split].iloc[0], level)
     both = apart.assign(a=apart[["a", "b"]].min(axis=1), b=apart[["a", "b"]].max(axis=1))
     scores = both.groupby(["a", "b"], as_index=False)["p"].mean().rename(columns={"p": "value"})
     scores = scores[scores["value"] > _SCORED].assign(name="UnitMatch probability")
     claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "UnitMatch"}
     table = session_table(sessions, sources, "phy")
     return UnitTable(units, sessions=table, scores=scores, parameters={"level": level}, **claim)
+
+
+def _refuse_split(path, units, other, level):
+    session, identity = other["session"], other["identity"]
+    together = units.loc[(units["session"] == session) & (units["identity"] == identity), "unit"].tolist()
+    raise TableError(
+        str(path),
+        f"units {' and '.join(together)} of session {session!r} have one {level} UID ({identity}): UnitMatch takes "
+        "them for one neuron that was split; oversplit='best' (--oversplit best) follows the one that matches the "
+        "other sessions best",
+        values=together,
+    )
 
 
 def _stem(column):
