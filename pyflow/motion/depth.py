@@ -106,8 +106,8 @@ def estimate_depth(
     Parameters
     ----------
     movie : ndarray or VideoReader, shape (T, H, W) or (T, H, W, C)
-        Frames as they were recorded; of several channels the mean is used. Registered ones do as well, where the
-        depth changes by less than a plane.
+        Frames as they were recorded; of several channels the mean is used. Registered ones do as well; over a
+        drift of several planes they seem to lie a little nearer to the reference than they do.
     stack : ndarray, shape (Z, H, W) or (Z, H, W, C)
         At least three planes of the same tissue at equal distances, seen with the recording's pixel size.
     valid : ndarray, shape (H, W), bool, optional
