@@ -7,7 +7,7 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,6 +36,7 @@ WORDS = {
     NoneType: "none",
     np.ndarray: "array",
     VideoReader: "open reader",
+    Callable: "function",
 }
 
 

@@ -90,7 +90,9 @@ def desk(lab, tmp_path, monkeypatch):
     folder = tmp_path / "desk"
     shutil.copytree(lab, folder)
     monkeypatch.chdir(folder)
+    # small, and without the report, whose own page draws it
     monkeypatch.setattr(demo, "simulate_session", lambda **given: simulate_session(3, (64, 64), 12))
+    monkeypatch.setattr(demo, "_SESSION_TOML", f"report = false\n{demo._SESSION_TOML}")
     logger, handler = logging.getLogger("pyflow"), signal.getsignal(signal.SIGTERM)
     before = logger.level, logger.handlers
     yield folder
@@ -263,7 +265,22 @@ def after_matlab(names, said):
     subprocess.run([OCTAVE, "--no-gui", "--norc", "--quiet", "--eval", code], check=True)
 
 
-AFTERWARDS = {"docs/handover.md": after_handover, "docs/matlab.md": after_matlab, "docs/units.md": after_units}
+def after_migration(names, said):
+    assert Path("rewritten/compensated.hdf5").is_file()
+
+
+def after_scripting(names, said):
+    assert said.count("frames 0 to 15: brightness") == 1
+    np.testing.assert_allclose(names["motion"], names["result"].statistics["mean_disp"], rtol=1e-4)
+    assert names["copy"].frames_written == 16
+    np.testing.assert_array_equal(names["again"], names["registered"])
+    np.testing.assert_array_equal(names["masks"][0] == 255, names["first"])
+
+
+AFTERWARDS = {
+    f"docs/{function.__name__.removeprefix('after_')}.md": function
+    for function in (after_handover, after_matlab, after_migration, after_scripting, after_units)
+}
 
 
 def test_every_command_of_units_is_on_its_page():
