@@ -721,3 +721,36 @@ def test_stores_that_cannot_be_one(store, tmp_path):
     with pytest.raises(UnitStoreError, match=r"session 'Mon' started at 2024-01-01 in .*, but at 2024-01-02 in"):
         store.merge(tmp_path / "b")
     assert content(store) == before
+
+
+def unit(day, number):
+    return day, "2", str(number)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kinds", "says"),
+    [
+        # a locked cell is one decision: where a part of it contradicts ours, none of it comes in
+        ("unlink Mon/0 Tue/1", "lock 7", ["unlink"], "Mon/2/0 and Tue/2/1 are locked as one cell"),
+        ("unlink Mon/0 Wed/2", "lock 7", ["unlink"], "Tue/2/1 and Wed/2/2 are locked as one cell"),
+        ("link Mon/1 Wed/1", "lock 8", ["link"], "Mon/2/1 and Tue/2/0 are locked as one cell"),
+        ("lock 7", "unlink Mon/0 Wed/2", ["lock", "lock"], "Mon/2/0 and Wed/2/2 are different cells"),
+        ("lock 8", "link Wed/1 Tue/0", ["lock"], "Tue/2/0 and Wed/2/1 are one cell"),
+        ("unlink Mon/1 Tue/0", "link Mon/1 Tue/0", ["unlink"], "Mon/2/1 and Tue/2/0 are one cell"),
+        ("lock 7", "lock 7", ["lock", "lock"], None),
+        ("lock 8", "lock 7", ["lock", "lock", "lock"], None),
+    ],
+)
+def test_a_merge_takes_over_the_decisions_that_ours_leave_room_for(store, tmp_path, caplog, ours, theirs, kinds, says):
+    with UnitStore.open(tmp_path / "other.sqlite", author="Bob") as other:
+        other.import_table(table(THREE_DAYS))
+        for into, what in ((store, ours), (other, theirs)):
+            verb, *words = what.split()
+            words = [unit(*word.split("/")) for word in words] if verb != "lock" else words
+            getattr(into, verb)(*words)
+        store.merge(other)
+    assert store.pins()["kind"].tolist() == kinds
+    said = [record.message for record in caplog.records if "is left out" in record.message]
+    assert bool(said) == (says is not None)
+    assert says is None or any(says in message for message in said)
+    assert store.check() == []
