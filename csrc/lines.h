@@ -2,42 +2,56 @@
 #ifndef PF_LINES_H
 #define PF_LINES_H
 
-#include "core.h"
+#include "axis.h"
 
-#define PF_TAPS 4 /* taps are summed in groups of this many */
-
-/* One axis: `taps` source indices and weights for each of `size` outputs, row-major (size, taps); taps is a multiple of
- * PF_TAPS, the surplus with weight 0. */
-typedef struct {
-    int size;
-    int taps;
-    const int32_t *index;
-    const float *weight;
-} pf_axis;
-
-/* out (+)= sum of PF_TAPS weighted lines. */
-PF_INLINE void pf_weighted_sum(const float *const from[PF_TAPS], const float *PF_RESTRICT weight, int n,
-                               float *PF_RESTRICT out, const int first)
+/* out = sum of weighted lines in groups of PF_TAPS, one group after the other; `last` of them in the last one. Constant
+ * numbers leave one pass with everything in registers. */
+PF_INLINE void pf_weighted_sum(const float *const *from, const float *PF_RESTRICT weight, const int groups, const int last,
+                               int n, float *PF_RESTRICT out)
 {
-    const float *PF_RESTRICT a = from[0], *PF_RESTRICT b = from[1], *PF_RESTRICT c = from[2], *PF_RESTRICT d = from[3];
-    const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
     PF_SIMD
     for (int i = 0; i < n; i++) {
-        const float sum = (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
-        out[i] = first ? sum : out[i] + sum;
+        float sum = 0.0f;
+        for (int g = 0; g < groups; g++) {
+            const float *const *f = from + g * PF_TAPS;
+            const float *k = weight + g * PF_TAPS;
+            const float group = g == groups - 1 && last == 1
+                ? k[0] * f[0][i]
+                : (k[0] * f[0][i] + k[1] * f[1][i]) + (k[2] * f[2][i] + k[3] * f[3][i]);
+            sum = g == 0 ? group : sum + group;
+        }
+        out[i] = sum;
     }
 }
 
+#define PF_MOST_GROUPS 5 /* of taps that are summed in one pass */
+
 /* One output line from lines `stride` apart. */
-PF_INLINE void pf_combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *out)
+PF_INLINE void pf_combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *PF_RESTRICT out)
 {
     const int32_t *index = axis->index + (size_t)row * axis->taps;
     const float *weight = axis->weight + (size_t)row * axis->taps;
-    for (int p = 0; p < axis->taps; p += PF_TAPS) {
-        const float *from[PF_TAPS];
-        for (int k = 0; k < PF_TAPS; k++) from[k] = src + (size_t)index[p + k] * stride;
-        if (p == 0) pf_weighted_sum(from, weight, n, out, 1);
-        else pf_weighted_sum(from, weight + p, n, out, 0);
+    const float *from[PF_MOST_GROUPS * PF_TAPS];
+    const int groups = axis->taps / PF_TAPS;
+    for (int p = 0; p < axis->taps && p < PF_MOST_GROUPS * PF_TAPS; p++) from[p] = src + (size_t)index[p] * stride;
+    switch (groups) {
+    case 1: pf_weighted_sum(from, weight, 1, PF_TAPS, n, out); return;
+    case 2: pf_weighted_sum(from, weight, 2, PF_TAPS, n, out); return;
+    case 3: /* a Gaussian of one pixel has nine taps */
+        if (weight[9] == 0.0f && weight[10] == 0.0f && weight[11] == 0.0f) pf_weighted_sum(from, weight, 3, 1, n, out);
+        else pf_weighted_sum(from, weight, 3, PF_TAPS, n, out);
+        return;
+    case 4: pf_weighted_sum(from, weight, 4, PF_TAPS, n, out); return;
+    case 5: pf_weighted_sum(from, weight, 5, PF_TAPS, n, out); return;
+    default: break;
+    }
+    pf_weighted_sum(from, weight, PF_MOST_GROUPS, PF_TAPS, n, out);
+    for (int p = PF_MOST_GROUPS * PF_TAPS; p < axis->taps; p += PF_TAPS) {
+        const float *PF_RESTRICT a = src + (size_t)index[p] * stride, *PF_RESTRICT b = src + (size_t)index[p + 1] * stride;
+        const float *PF_RESTRICT c = src + (size_t)index[p + 2] * stride, *PF_RESTRICT d = src + (size_t)index[p + 3] * stride;
+        const float wa = weight[p], wb = weight[p + 1], wc = weight[p + 2], wd = weight[p + 3];
+        PF_SIMD
+        for (int i = 0; i < n; i++) out[i] += (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
     }
 }
 

@@ -17,6 +17,8 @@
 
 #include <stdlib.h>
 
+#include "lines.h"
+
 #define STRIP 16
 
 static void transpose_in(const float *PF_RESTRICT lines, int n_rows, int w, float *PF_RESTRICT strip)
@@ -61,11 +63,24 @@ static same_sums find_same(const pf_axis *axis)
     return same;
 }
 
+/* One output. */
+static float one_sum(const float *line, const pf_axis *x, int c)
+{
+    const int32_t *i = x->index + (size_t)c * x->taps;
+    const float *k = x->weight + (size_t)c * x->taps;
+    float sum = 0.0f;
+    for (int p = 0; p < x->taps; p += PF_TAPS, i += PF_TAPS, k += PF_TAPS) {
+        const float group = (k[0] * line[i[0]] + k[1] * line[i[1]]) + (k[2] * line[i[2]] + k[3] * line[i[3]]);
+        sum = p == 0 ? group : sum + group;
+    }
+    return sum;
+}
+
 static void filter_row(const float *line, const pf_axis *x, same_sums same, float *out)
 {
-    for (int c = 0; c < same.first; c++) pf_combine(line, 1, x, c, 1, out + c);
+    for (int c = 0; c < same.first; c++) out[c] = one_sum(line, x, c);
     pf_combine(line, 1, x, same.first, same.stop - same.first, out + same.first);
-    for (int c = same.stop; c < x->size; c++) pf_combine(line, 1, x, c, 1, out + c);
+    for (int c = same.stop; c < x->size; c++) out[c] = one_sum(line, x, c);
 }
 
 /* Columns of up to STRIP lines of width w. strip: (w, STRIP), mapped: (x->size, STRIP). */

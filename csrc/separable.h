@@ -5,7 +5,7 @@
 #ifndef PF_SEPARABLE_H
 #define PF_SEPARABLE_H
 
-#include "lines.h"
+#include "axis.h"
 
 typedef struct {
     /* src (h, w) and out (y->size, x->size), float32, row-major; must not overlap. */

@@ -22,14 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define PF_PREFETCH(address) ((void)(address))
-#else
-#define PF_PREFETCH(address) __builtin_prefetch(address)
-#endif
+#include "lines.h"
+
 #define BLOCK 16
-#define SPAN (BLOCK + 4)  /* samples along a row that a block's stencils reach */
-#define ROOM (3 * SPAN)   /* between rows of samples, as many before and after them */
+#define SPAN (BLOCK + 4)/* samples along a row that a block's stencils reach */
+#define ROOM (3 * SPAN) /* between rows of samples, as many before and after them */
 
 /* One row of a displacement, and scratch. */
 typedef struct {

@@ -7,7 +7,7 @@
 #ifndef PF_WARP_H
 #define PF_WARP_H
 
-#include "lines.h"
+#include "axis.h"
 
 typedef enum { PF_NEAREST = 0, PF_LINEAR = 1, PF_CUBIC = 2 } pf_interpolation;
 

@@ -11,6 +11,7 @@ a recording's folder
 ``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame, also in ``w_to_reference.mat``, and
                             ``residual_px`` of its tiles
 ``rois.npz``                regions of interest that people drew
+``depth.*``                 how deep each frame lay in a stack, where that was asked for
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
 ``aligned_<name>.*``        a recording in the centre's frame
@@ -50,6 +51,7 @@ CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"
 FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
+DEPTH_FILE = "depth"  # .csv, .npz and .png
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
 REPORT_FILE = "report.html"

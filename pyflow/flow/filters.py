@@ -110,6 +110,24 @@ def resize_planes(
     return _apply(planes, axes, n_threads, out)
 
 
+def block_means(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """Means over blocks of pixels.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    sides : tuple of int
+        (rows, cols) of a block, at most the image's. Pixels that fill no block are left out.
+
+    Returns
+    -------
+    ndarray, shape (H // rows, W // cols) or with C, float32
+    """
+    planes = to_planes(image)
+    axes = tuple(_block_axis(n, side) for n, side in zip(planes.shape[1:], sides, strict=True))
+    return _as_given(_apply(planes, axes, 1), image)
+
+
 def enlarge_planes(
     planes: np.ndarray, shape: tuple[int, int], *, out: np.ndarray | None = None, n_threads: int = 1
 ) -> np.ndarray:
@@ -184,6 +202,13 @@ def _gaussian_axis(n, sigma):
     weight = np.exp(-0.5 * (offset / sigma) ** 2) if sigma > 0 and radius else np.ones(1)
     index = np.arange(n)[:, np.newaxis] + (offset if len(weight) > 1 else np.zeros(1, int))
     return _axis(index, np.broadcast_to(weight, index.shape), n)
+
+
+@lru_cache(maxsize=256)
+def _block_axis(n, side):
+    """Source indices and weights (n // side, taps) of means over blocks."""
+    index = np.arange(n // side * side).reshape(-1, side)
+    return _axis(index, np.ones(index.shape), n)
 
 
 def _axis(index, weight, n):

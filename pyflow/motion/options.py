@@ -90,8 +90,9 @@ def _constancy(value: Any) -> Any:
 
 def _map_in_memory(value: Any) -> Any:
     """Take a copy of an image or a map of weights, so that these options stay what they are."""
-    value = np.array(value)
-    value.setflags(write=False)
+    if not (isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable):  # of other options
+        value = np.array(value)
+        value.setflags(write=False)
     return value
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-from pyflow.session.commands import begin, cluster, hand_over, look, run
+from pyflow.session.commands import begin, cluster, depth, hand_over, look, run
 from pyflow.session.commands.arguments import parse_passing_on
 from pyflow.session.commands.explained import HelpFormatter, name_keys
 from pyflow.session.commands.terminal import FAILED, INTERRUPTED, USAGE, UsageError, log_to, make_console, print_error
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (begin, run, cluster, look, hand_over):
+    for room in (begin, run, cluster, look, depth, hand_over):
         room.add_to(commands)
     parser.set_defaults(known=frozenset(commands.choices))
     return parser

@@ -213,8 +213,10 @@ class SessionConfig(BaseModel):
         if isinstance(value, str | Path):
             fields = read_options(value)
             of_the_session = [key for key in fields if key in OPTIONS_OF_THE_SESSION]
-            if of_the_session:  # a file that was saved has all options
-                logger.warning("%s: set by the session, and left out here: %s", value, ", ".join(of_the_session))
+            usual = OFOptions().model_dump(mode="json", include=set(of_the_session))
+            told = [key for key in of_the_session if fields[key] != usual[key]]
+            if told:  # a file that was saved has all options
+                logger.warning("%s: set by the session, and left out here: %s", value, ", ".join(told))
             return {key: fields[key] for key in fields if key not in of_the_session}
         if value is None:  # a key of a YAML file with nothing but comments below it
             return {}

@@ -165,6 +165,7 @@ def test_an_image_in_memory_counts_by_content():
     same, expected = OFOptions(reference_frames=image.copy()), image.copy()
     image[0, 0] = 7  # the caller's, and no part of the options
     np.testing.assert_array_equal(options.replace(alpha=2).reference_frames, expected)
+    assert options.replace(alpha=2).replace(alpha="auto") == options
     json.dumps(options.result_fields())
     assert options.result_fields() == same.result_fields() != OFOptions(reference_frames=image).result_fields()
 

@@ -3,6 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from pyflow.motion.options import OFOptions
 from pyflow.session import SessionConfig, discover_input_files, find_recordings
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import Recording
@@ -77,6 +78,10 @@ def test_options_that_pyflowreg_saved(tmp_path, caplog):
     assert "input_file, output_path, output_format, save_valid_idx" in said[2]
     config.replace(resume=False)
     assert len(caplog.records) == 3
+    OFOptions(alpha=4).to_json(tmp_path / "options.json")
+    config = SessionConfig.from_file(tmp_path / "s.toml")
+    assert config.flow_options["alpha"] == 4
+    assert len(caplog.records) == 3, "nothing that our own file sets differs from what the session does"
 
 
 PYFLOWREG = """

@@ -447,3 +447,23 @@ def test_tables_of_ids(folder, capsys):
     pd.DataFrame({"cell": ["A", "B"], "Mo": ["1", "2"], "Di": ["1", None]}).to_csv("wide.csv", index=False)
     assert answer(capsys, "import", "wide.csv", "--layout", "wide")["by_sessions"] == {"1": 1, "2": 1}
     assert answer(capsys, "compare", "ids", "wide")["counts"]["shared"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["import", "phy", "--span", "a=0:2", "--span", "a=3:9"], "--span: 'a' is given twice"),
+        (["import", "units.csv", "--column", "unit=A", "--column", "unit=B"], "--column: 'unit' is given twice"),
+    ],
+)
+def test_what_may_be_given_once(folder, capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written(imported, folder, capsys):
+    (folder / "d.csv").mkdir()
+    assert main(["export", "d.csv"]) == 1
+    assert "d.csv: a folder, not a file to write" in capsys.readouterr().err
+    assert main(["plot", "presence", "--out", "x.zip"]) == 1
+    assert "x.zip: no figure is written as '.zip'; choose one of " in capsys.readouterr().err

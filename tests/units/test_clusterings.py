@@ -367,3 +367,14 @@ def test_appending_keeps_scores_and_says_both_sources(tmp_path):
         assert (claim["source"], claim["algorithm"]) == ("a.csv; b.csv", "test")
         assert json.loads(claim["parameters"]) == {"a": 1, "b": 1}
         assert [len(store.scores(key)) for key in (("d1", "a", "1"), ("d2", "b", "1"))] == [1, 1]
+
+
+@pytest.mark.parametrize("clusters", [[7.0, np.nan, 12], ["a", "b", "c"], [1.5, 2, 3], [np.inf, 1, 2]])
+def test_clusters_that_are_none(tmp_path, clusters):
+    folder = write_phy(tmp_path / "d1", SPIKES[:3], {7: "good"})
+    np.save(folder / "spike_clusters.npy", np.array(clusters))
+    for read in (lambda: read_clustering(folder, SPANS), lambda: read_phy_ids({"d1": folder}, name="a")):
+        with pytest.raises(TableError, match=r"spike_clusters\.npy: .* are no clusters: expected whole numbers"):
+            read()
+    np.save(folder / "spike_clusters.npy", np.array([7.0, 7.0, 12.0]))
+    assert set(read_clustering(folder, SPANS).units["unit"]) == {"7", "12"}

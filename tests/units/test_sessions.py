@@ -787,3 +787,44 @@ def test_nwb_2_without_stimuli(tmp_path):
         data.get_pupil_size()
     with pytest.raises(SourceError, match="nwb results keep no r of the neuropil"):
         data.get_neuropil_r()
+
+
+def test_damaged_stimuli_of_nwb_2_are_named(tmp_path):
+    table, series = "intervals/shown_presentations", "stimulus/presentation"
+    changes = {
+        f"{table}/stop_time": (None, "has no column stop_time"),
+        f"{table}/start_time": (np.full(50, np.nan), "start_time holds what is no time"),
+        f"{table}/stop_time ": (["a"] * 50, "stop_time holds what is no time"),
+        f"{table}/orientation": (np.zeros(3), "columns of different lengths: .*'orientation': 3"),
+        f"{series}/natural_movie_two/data": (np.arange(3), "two/data has 3 rows and 8 timestamps"),
+        f"{series}/flashes/features": (["a"], r"flashes/data has shape \(3, 2\), expected 1 columns: a"),
+    }
+    for place, (value, message) in changes.items():
+        path, place = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True), place.strip()
+        with h5py.File(path, "r+") as file:
+            file["intervals/other"], file[f"{series}/other"] = 1, 2  # no tables: not looked at
+            del file[place]
+            if value is not None:
+                file[place] = value
+        data = open_sessions(path).get_ophys_experiment_data("day1")
+        assert "natural_movie_two" in data.list_stimuli()  # sessions are listed even so
+        with pytest.raises(SourceError, match=rf"day1.nwb: /.*{message}"):
+            data.get_stimulus_table("master")
+    with h5py.File(path, "r+") as file:
+        del file["intervals"], file["stimulus"], file["processing/running/speed/data"]
+        file["processing/running/speed/data"] = np.zeros(3)
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    with pytest.raises(SourceError, match="speed has 3 values and 10 timestamps"):
+        data.get_running_speed()
+
+
+def test_presentations_outside_the_traces_are_left_out(tmp_path):
+    path = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True)
+    with h5py.File(path, "r+") as file:
+        for name in ("start_time", "stop_time"):
+            file[f"intervals/shown_presentations/{name}"][:] = -5 if name == "start_time" else -4
+        del file["stimulus"]
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    assert data.list_stimuli() == ["gratings", "natural_movie_one"]
+    assert len(data.get_stimulus_table("gratings")) == 0
+    assert list(data.get_stimulus_table("master")) == ["end", "start", "stimulus"]

@@ -38,6 +38,9 @@ def plot(options: argparse.Namespace) -> int:
                 margin = {"margin": None} if options.whole else {}
                 figure = plots.plot_unit_across_sessions(sessions, unit.number, kind=options.kind, **margin)
     path = options.out or Path(f"{options.what}.png")
+    known = [f".{kind}" for kind in figure.canvas.get_supported_filetypes()]
+    if path.suffix.lower() not in known:
+        raise ValueError(f"{path}: no figure is written as {path.suffix!r}; choose one of {', '.join(known)}")
     with replacing(path) as temporary:
         figure.savefig(temporary)
     if options.json:

@@ -3,7 +3,7 @@
 import argparse
 
 from pyflow.units.commands.printing import DONE, print_json, print_line, print_stats, terminal
-from pyflow.units.commands.typed import open_store
+from pyflow.units.commands.typed import once, open_store
 from pyflow.units.incoming.recognise import read_any
 from pyflow.units.store.unit_store import UnitStore
 
@@ -16,9 +16,9 @@ def import_(options: argparse.Namespace) -> int:
         sessions=options.session,
         sources=options.source,
         group=options.group,
-        spans=dict(options.span) if options.span else None,
+        spans=once("--span", options.span),
         sheet=options.sheet,
-        columns=dict(options.column) if options.column else None,
+        columns=once("--column", options.column),
         layout=options.layout,
         oversplit=options.oversplit,
     )

@@ -27,6 +27,14 @@ def span(text: str) -> tuple[str, tuple[int, int]]:
     return name, (int(start), int(end))
 
 
+def once(option: str, given: list[tuple[str, Any]] | None) -> dict[str, Any] | None:
+    """Return what an option said by name, of which each may be given once; None where it was not given."""
+    names = [name for name, _ in given or ()]
+    if len(set(names)) < len(names):
+        raise UnrecognisedError(f"{option}: {max(names, key=names.count)!r} is given twice")
+    return dict(given) if given else None
+
+
 def open_store(options: argparse.Namespace, **how: Any) -> UnitStore:
     """Open the store that the options name; it must be there."""
     return UnitStore.open(options.store, create=False, **how)

@@ -158,9 +158,9 @@ def read_clustering(
         A file does not hold what it should, or the spans overlap.
     """
     folder = Path(folder)
-    spikes = [load_npy(folder / name) for name in ("spike_times.npy", "spike_clusters.npy")]
+    times, clusters = load_npy(folder / "spike_times.npy"), _load_clusters(folder)
     try:
-        clusters = split_spikes(*spikes, spans)
+        clusters = split_spikes(times, clusters, spans)
     except ValueError as error:
         raise TableError(str(folder), str(error)) from error
     sessions = session_table(spans, [folder] * len(spans), "phy")
@@ -177,6 +177,17 @@ def read_clustering(
         group=group,
         **claim,
     )
+
+
+def _load_clusters(folder):
+    """Cluster of each spike."""
+    clusters = load_npy(folder / "spike_clusters.npy").ravel()
+    if clusters.dtype.kind == "f" and np.isfinite(clusters).all() and (clusters % 1 == 0).all():
+        return clusters.astype(np.int64)
+    if clusters.dtype.kind not in "iu":
+        message = f"values of type {clusters.dtype} are no clusters: expected whole numbers"
+        raise TableError(str(folder / "spike_clusters.npy"), message)
+    return clusters
 
 
 def _read_verdicts(folder):
@@ -280,9 +291,9 @@ def read_phy_ids(
         verdicts = _read_verdicts(Path(folder))
         if verdicts is None:
             raise FileNotFoundError(f"{Path(folder) / VERDICTS[0]}: no such file")
-        clusters = Path(folder) / "spike_clusters.npy"
+        has_spikes = (Path(folder) / "spike_clusters.npy").exists()
         # those that were merged or split may keep the sorter's verdict, but no spikes
-        present = set(load_npy(clusters).ravel().tolist()) if clusters.exists() else verdicts
+        present = set(_load_clusters(Path(folder)).tolist()) if has_spikes else verdicts
         kept = {i: verdict for i, verdict in sorted(verdicts.items()) if i in present and verdict not in exclude}
         ids[session] = list(kept)
         quality += kept.values()

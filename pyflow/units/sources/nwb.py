@@ -246,7 +246,8 @@ class NwbSource(Source):
 
     def stimuli(self) -> list[str]:
         """Names of the tables below ``intervals``, or of the stimuli in them, and of series of images or features."""
-        return list(self._stimulus_tables)
+        with open_hdf5(self.path) as file:
+            return nwb_stimuli.names(file)
 
     def stimulus_table(self, name: str) -> pd.DataFrame:
         """When a stimulus was shown; also `start_time` and `stop_time`, seconds, and the file's other columns."""
@@ -281,7 +282,10 @@ class NwbSource(Source):
             if len(found) != 1:
                 there = ", ".join(item.name for item in found) or "none"
                 raise SourceError(f"{self.path}: expected one series of running speed, found {there}")
-            return dataset(found[0], "data", 1)[()], dataset(found[0], "timestamps", 1)[()]
+            speed, times = (dataset(found[0], name, 1)[()] for name in ("data", "timestamps"))
+            if len(speed) != len(times):
+                raise SourceError(f"{self.path}: {found[0].name} has {len(speed)} values and {len(times)} timestamps")
+            return speed, times
 
     def experiment(self) -> dict[str, Any]:
         """The metadata, and the stimuli."""

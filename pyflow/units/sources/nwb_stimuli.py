@@ -12,11 +12,22 @@ from pyflow.units.sources import stimuli
 from pyflow.units.sources.base import SourceError, dataset, text
 
 _NOT_STIMULI = ("trials", "epochs", "invalid_times")
-_EPOCH_NAMES = ("stimulus_name", "stimulus", "label", "name", "tags")
+_NAME = "stimulus_name"
+_IMAGES, _FEATURES = "IndexSeries", "AbstractFeatureSeries"
+_EPOCH_NAMES = (_NAME, "stimulus", "label", "name", "tags")
 _OTHER_NAMES = {"movie_frame_index": "frame", "frame_index": "frame", "movie_repeat": "repeat"}
 _PRESENTATION = "stimulus/presentation"
 _ROUNDING = 0.01  # of a sample: clocks that agree differ by that much once their times are rounded
 _PAUSE_S = stimuli.LONGEST_PAUSE / 30  # the Allen Institute's recordings have 30 frames per second
+
+
+def names(file: h5py.File) -> list[str]:
+    """Names of the stimuli, sorted; times are not read."""
+    found = {_stimulus(name) for name, _ in _presentation_series(file)}
+    for name, group in _interval_tables(file):
+        column = group.get(_NAME)
+        found |= {_stimulus(name)} if column is None else set(map(str, text(column[()])))
+    return sorted(found)
 
 
 def tables(file: h5py.File, timestamps: np.ndarray) -> dict[str, pd.DataFrame]:
@@ -29,15 +40,37 @@ def tables(file: h5py.File, timestamps: np.ndarray) -> dict[str, pd.DataFrame]:
         Of the traces' samples, seconds.
     """
     found = {}
-    for name in file.get("intervals", ()):
-        if name not in _NOT_STIMULI:
-            shown = _intervals(file[f"intervals/{name}"])
-            found |= _by_stimulus(shown, name.removesuffix("_presentations"))
-    for name in file.get(_PRESENTATION, ()):
-        stimulus = name.removesuffix("_stimulus")
-        if stimulus not in found and (shown := _series(file[f"{_PRESENTATION}/{name}"])) is not None:
-            found[stimulus] = shown
+    for name, group in _interval_tables(file):
+        found |= _by_stimulus(_intervals(group), _stimulus(name))
+    for name, group in _presentation_series(file):
+        if _stimulus(name) not in found:
+            found[_stimulus(name)] = _series(group)
     return {name: _in_samples(name, found[name], timestamps) for name in sorted(found)}
+
+
+def _stimulus(name):
+    return name.removesuffix("_presentations").removesuffix("_stimulus")
+
+
+def _interval_tables(file):
+    """Tables of intervals that are stimuli: name and group."""
+    groups = file.get("intervals", {})
+    return [
+        (name, groups[name]) for name in groups if name not in _NOT_STIMULI and isinstance(groups[name], h5py.Group)
+    ]
+
+
+def _presentation_series(file):
+    """Series of images or features with their times: name and group."""
+    groups = file.get(_PRESENTATION, {})
+    return [
+        (name, group)
+        for name, group in groups.items()
+        if isinstance(group, h5py.Group)
+        and text(group.attrs.get("neurodata_type", "")) in (_IMAGES, _FEATURES)
+        and isinstance(group.get("data"), h5py.Dataset)
+        and {"timestamps", "starting_time"} & set(group)
+    ]
 
 
 def epochs(file: h5py.File, timestamps: np.ndarray) -> pd.DataFrame:
@@ -81,6 +114,9 @@ def _intervals(group):
     missing = [name for name in ("start_time", "stop_time") if name not in columns]
     if missing:
         raise SourceError(f"{group.file.filename}: {group.name} has no column {missing[0]}")
+    for name in ("start_time", "stop_time"):
+        if np.asarray(columns[name]).dtype.kind not in "iuf" or not np.isfinite(columns[name]).all():
+            raise SourceError(f"{group.file.filename}: {group.name}/{name} holds what is no time")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise SourceError(f"{group.file.filename}: {group.name} has columns of different lengths: {lengths}")
@@ -89,37 +125,30 @@ def _intervals(group):
 
 def _by_stimulus(shown, name):
     """A table that names the stimulus of each row is one table per stimulus, without what the stimulus has not."""
-    if "stimulus_name" not in shown:
+    if _NAME not in shown:
         return {name: shown}
-    parts = shown.groupby("stimulus_name", sort=False)
-    return {str(stimulus): part.drop(columns="stimulus_name").dropna(axis=1, how="all") for stimulus, part in parts}
+    parts = shown.groupby(_NAME, sort=False)
+    return {str(stimulus): part.drop(columns=_NAME).dropna(axis=1, how="all") for stimulus, part in parts}
 
 
 def _series(group):
-    """Presentations of a series of images or features: each lasts until the next; None where it is another series."""
-    data = group.get("data")
-    if not isinstance(data, h5py.Dataset) or not {"timestamps", "starting_time"} & set(group):
-        return None
-    kind = text(group.attrs.get("neurodata_type", ""))
-    if kind == "IndexSeries":
-        shown = pd.DataFrame({"frame": data[()].astype(np.int64).ravel()})
-    elif kind == "AbstractFeatureSeries":
-        features = text(dataset(group, "features", 1))
-        shown = pd.DataFrame(data[()].reshape(len(data), -1))
-        if shown.shape[1] != len(features):
-            where = f"{group.file.filename}: {group.name}/data"
-            raise SourceError(
-                f"{where} has shape {data.shape}, expected {len(features)} columns: {', '.join(features)}"
-            )
-        shown.columns = features
+    """Presentations of a series of images or features: each lasts until the next."""
+    data, where = group["data"], f"{group.file.filename}: {group.name}/data"
+    if text(group.attrs["neurodata_type"]) == _IMAGES:
+        features, rows = ["frame"], data[()].reshape(-1, 1).astype(np.int64)
     else:
-        return None
+        features, rows = text(dataset(group, "features", 1)), data[()].reshape(len(data), -1)
+    if rows.shape[1] != len(features):
+        raise SourceError(f"{where} has shape {data.shape}, expected {len(features)} columns: {', '.join(features)}")
     if "timestamps" in group:
-        start = group["timestamps"][()].astype(np.float64)
+        start = dataset(group, "timestamps", 1)[()].astype(np.float64)
     else:
-        first = group["starting_time"]
-        start = first[()] + np.arange(len(data)) / float(first.attrs["rate"])
+        first = dataset(group, "starting_time", 0)
+        start = first[()] + np.arange(len(rows)) / float(first.attrs["rate"])
+    if len(start) != len(rows):
+        raise SourceError(f"{where} has {len(rows)} rows and {len(start)} timestamps")
     last = np.median(np.diff(start)) if len(start) > 1 else 0.0
+    shown = pd.DataFrame(rows, columns=features)
     return shown.assign(start_time=start, stop_time=np.append(start[1:], start[-1:] + last))
 
 

@@ -92,6 +92,6 @@ def join(tables: dict[str, pd.DataFrame], pause: int) -> pd.DataFrame:
 
 def master(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Presentations of all stimuli in one table, with column `stimulus`; NaN where a stimulus lacks a column."""
-    return pd.concat(
-        [shown.assign(stimulus=name) for name, shown in tables.items() if len(shown)], sort=True, ignore_index=True
-    )
+    parts = [shown.assign(stimulus=name) for name, shown in tables.items() if len(shown)]
+    empty = [] if parts else [pd.DataFrame(columns=["end", "start", "stimulus"])]
+    return pd.concat(parts + empty, sort=True, ignore_index=True)

@@ -79,11 +79,15 @@ def _patch(database, table, row_id, attributes):
 def _add_sessions(database, table, change_id):
     """Row of each session by name."""
     known = dict(database.rows("SELECT name, session_id FROM session"))
+    folded = {name.casefold(): name for name in known}
     attributes = _attributes(table.sessions, SESSION_COLUMNS)
     rows = table.sessions[list(SESSION_COLUMNS)].itertuples(index=False)
     for (name, *values), of_session in zip(rows, attributes, strict=True):
         values[_SOURCE] = beside_store(database, values[_SOURCE])
         if name not in known:
+            if (other := folded.setdefault(name.casefold(), name)) != name:
+                message = "%s: session %r differs from session %r in nothing but case; they are two sessions"
+                logger.warning(message, table.origin, name, other)
             known[name] = database.run(
                 "INSERT INTO session (name, start_time, source, kind, attributes, change_id) "
                 "VALUES (?, ?, ?, ?, json_patch('{}', ?), ?)",

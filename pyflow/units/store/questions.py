@@ -13,6 +13,9 @@ from pyflow.units.store.database import Database
 
 def present_in(database: Database, link_set_id: int, at_least: int, sessions: Sequence[str] | None) -> np.ndarray:
     """Numbers of cells that are in so many sessions; see `UnitStore.present_in`."""
+    if at_least < 1:
+        raise ValueError(f"at_least is {at_least}, expected 1 or more")
+    at_least = min(at_least, np.iinfo(np.int64).max)  # SQLite knows no larger number
     chosen, values = ("n_sessions >= ?", (at_least,)) if sessions is None else ("TRUE", ())
     # As one string each: 100000 rows one by one take three times as long.
     ids, numbers = (

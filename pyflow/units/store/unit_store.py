@@ -64,6 +64,8 @@ class UnitStore:
             raise FileNotFoundError(f"{path}: no such unit store")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: no folder {path.parent}")
+        if not create and not path.stat().st_size:
+            raise UnitStoreError(f"{path}: an empty file, not a unit store")
         return cls(Database(path, author, timeout_s))
 
     @property
@@ -202,7 +204,7 @@ class UnitStore:
         wanted = {"session": sessions, "group": groups}
         wanted = {column: names for column, names in wanted.items() if names is not None}
         for column, names in wanted.items():
-            lookup.refuse_unknown(self._database, column, names)
+            wanted[column] = lookup.known_names(self._database, column, names)
         if unit is None:
             frame = frames.members(self._database, link_set_id)
         else:
@@ -262,6 +264,8 @@ class UnitStore:
         ------
         UnitStoreError
             No such link set or session.
+        ValueError
+            `at_least` is less than 1.
         """
         return questions.present_in(self._database, self._link_set(link_set), at_least, sessions)
 
