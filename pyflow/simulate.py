@@ -236,6 +236,7 @@ def simulate_session(
     Parameters
     ----------
     n_recordings : int
+        How many there are.
     shape, n_frames, **conditions
         Of each recording, see `Conditions`.
     offset_px, deformation_px : float
@@ -395,6 +396,7 @@ def simulate_pair(
     shift_px : (float, float)
         Of the second recording's content, along x and y.
     rotation_deg : float
+        Of the second recording against the first, in degrees.
     stretch : (float, float)
         How much larger the second recording shows the tissue, along x and y.
     deformation_px : float
@@ -481,6 +483,7 @@ def endpoint_error(w: np.ndarray, truth: np.ndarray, border: int = 0) -> float:
     Parameters
     ----------
     w, truth : ndarray, shape (..., H, W, 2)
+        Found and true displacements, in pixels.
     border : int
         Pixels left out on every side.
 
@@ -500,6 +503,7 @@ def jitter(w: np.ndarray, truth: np.ndarray, border: int = 0) -> float:
     Parameters
     ----------
     w, truth : ndarray, shape (T, H, W, 2)
+        Found and true displacements, in pixels.
     border : int
         Pixels left out on every side.
 

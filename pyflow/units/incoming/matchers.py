@@ -309,7 +309,7 @@ def read_track2p(
     sessions : sequence of str, optional
         Session names; by default the names of the recordings' folders.
     sources : sequence of path-like, optional
-        suite2p's folder of each session, or that of its only plane; by default ``suite2p`` in the recordings' folders.
+        Each session's suite2p folder, or that of its only plane; by default ``suite2p`` in the recordings' folders.
     name : str
         Name of the link set.
 

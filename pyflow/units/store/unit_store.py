@@ -377,6 +377,7 @@ class UnitStore:
         Parameters
         ----------
         other : UnitStore or path-like
+            The store that is read.
 
         Returns
         -------
