@@ -212,3 +212,35 @@ def test_ours_stay_as_they_are():
     assert translated(fields)[1] == []
     assert OFOptions(**translated(fields)[0]) == OFOptions(weight=(1, 2), channel_idx=[0])
     assert translated({"preproc_funct": np.sqrt}) == ({"preprocess": np.sqrt}, [])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ('{"output_path": "Müller"}'.encode("latin-1"), "not valid JSON: .*utf-8"),
+        (json.dumps({"alpha": 2}).encode("utf-16"), "not valid JSON: .*utf-8"),
+        (b'{"alpha": ' + b"[" * 100_000, "not valid JSON"),
+        (b'{"output_format": ["HDF5"]}', "output_format"),
+        (b'{"output_format": {}}', "output_format"),
+        (b'{"flow_backend": ["flowreg"]}', "flow_backend"),
+        (b'{"datatype": "MAT", "reference_frames": [1, NaN]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1, 1e999]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1, null]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1.5, 2]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [0, 1]}', r"MATLAB.*found \[0, 1\]"),
+        (b'{"datatype": "MAT", "channel_idx": ["red"]}', "channel_idx"),
+        (b'{"datatype": "MAT", "weight": [[[1, 2], [3]], [[1, 2], [3, 4]]]}', "weight"),
+        (b'{"datatype": "MAT", "weight": [[[1, 2], 3], [[1, 2], [3, 4]]]}', "weight"),
+    ],
+)
+def test_damaged_files_are_errors_that_name_the_file_and_the_option(tmp_path, damaged, said):
+    path = tmp_path / "options.json"
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=rf"(?s)options\.json: .*{said}"):
+        OFOptions.from_json(path)
+
+
+def test_an_image_given_as_numbers_is_no_list_of_frames(save):
+    image = np.arange(20.0).reshape(4, 5)
+    options = OFOptions.from_json(save(MATLAB, reference_frames=image.tolist()))
+    np.testing.assert_array_equal(options.reference_frames, image)
