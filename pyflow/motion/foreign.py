@@ -48,8 +48,6 @@ _WITHOUT_MEANING = {
     "output_file_writer": "the movie is written as output_format says",
 }
 
-_ONLY_IN_MATLAB = ("datatype", "output_file_writer")
-
 # Where nothing, [] or '' stands for "not given".
 _MAY_BE_EMPTY = ("input_file", "output_file_name", "output_typename", "channel_idx", "gnc_schedule", "warping_steps")
 
@@ -76,7 +74,7 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
     ValueError
         MATLAB's numbers of frames or channels begin below 1, or its map of weights is none.
     """
-    matlab = any(name in fields for name in _ONLY_IN_MATLAB)
+    matlab = "datatype" in fields  # which pyflowreg does not have
     empty = [name for name in _MAY_BE_EMPTY if name in fields and _is_empty(fields[name])]
     fields = {name: value for name, value in fields.items() if name not in empty}
     notes = []

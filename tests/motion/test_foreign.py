@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from pyflow.flow import backends
 from pyflow.motion.foreign import translated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -159,6 +160,13 @@ def test_what_has_no_meaning_here_is_said_once_with_its_consequence(save, caplog
     assert record.levelname == "WARNING"
     assert str(path) in record.message
     assert re.search(note, record.message)
+
+
+def test_a_back_end_of_their_name_is_taken_where_it_is_installed(save, caplog, monkeypatch):
+    factory = backends._FACTORIES["flowreg"]
+    monkeypatch.setitem(backends._FACTORIES, "flowreg_torch", factory)
+    assert OFOptions.from_json(save(PYFLOWREG, flow_backend="flowreg_torch")).flow_backend == "flowreg_torch"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
