@@ -252,3 +252,13 @@ def test_an_image_given_as_numbers_is_no_list_of_frames(save):
     image = np.arange(20.0).reshape(4, 5)
     options = OFOptions.from_json(save(MATLAB, reference_frames=image.tolist()))
     np.testing.assert_array_equal(options.reference_frames, image)
+
+
+def test_a_path_whose_letters_look_like_tabs_and_line_breaks_is_read(save):
+    assert str(OFOptions.from_json(save(MATLAB, input_file="C:\\new\\table.tif")).input_file) == "C:\\new\\table.tif"
+
+
+@pytest.mark.parametrize(("frames", "shown"), [(7, "6"), ([7, 9], "6, 8"), ([7, 8, 9], "6 to 8")])
+def test_what_is_counted_otherwise_is_shown(save, caplog, frames, shown):
+    OFOptions.from_json(save(MATLAB, reference_frames=frames))
+    assert f"reference_frames: MATLAB counts from 1; read as {shown}, counted from 0" in caplog.text
