@@ -197,6 +197,12 @@ def test_maps_of_weights_and_channels(save, fields):
     assert options.channel_idx == ((0, 1) if fields is MATLAB else (1, 2))
 
 
+def test_a_file_that_an_editor_of_windows_saved_anew(save):
+    path = save(PYFLOWREG, alpha=3)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert OFOptions.from_json(path).alpha == 3
+
+
 def test_typing_errors_are_errors_in_their_files_too(save):
     with pytest.raises(ValueError, match=r"(?s)options\.json.*'itterations', did you mean 'iterations'"):
         OFOptions.from_json(save(PYFLOWREG, itterations=3))
@@ -216,9 +222,10 @@ def test_a_reference_saved_beside_the_options(save, tmp_path, monkeypatch, rng, 
 
 
 def test_ours_stay_as_they_are():
-    fields = json.loads(OFOptions(weight=(1, 2), channel_idx=[0]).model_dump_json(exclude={"preprocess"}))
+    options = OFOptions(weight=(1, 2), channel_idx=[0], gnc_schedule=(0, 1))
+    fields = json.loads(options.model_dump_json(exclude={"preprocess"}))
     assert translated(fields)[1] == []
-    assert OFOptions(**translated(fields)[0]) == OFOptions(weight=(1, 2), channel_idx=[0])
+    assert OFOptions(**translated(fields)[0]) == options
     assert translated({"preproc_funct": np.sqrt}) == ({"preprocess": np.sqrt}, [])
 
 
