@@ -25,7 +25,7 @@ from pyflow.flow.warp import imregister
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
-from pyflow.motion.quality import Misfit, frame_problem
+from pyflow.motion.quality import Misfit
 from pyflow.motion.reference import build_reference
 from pyflow.motion.register import FrameEstimate, FrameRegistration, RegisteredFrame, counted_channels
 from pyflow.motion.streams import ordered_map
@@ -103,7 +103,7 @@ def _looks(
     )
 
     def look(frames: np.ndarray) -> np.ndarray | None:
-        results = [register.alone([frame]) for frame in frames if frame_problem(frame) == 0]
+        results = [register.alone([frame]) for frame in frames]
         images = [_reduced(result.frame) for result in results if not result.problem]
         return np.mean(images, axis=0) if images else None
 
