@@ -109,14 +109,14 @@ def _source_of_all(database, table, name, row, source):
     """A known session's new source; empty where it is that of some groups only, which is noted with them."""
     before = database.value("SELECT source FROM session WHERE session_id = ?", row)
     groups = table.units.loc[table.units["session"] == name, "group"].unique().tolist()
-    if not source or not before or not groups or "" in groups:
+    if not source or not before or not groups:
         return source
     others = {
         group for (group,) in database.rows("SELECT DISTINCT group_name FROM unit WHERE session_id = ?", row)
     } - set(groups)
     if not others:
         return source
-    own = {f"{SOURCE_OF}{group}": None if source == before else source for group in groups}
+    own = {f"{SOURCE_OF}{group}": source for group in groups}
     _patch(database, "session", row, json.dumps(own))
     return ""
 
