@@ -489,6 +489,23 @@ def test_frames_that_show_something_else_are_passed_on(scene, shifts, rng):
         assert live.register(rng.normal(size=(64, 72, 1)).astype(np.float32)).problem == PROBLEMS[4]
 
 
+@pytest.mark.parametrize("astray", ["start", "template"])
+def test_a_batch_that_was_led_astray_does_not_lead_the_next(scene, shifts, rng, astray):
+    """All start from where the last registered frames lay; if none is registered from there, that must not stay."""
+    movie, options = scene.movie(shifts, np.float32), OPTIONS.replace(update_reference=True, buffer_size=4)
+    with waiting_for_all(options, reference=scene.frame()) as live:
+        live.prepare(movie)
+        loop = live._engine.result()._loop
+        if astray == "start":
+            loop._state.start = np.full((1, 1, 2), 40, np.float32)
+        else:
+            loop._state.template = loop._state.template[::-1].copy()
+            loop._state.misfit_limit = np.float64(0.05)
+            loop._register = loop._registration()
+        hows = [live.register(frame).how for frame in movie[:8]]
+    assert hows == ["passed on"] * 4 + ["flow"] * 4
+
+
 def test_a_frame_that_jumps_is_marked(scene):
     with waiting_for_all(reference=scene.frame(), n_first=0, jump_px=3) as live:
         results = [live.register(scene.frame(u)) for u in (0, 2, -2, 0)]
