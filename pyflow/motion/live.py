@@ -279,9 +279,12 @@ class LiveRegistration:
         if found is None or (self._n_first and not found.done()):
             result, how = _untouched(planes, self._before), WAITING
         else:
+            ready = found.done()
             engine = self._prepared(found)
+            # the one frame that waits for the reference has its time afterwards
+            begun = arrived if ready else self._clock()
             planes, how = engine.cut(planes), FLOW
-            result = self._by_flow(engine, planes, arrived + max(self._limit_s - engine.shift_s, self._limit_s / 2))
+            result = self._by_flow(engine, planes, begun + max(self._limit_s - engine.shift_s, self._limit_s / 2))
             if result is None:
                 result, how = engine.by_shift(planes), RIGID
         return self._told(result, PASSED_ON if result.problem else how, frame.ndim == 2, arrived)

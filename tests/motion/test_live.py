@@ -124,6 +124,16 @@ def test_with_reference_and_alpha_the_first_frame_is_registered(scene, shifts):
         np.testing.assert_array_equal(live.reference, scene.frame()[..., 0])
 
 
+def test_the_first_frame_has_its_time_when_everything_is_ready(scene):
+    """The clock goes on by a second whenever it is looked at, which is done often in between."""
+    clock = Clock()
+    clock.step = 1.0
+    with LiveRegistration(GATED, reference=scene.frame(), n_first=0, max_latency_ms=10_000, clock=clock) as live:
+        result = live.register(scene.frame())
+    assert result.latency_ms > 10_000
+    assert result.how == "flow"
+
+
 class Gate:
     """A back end whose flows wait until they are let through, or raise what they are told to."""
 
