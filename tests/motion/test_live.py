@@ -3,6 +3,7 @@
 import copy
 import gc
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -579,6 +580,7 @@ def in_child(live, frame, pipe):
         pipe.send(own.register(frame).how)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_is_told_to_make_its_own(scene):
     context = multiprocessing.get_context("fork")
