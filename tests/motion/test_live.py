@@ -527,6 +527,23 @@ def test_a_frame_that_jumps_is_marked(scene):
         assert live.statistics.jumps == 1
 
 
+def test_a_frame_that_waits_is_said_to_hold_nan_in_any_type(scene):
+    frame = scene.frame()
+    frame[3, 4] = np.nan
+    with waiting_for_all(OPTIONS.replace(output_typename="uint16")) as live:
+        result = live.register(frame)
+    assert result.registered.dtype == np.uint16
+    assert (result.how, result.problem) == ("passed on", "contains NaN or inf")
+
+
+def test_a_shift_is_looked_for_at_the_size_that_is_asked_for(scene):
+    """And as finely, at any."""
+    with waiting_for_all(OPTIONS.replace(cc_hw=(32, 40)), reference=scene.frame(), n_first=0) as live:
+        live.register(scene.frame())
+        shifted = live._engine.result().by_shift(scene.frame(1.25, -2.5))
+    np.testing.assert_allclose(shifted.field[0, 0], [1.25, -2.5], atol=0.2)
+
+
 def test_the_callers_array_may_change(scene):
     """A camera writes the next frame where the last one was."""
     buffer = scene.frame().astype(np.uint16)
