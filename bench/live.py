@@ -2,7 +2,7 @@
 
     python -m bench.live                       # ten minutes at 30 frames/s, 512 x 512, "fast"
     python -m bench.live --minutes 1 --rate 60
-    python -m bench.live --plot docs/live.png
+    chrt -f 10 python -m bench.live            # before all other programs of the machine (Linux, root)
 
 A simulated recording is shown forward and backward in turn, at a microscope's pace, whatever becomes of the frames. The
 first line says how long frames take when nobody waits between them. Other programs that run meanwhile make frames late:
@@ -35,7 +35,7 @@ class Outcome:
     latency_ms
         Of every frame, milliseconds, from the call to its end.
     memory_mib
-        Of the process, once a second.
+        Of the process, after every 30th frame.
     statistics
         What the registration says itself.
     """
@@ -69,22 +69,6 @@ def listed(latency_ms: np.ndarray) -> str:
     return ", ".join(f"{percent:g} %: {value:.1f}" for percent, value in zip(_PERCENTILES, values, strict=True)) + " ms"
 
 
-def draw(outcome: Outcome, rate_hz: float, path: Path) -> None:
-    """Draw the latencies and the memory of a run."""
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    ordered = np.sort(outcome.latency_ms)
-    left.step(ordered, 100 * (1 - np.arange(len(ordered)) / len(ordered)), where="post")
-    left.set(xlabel="latency in ms", ylabel="frames that take longer, %", yscale="log", xlim=(0, None))
-    left.axvline(1000 / rate_hz, color="0.6", linestyle="--", label="next frame")
-    left.legend(frameon=False)
-    minutes = np.arange(len(outcome.memory_mib)) * 30 / rate_hz / 60
-    right.plot(minutes, outcome.memory_mib)
-    right.set(xlabel="time in minutes", ylabel="memory in MiB", ylim=(0, None))
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
@@ -93,7 +77,6 @@ def main() -> None:
     parser.add_argument("--quality", default="fast")
     parser.add_argument("--renew", type=int, default=400, help="frames after which the reference is renewed; 0: never")
     parser.add_argument("--limit", type=float, default=25, help="max_latency_ms")
-    parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     recording = simulate_recording((given.size, given.size), _N_FRAMES, photons=20, seed=1)
     options = OFOptions(quality_setting=given.quality, update_reference=given.renew > 0, buffer_size=given.renew or 400)
@@ -105,17 +88,14 @@ def main() -> None:
         print(f"one after the other   {listed(alone.latency_ms)}", flush=True)
     with LiveRegistration(options, max_latency_ms=given.limit) as live:
         live.prepare(recording.movie)
-        outcome = measure(live, recording.movie, max(round(given.minutes * 60 * given.rate), 60), given.rate)
+        outcome = measure(live, recording.movie, max(round(given.minutes * 60 * given.rate), 300), given.rate)
     found = outcome.statistics
-    tenth = max(len(outcome.memory_mib) // 10, 1)
-    first, last = outcome.memory_mib[tenth : 2 * tenth].mean(), outcome.memory_mib[-tenth:].mean()
+    tenths = np.array_split(outcome.memory_mib, 10)
     print(f"{given.rate:g} frames/s{'':10} {listed(outcome.latency_ms)}")
     print(f"registered {found.registered}, shifted as a whole {found.late}, passed on {found.passed_on or 0}, ", end="")
     print(f"reference renewed {found.renewed} times, alpha {found.alpha[0]:g}")
-    print(f"memory: {first:.1f} MiB in the second tenth, {last:.1f} MiB in the last")
+    print(f"memory in MiB, at most, in each tenth of the time: {', '.join(f'{tenth.max():.1f}' for tenth in tenths)}")
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    if given.plot:
-        draw(outcome, given.rate, given.plot)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from pyflow.motion.outputs import without_single_channel
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import PROBLEMS, frame_problem
 from pyflow.motion.reference import as_reference
-from pyflow.motion.register import FrameEstimate, FrameRegistration, RegisteredFrame
+from pyflow.motion.register import FrameEstimate, RegisteredFrame
+from pyflow.motion.states import registration
 
 FLOW, RIGID, PASSED_ON, WAITING = "flow", "rigid", "passed on", "waiting"
 
@@ -479,23 +480,21 @@ class _Engine:
         self._incoming: list[np.ndarray] = []
         self._results = self._loop.register(self._coming())
 
-        template = self.state.template
         self._preprocess = Preprocessor(self.state.reference, options, source.dtype)
-        self._register = FrameRegistration(
-            template,
-            self.state.reference,
+        references = [self.state.reference, *self.state.others]
+        templates = [self._preprocess.image(reference) for reference in references]
+        self._register = registration(
+            templates[0],
+            references,
             self._preprocess,
             known.replace(update_reference=False),
             dtype,
             misfit_limit=float(self.state.misfit_limit),
         )
-        largest, size = max(template.shape[:2]), known.cc_hw
-        self._shift = RigidShift(
-            template,
-            weight=known.channel_weights(template.shape),
-            max_size=size,
-            upsample=ceil(max(largest / size, 1) / _SHIFT_STEP_PX),
-        )
+        shape, size = templates[0].shape, known.cc_hw
+        weight, steps = known.channel_weights(shape), ceil(max(*shape[:2], size) / size / _SHIFT_STEP_PX)
+        self._shifts = [RigidShift(image, weight=weight, max_size=size, upsample=steps) for image in templates]
+        self._reference = 0
         self.shift_s = min(self._shift_s(source.read(0, 1)[0], clock) for _ in range(_RECENT))
         self._source = replace(source, reader=frames[:0].copy())  # frees the frames
 
@@ -512,13 +511,15 @@ class _Engine:
         """Register the next frame."""
         self._incoming.append(frame)
         try:
-            return next(self._results)
+            result = next(self._results)
         except BaseException:
             # an iteration that raised is at its end: the frames to come begin another
             self._incoming.clear()
             self.state.forget_frames()
             self._results = self._loop.register(self._coming())
             raise
+        self._reference = result.reference
+        return result
 
     def _coming(self) -> Iterator[np.ndarray]:
         while True:
@@ -529,12 +530,12 @@ class _Engine:
         return self._loop.renew()
 
     def by_shift(self, frame: np.ndarray) -> RegisteredFrame:
-        """Shift a frame as a whole; on any thread."""
-        problem = frame_problem(frame)
+        """Shift a frame as a whole, onto the reference of the last frame whose flow was found; on any thread."""
+        problem, last = frame_problem(frame), self._reference
         if problem:
             return self._register.finish([FrameEstimate(frame, problem)])
-        field = np.array(self._shift(self._preprocess.image(frame)), np.float32)[np.newaxis, np.newaxis]
-        return self._register.finish([FrameEstimate(frame, field=field, residual=field)])
+        field = np.array(self._shifts[last](self._preprocess.image(frame)), np.float32)[np.newaxis, np.newaxis]
+        return self._register.finish([FrameEstimate(frame, field=field, residual=field, reference=last)])
 
 
 class _Here(Executor):

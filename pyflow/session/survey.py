@@ -276,7 +276,10 @@ def _survey(opened: _Opened, others: dict[str, int], left_out: dict[str, list[st
     reader = config.reader
     if reader.plane is None and any(seen.n_planes > 1 for _, seen in chosen):
         reader = reader.model_copy(update={"plane": 0})
-    facts = {fact: value for fact, value, _ in describe(stage1_options(config, chosen[0][0]).input_file, reader)}
+    try:
+        facts = {fact: value for fact, value, _ in describe(stage1_options(config, chosen[0][0]).input_file, reader)}
+    except RECORDING_ERRORS as error:  # in the middle of a file that opens
+        facts = {"attention": str(error)}
     pieces = [match[1] for name in wanted if (match := _PIECE.fullmatch(Path(name).stem))]
     return Survey(
         folder=folder,

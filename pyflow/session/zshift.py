@@ -48,8 +48,10 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     Raises
     ------
     OSError, ValueError
-        The configuration is wrong or names what is not there.
+        There is no such file, or the configuration is wrong or names what is not there.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
     if path.suffix.lower() not in (".toml", ".yaml", ".yml"):
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]

@@ -134,6 +134,8 @@ def test_recordings(run, folder):
         assert file["u"].shape == file["v"].shape == (12, *SHAPE)
     with pyflow.open_video(folder / "matlab" / "movie_compensated.MAT") as video:
         assert video.shape == (12, *SHAPE, 2)
+    assert found["kept_frames"].shape == (12, *SHAPE, 2)
+    assert not (folder / "results").exists() or not list((folder / "results").glob("compensated*"))
     watch = found["watch"]
     assert watch.spans == [(0, 4), (4, 8), (8, 12)]
     assert watch.frames == 12
@@ -158,6 +160,8 @@ def test_videos(run, folder):
         with pyflow.open_video(folder / "written" / name) as video:
             channel = frames if name.startswith("one") else frames[..., int(name[7]) - 1 :][..., :1]
             np.testing.assert_array_equal(video[:], channel)
+    with h5py.File(folder / "written" / "caiman" / "compensated_ch2.HDF5") as file:
+        np.testing.assert_array_equal(file["mov"], frames[..., 1])
     np.testing.assert_array_equal(found["in_memory"].get_array(), frames)
     assert (found["nothing"].frames_written, found["nothing"].batches_written) == (6, 1)
     for name in ("channels", "listed"):

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -278,3 +279,31 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match="compression 'zstd' needs hdf5plugin: pip install hdf5plugin"):
         get_video_file_writer(tmp_path / "a.hdf5", compression="zstd")
     assert list(tmp_path.iterdir()) == []
+
+
+_LONG = """
+import sys
+import numpy as np
+from pyflow.io.writers.hdf5 import Hdf5Writer
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+frames = np.ones((500, 4, 4, 1), np.uint8)
+with Hdf5Writer(sys.argv[1]) as writer:
+    for n in range(60):
+        writer.write_frames(frames)
+        before = resident() if n == 1 else before if n else 0
+    print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_long_hdf5_files_take_no_more_memory(tmp_path):
+    path = tmp_path / "long.h5"
+    grown = subprocess.run([sys.executable, "-P", "-c", _LONG, str(path)], capture_output=True, text=True, check=True)
+    assert int(grown.stdout) < 6 << 10  # KiB; without closing it in between, 12 MiB
+    with h5py.File(path) as file:
+        assert file["ch1"].shape == (30000, 4, 4)
+        assert file["ch1"].id.get_num_chunks() == 30000
+        assert (file["ch1"][::997] == 1).all()

@@ -55,6 +55,25 @@ def test_a_recording_played_through_it_gives_the_recordings_result(two_channels,
             np.testing.assert_array_equal(w, expected_w[t])
 
 
+def test_several_references(scene, shifts, rng):
+    """A frame that is shifted as a whole takes the reference of the frame before."""
+    other = type(scene)(rng)
+    other.image = 0.5 * (scene.image + other.image)
+    movie = np.concatenate([scene.movie(shifts), other.movie(shifts)])
+    options = OPTIONS.replace(reference_frames="0:6", n_references=2, min_frames_per_reference=4)
+    expected, expected_w = compensate_arr(movie, options=options)
+    with waiting_for_all(options) as live:
+        live.prepare(movie)
+        engine, misfit = live._engine.result(), []
+        assert len(engine.state.others) == 1
+        for t, frame in enumerate(movie):
+            misfit.append(engine.by_shift(other.frame()).statistics[-1])
+            registered, w = live.register(frame)
+            np.testing.assert_array_equal(registered, expected[t])
+            np.testing.assert_array_equal(w, expected_w[t])
+    assert min(misfit[:12]) > 5 * max(misfit[13:])
+
+
 @pytest.mark.parametrize("changes", [{"sigma": (1, 1, 0.6)}, {"temporal_coherence": True}])
 def test_each_frame_is_registered_as_a_recordings_last(scene, shifts, changes, monkeypatch):
     """What a recording takes from the future: the filter in time and neighbours that inform each other."""

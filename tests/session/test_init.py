@@ -196,6 +196,15 @@ def test_odd_frames_and_pieces_are_pointed_at(tmp_path):
     assert '# files = "time"' in text
 
 
+def test_a_recording_that_opens_and_cannot_be_read_is_pointed_at(folder, monkeypatch):
+    def fail(source, options):
+        raise OSError(f"{source}: damaged from frame 3 on")
+
+    monkeypatch.setattr(survey, "describe", fail)
+    _, text = init(folder)
+    assert "damaged from frame 3 on" in text.replace("\n# ", " ")
+
+
 def test_names_with_anything_in_them(folder):
     (folder / "rec2.tif").rename(folder / 'rec5"\n [a] µ#.tif')
     config, text = init(folder)

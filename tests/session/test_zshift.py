@@ -102,6 +102,11 @@ def test_what_is_wrong_is_named_before_anything_is_computed(folder, truth, capsy
     assert not (folder / "rec_depth").exists()
 
 
+def test_a_recording_that_is_not_there_is_2(folder, capsys):
+    assert main(["zshift", "gone.tif", "--stack", "stack.tif"]) == USAGE
+    assert "gone.tif: there is no such file" in capsys.readouterr().err
+
+
 def test_planes_of_a_stack_are_means_of_their_frames(tmp_path):
     frames = np.random.default_rng(0).integers(0, 99, (3, 4, 40, 48), dtype=np.uint16)  # (T, Z, H, W)
     tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, metadata={"axes": "TZYX"})

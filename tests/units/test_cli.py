@@ -119,7 +119,7 @@ def test_link_unlink_lock_undo(imported, capsys):
     assert "is locked" in capsys.readouterr().err
     assert main(["unlock", "31"]) == 0
     assert main(["unlink", a]) == 0
-    assert "is none of the cells it was linked with" in capsys.readouterr().out
+    assert "is another cell than the units it was linked with" in capsys.readouterr().out
     assert answer(capsys, "stats")["followed"] == before["followed"]
     for what in ("unlink", "unlock", "lock", "link"):
         assert answer(capsys, "undo")["undone"].split()[0] == what
@@ -467,3 +467,20 @@ def test_files_that_cannot_be_written(imported, folder, capsys):
     assert "d.csv: a folder, not a file to write" in capsys.readouterr().err
     assert main(["plot", "presence", "--out", "x.zip"]) == 1
     assert "x.zip: no figure is written as '.zip'; choose one of " in capsys.readouterr().err
+
+
+def test_one_of_a_kind_is_said_so(folder, capsys):
+    (folder / "one.csv").write_text("session,unit\na,1\n")
+    assert main(["import", "one.csv", "--layout", "ids"]) == 0
+    assert "1 unit in 1 session\none: 1 of them is followed; it is 1 cell\n" in capsys.readouterr().out
+    assert main(["present-in", "1"]) == 0
+    assert "1 cell in at least 1 session" in capsys.readouterr().out
+
+
+def test_sorted_units_have_no_traces_to_draw(folder, capsys):
+    (folder / "phy").mkdir()
+    for name in ("spike_times", "spike_clusters"):
+        np.save(folder / "phy" / f"{name}.npy", np.array([1, 2, 3]))
+    assert main(["import", "phy", "--span", "a=0:10"]) == 0
+    assert main(["plot", "1"]) == 1
+    assert "phy: holds sorted units, which have spikes (`pyflow-units plot CELL --spikes`)" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import numpy as np
 import pyflow
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.options import OFOptions
+from pyflow.io.writers.many import ArrayWriter
 from pyflow.layout import FLOW_FILE
 
 BatchCallback = Callable[[np.ndarray, int, int], None]
@@ -106,6 +107,7 @@ class BatchMotionCorrector:
         self._progress: list[Progress] = []
         self._displacement: list[BatchCallback] = []
         self._registered: list[BatchCallback] = []
+        self.video_writer: ArrayWriter | None = None  # with output_format "ARRAY", after the run
 
     def register_progress_callback(self, callback: Progress) -> None:
         """Call ``callback(done, total)`` with frames."""
@@ -131,6 +133,9 @@ class BatchMotionCorrector:
         )
         if options.save_w:
             name_flow(result.output_path)
+        if result.registered is not None:
+            self.video_writer = ArrayWriter("frames in memory")
+            self.video_writer.write_frames(result.registered)
         reference = result.reference
         return reference if reference.ndim == 3 else reference[..., np.newaxis]
 

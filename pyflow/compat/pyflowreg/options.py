@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -151,6 +152,8 @@ class OFOptions(Changeable):
             self._preset = self.quality_setting
         preset = QualitySetting.CUSTOM if self.min_level >= 0 else self._preset
         self.__dict__["quality_setting"] = preset  # past validate_assignment, which leads here
+        if self.output_format == OutputFormat.CAIMAN_HDF5:
+            differs("output_format 'CAIMAN_HDF5': one file has all channels, as mov, mov_ch2 ..., not a file for each")
         if self.output_file_name:
             differs("output_file_name: the movie is written into output_path, whatever the working folder is")
         try:
@@ -192,7 +195,7 @@ class OFOptions(Changeable):
         return pyflow.OFOptions(**{**fields, "grid_spacing": 1, **changes})
 
     def _movie_name(self) -> str:
-        name = f"compensated.{str(self.output_format).removeprefix('MULTIFILE_')}"
+        name = f"compensated.{re.sub('MULTIFILE_|CAIMAN_', '', str(self.output_format))}"
         if self.naming_convention == NamingConvention.BATCH:
             source = getattr(self.input_file, "path", self.input_file)
             stem = Path(source).stem if isinstance(source, str | Path) else "output"

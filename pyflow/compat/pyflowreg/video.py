@@ -57,9 +57,11 @@ def get_video_file_writer(file_path: str | Path | None, output_format: str, **op
     if output_format == "ARRAY":
         return ArrayWriter("frames in memory")
     path = Path(file_path)
+    if output_format == "CAIMAN_HDF5":  # a file for each channel as well
+        output_format = "MULTIFILE_CAIMAN_HDF5"
     if output_format.startswith("MULTIFILE_"):
         path = path if path.suffix else path / "compensated"
-        path = path.with_suffix(f".{output_format.removeprefix('MULTIFILE_')}")
+        path = path.with_suffix(f".{output_format.rpartition('_')[2]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     return io.get_video_file_writer(path, output_format.replace("SUITE2P_", ""), **known)
 

@@ -15,7 +15,7 @@ _WIDTH = 100
 _MOST_LINES = 30  # of recordings that are listed
 
 # What a key without a default may look like.
-_FOR_EXAMPLE = {"memory_limit_gb": "16"}
+_FOR_EXAMPLE = {"memory_limit_gb": "16", "stage1_quality_setting": '"balanced"'}
 
 # Options of the flow that people change first.
 _FLOW = {
@@ -150,7 +150,7 @@ def _further(shown: set[str]) -> Iterator[str]:
             yield ""
             yield from _comment(text)
             for name in names:
-                yield f"# {name} = {default_of(SessionConfig, name) or _FOR_EXAMPLE[name]}"
+                yield f"# {name} = {default_of(SessionConfig, name) or _FOR_EXAMPLE.get(name, '...')}"
 
 
 def _reader(survey: Survey) -> Iterator[str]:

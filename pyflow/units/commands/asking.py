@@ -9,6 +9,7 @@ from pyflow.units.commands.printing import (
     DONE,
     FAILED,
     answer,
+    counted,
     print_cell,
     print_conflicts,
     print_frame,
@@ -86,7 +87,8 @@ def present_in(options: argparse.Namespace) -> int:
         cells = _cells(store.members(link_set=options.link_set))
     among = f" of {', '.join(options.session)}" if options.session else ""
     frame = cells[cells["cell"].isin(numbers)].reset_index(drop=True)
-    return answer(options, frame, f"{len(numbers)} cells in at least {options.at_least} sessions{among}")
+    least = counted(options.at_least, "session")
+    return answer(options, frame, f"{counted(len(numbers), 'cell')} in at least {least}{among}")
 
 
 def pins(options: argparse.Namespace) -> int:

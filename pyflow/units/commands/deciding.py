@@ -23,7 +23,7 @@ def unlink(options: argparse.Namespace) -> int:
     with open_store(options, author=options.author) as store:
         keys = [unit_key(store, text) for text in (options.a, options.b) if text is not None]
         store.unlink(*keys, link_set=options.link_set)
-    apart = f"not the same cell as {keys[1]}" if len(keys) > 1 else "none of the cells it was linked with"
+    apart = f"not the same cell as {keys[1]}" if len(keys) > 1 else "another cell than the units it was linked with"
     return _decided(options, f"{keys[0]} is {apart}")
 
 

@@ -90,13 +90,21 @@ def unit_names(session: pd.Series, group: pd.Series, unit: pd.Series) -> list[st
     return [str(UnitKey(*key)) for key in zip(session, group, unit, strict=True)]
 
 
+def counted(n: int, what: str) -> str:
+    """Say how many there are of something."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def print_stats(console: Console, stats: dict[str, Any]) -> None:
     """Print how many units and cells there are."""
-    print_line(console, f"{stats['units']:,} units in {stats['sessions']:,} sessions")
+    print_line(console, f"{counted(stats['units'], 'unit')} in {counted(stats['sessions'], 'session')}")
     if "link_set" not in stats:
         return
     followed, identities = stats["followed"], stats["multi_sess_units"]
-    print_line(console, f"{stats['link_set']}: {followed:,} of them are followed; they are {identities:,} cells")
+    verb, they = ("is", "it is") if followed == 1 else ("are", "they are")
+    print_line(
+        console, f"{stats['link_set']}: {followed:,} of them {verb} followed; {they} {counted(identities, 'cell')}"
+    )
     most = max(stats["by_sessions"].values(), default=0)
     for n, count in sorted(stats["by_sessions"].items()):
         bar = "\u2588" * max(1, round(30 * count / most))

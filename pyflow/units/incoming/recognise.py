@@ -109,7 +109,7 @@ def read_any(
 
 def _sessions_of(path, sessions):
     if sessions is None:
-        raise UnrecognisedError(f"{path}: does not name its sessions; give their names in its order")
+        raise UnrecognisedError(f"{path}: does not name its sessions; give each one's name (--session), in its order")
     return sessions
 
 

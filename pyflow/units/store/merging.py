@@ -2,7 +2,6 @@
 
 import json
 import logging
-from pathlib import Path
 
 import pandas as pd
 
@@ -10,6 +9,7 @@ from pyflow.units.store import frames, lookup
 from pyflow.units.store.adding import add_within
 from pyflow.units.store.database import Database, UnitStoreError
 from pyflow.units.store.pins import locked_cells, read_pins
+from pyflow.units.store.schema import SOURCE_OF
 from pyflow.units.unit_table import UnitTable
 
 logger = logging.getLogger(__name__)
@@ -42,12 +42,14 @@ def _sessions(database, other):
                 f"session {name!r} started at {start_of[name]} in {database.path}, but at {start} in {other.path}"
             )
     folder = other.path.absolute().parent
-    where = [folder / source if source else Path() for source in sessions["source"]]
-    return sessions.assign(
-        source=[
-            str(path) if path.exists() and old else old for path, old in zip(where, sessions["source"], strict=True)
-        ]
-    )
+    sources = [column for column in sessions if column == "source" or column.startswith(SOURCE_OF)]
+    return sessions.assign(**{column: sessions[column].map(lambda path: _anywhere(folder, path)) for column in sources})
+
+
+def _anywhere(folder, source):
+    """A source as seen from anywhere; as it is, where there is none or nothing is there."""
+    is_there = isinstance(source, str) and source and (folder / source).exists()
+    return str(folder / source) if is_there else source
 
 
 def _add_pins(database, other, change_id):

@@ -190,8 +190,9 @@ class UnitStore:
         -------
         pandas.DataFrame
             `number`, `global_id`, `label` of the cell; `session`, `start_time`, `source`, `kind` of the
-            member's session; `group`, `unit` (its id, text), `original_index` (0-based, over all that was detected),
-            `probability`, `unit_id`; by number, then the session's time.
+            member's session (`source` of its group, where that has one of its own); `group`, `unit` (its id, text),
+            `original_index` (0-based, over all that was detected), `probability`, `unit_id`; by number, then the
+            session's time.
 
         Raises
         ------
@@ -339,7 +340,7 @@ class UnitStore:
         return questions.id_map(self._database, *(self._link_set(name) for name in (old, new)))
 
     def set_source(self, session: str, source: str | Path, *, kind: str | None = None) -> None:
-        """Say where a session's results are.
+        """Say where a session's results are, those of all its groups.
 
         Parameters
         ----------
@@ -363,6 +364,7 @@ class UnitStore:
         with self._database.change("set-source", f"{session} {source}"):
             kept = adding.beside_store(self._database, str(source))
             self._database.run("UPDATE session SET source = ? WHERE session_id = ?", kept, row)
+            adding.forget_sources_of_groups(self._database, row)
             if kind is not None:
                 self._database.run("UPDATE session SET kind = ? WHERE session_id = ?", kind, row)
 

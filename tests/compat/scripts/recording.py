@@ -26,6 +26,13 @@ batch_named = OFOptions(
 compensate_recording(batch_named, reference)
 
 
+in_memory = BatchMotionCorrector(
+    OFOptions(input_file="movie.h5", output_format="ARRAY", quality_setting="fast", reference_frames=[0, 1, 2])
+)
+in_memory.run()
+kept_frames = in_memory.video_writer.get_array()
+
+
 class Watch:
     def __init__(self):
         self.spans, self.frames = [], 0

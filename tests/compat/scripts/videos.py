@@ -39,6 +39,9 @@ for name, output_format in (("one.mat", "MAT"), ("one.tif", "TIFF"), ("each.h5",
         writer.write_frames(half)
     writer.close()
 
+with get_video_file_writer("written/caiman", "CAIMAN_HDF5") as writer:
+    writer.write_frames(frames)
+
 in_memory = get_video_file_writer("", "ARRAY")
 in_memory.write_frames(frames)
 nothing = get_video_file_writer(None, "NULL")
