@@ -145,7 +145,7 @@ def _scores(
 
     def covariances(register: FrameRegistration, pair: int) -> list[float]:
         fields = [register.estimate([frame]).field for frame in pairs[pair]]
-        change = np.moveaxis(deformation(fields[0]) - deformation(fields[1]), 0, -1)
+        change = (deformation(fields[0]) - deformation(fields[1])).transpose(1, 2, 0)
         change = enlarge_field(change, fields[0].shape[:2])
         swapped = fields[0] - change, fields[1] + change
         registered = [register.warp(*each, None).image for each in zip(prepared[pair], swapped, strict=True)]
