@@ -25,7 +25,7 @@ from pyflow.layout import AVERAGE_FILE, FIELD_FILE, MASK_FILE, SIGNATURE, VIDEO_
 from pyflow.session import SessionConfig, run_stage1, run_stage2, run_stage3, session_status
 from pyflow.session.artifacts import mark_done, save_npz
 from pyflow.session.keys import stage1_parts
-from pyflow.session.recordings import find_recordings
+from pyflow.session.recordings import find_recordings, stored_path
 from pyflow.session.results import open_session
 
 _BLOCK = 250  # frames that repeat
@@ -49,8 +49,8 @@ def make_inputs(root: Path, n_recordings: int, n_frames: int, size: int) -> None
     block = np.clip(block, 0, 65535).astype(np.uint16)
     for number in range(n_recordings):
         with tifffile.TiffWriter(root / f"rec{number}.tif", bigtiff=True) as file:
-            for first in range(0, n_frames, _BLOCK):
-                file.write(block[: n_frames - first], contiguous=True)
+            for t in range(n_frames):
+                file.write(block[t % _BLOCK], contiguous=True)
 
 
 def make_up_stage1(config: SessionConfig) -> None:
@@ -74,7 +74,8 @@ def make_up_stage1(config: SessionConfig) -> None:
                 idx["idx"][first : first + len(frames)] = masks
         np.save(folder / AVERAGE_FILE, video[:_BLOCK].mean(axis=0))
         files = [folder / name for name in (VIDEO_FILE, MASK_FILE, AVERAGE_FILE)]
-        mark_done(folder, "stage1", stage1_parts(config, recording), files, 0.0, input_file="")
+        source = stored_path(recording.path, folder)
+        mark_done(folder, "stage1", stage1_parts(config, recording), files, 0.0, input_file=source)
 
 
 def make_up_stage2(config: SessionConfig) -> None:

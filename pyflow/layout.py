@@ -6,9 +6,12 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
+``reference_frames.npy``    all references, where there are several, also in ``reference_frames.mat``
+``valid_mask.npy``          pixels valid in all frames, where it was asked for, also in ``valid_mask.mat``
 ``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame, also in ``w_to_reference.mat``, and
                             ``residual_px`` of its tiles
 ``rois.npz``                regions of interest that people drew
+``depth.*``                 how deep each frame lay in a stack, where that was asked for
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
 ``aligned_<name>.*``        a recording in the centre's frame
@@ -25,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Literal
 
 import h5py
@@ -41,10 +45,13 @@ FLOW_FILE = "w.hdf"
 FLOW_DATASETS = ("u", "v")
 AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
+REFERENCES_FILES = ("reference_frames.npy", "reference_frames.mat")
+VALID_FILES = ("valid_mask.npy", "valid_mask.mat")
 CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"
 FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
+DEPTH_FILE = "depth"  # .csv, .npz and .png
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
 REPORT_FILE = "report.html"
@@ -66,7 +73,8 @@ SIGNATURE = {"pyflow": __version__}
 Fingerprint = Literal["quick", "lenient", "deep"]
 
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
-_BLOCK = 1 << 23  # bytes of a file hashed at a time, several blocks at once
+_BLOCK = 1 << 23  # bytes of a file that one thread hashes, while others hash other blocks
+_PIECE = 1 << 19  # bytes of a block in memory at a time
 _CHUNK_BYTES = 64 << 20
 
 
@@ -89,13 +97,13 @@ def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any
     OSError
         The file cannot be read.
     """
-    if path.is_dir():
+    stat = path.stat()
+    if S_ISDIR(stat.st_mode):
         return _fingerprint_of_folder(path, kind)
-    if known is not None and kind != "deep":
-        stat = path.stat()
-        if (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns")) and "ends" in known:
-            names = ("size", "ends", "mtime_ns") if kind == "quick" else ("size", "ends")
-            return {name: known[name] for name in names}
+    unchanged = known is not None and (stat.st_size, stat.st_mtime_ns) == (known.get("size"), known.get("mtime_ns"))
+    if unchanged and kind != "deep" and "ends" in known:
+        names = ("size", "ends", "mtime_ns") if kind == "quick" else ("size", "ends")
+        return {name: known[name] for name in names}
     with open(path, "rb") as file:
         stat = os.fstat(file.fileno())
         digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
@@ -162,9 +170,14 @@ def content_hash(path: Path) -> str:
         return hashlib.blake2b(hashes.encode(), digest_size=16).hexdigest()
 
     def block(first: int) -> bytes:
+        digest = hashlib.blake2b(digest_size=16)
         with open(path, "rb", buffering=0) as file:
             file.seek(first)
-            return hashlib.blake2b(file.read(_BLOCK), digest_size=16).digest()
+            left = _BLOCK
+            while left and (piece := file.read(min(left, _PIECE))):  # the whole, for each thread, would be much memory
+                digest.update(piece)
+                left -= len(piece)
+        return digest.digest()
 
     starts = range(0, path.stat().st_size, _BLOCK)
     with ThreadPoolExecutor(resolve_threads(0)) as pool:

@@ -93,6 +93,7 @@ def register_backend(name: str, factory: Callable[..., Backend]) -> None:
     Parameters
     ----------
     name : str
+        What `flow_backend` calls it.
     factory : callable
         Called with the user's ``backend_params`` as keywords, returns a `Backend`; a ValueError for values that it
         cannot use.

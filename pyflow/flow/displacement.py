@@ -30,6 +30,7 @@ def get_displacement(
     iterations: int = 50,
     min_level: int | None = None,
     levels: int = 100,
+    warping_steps: int = 1,
     eta: float = 0.8,
     a_smooth: float = 1.0,
     a_data: float | Sequence[float] = 0.45,
@@ -62,8 +63,10 @@ def get_displacement(
         Finest level solved, 0 is full size; overrides ``quality``.
     levels : int
         At most this many scalings.
+    warping_steps : int
+        How often each level warps the image anew and solves for what is left.
     eta : float
-        Scale between neighbouring levels, in (0, 1).
+        Scale between neighbouring levels, in (0, 1]; at 1 all of ``levels`` are full size.
     a_smooth, a_data : float
         Exponents of the smoothness and data penalties; 1 is quadratic. ``a_data`` may hold one per channel.
     gnc_schedule : sequence of float, optional
@@ -108,6 +111,7 @@ def get_displacement(
         iterations=iterations,
         min_level=level_of(quality, min_level),
         levels=levels,
+        warping_steps=warping_steps,
         eta=eta,
         a_smooth=a_smooth,
         a_data=a_data,

@@ -42,6 +42,7 @@ class NativePrepared:
     def __init__(self, reference: np.ndarray, parameters: FlowParameters, weight: np.ndarray | None) -> None:
         self._shape = reference.shape
         self._warp_start = parameters.warp_start
+        self._warping_steps = parameters.warping_steps
         n_channels = len(reference)
         if weight is None:
             weight = np.full(n_channels, 1 / n_channels, np.float32)
@@ -111,16 +112,17 @@ class NativePrepared:
             increment = workspace.increments[k]
             if k > 0:
                 flow = resize_planes(flow, geometry.grid, out=workspace.flows[k], n_threads=threads)
-            warped = image
-            if k > 0 or (start is not None and self._warp_start):
-                warped = workspace.warped[k]
-                wide = widen_planes(flow, geometry.shape[1], out=workspace.wide[k], n_threads=threads)
-                warp_planes(image, wide, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
-            level.solve(warped, flow, increment, workspace.scratch, threads)
-            if min(geometry.grid) > _MEDIAN_SIDE:
-                _median.add_median5x5(increment, flow, threads)
-            else:
-                flow += increment
+            for step in range(self._warping_steps):
+                warped = image
+                if k + step > 0 or (start is not None and self._warp_start):
+                    warped = workspace.warped[k]
+                    wide = widen_planes(flow, geometry.shape[1], out=workspace.wide[k], n_threads=threads)
+                    warp_planes(image, wide, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
+                level.solve(warped, flow, increment, workspace.scratch, threads)
+                if min(geometry.grid) > _MEDIAN_SIDE:
+                    _median.add_median5x5(increment, flow, threads)
+                else:
+                    flow += increment
         if flow.shape == out.shape:
             out[:] = flow
         else:

@@ -200,6 +200,59 @@ def valid_mask(w: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
     return out.view(bool)
 
 
+def backward_valid_mask(u: ArrayLike, v: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
+    """Pixels whose source lies inside the image, for a displacement given by its components; see `valid_mask`.
+
+    Parameters
+    ----------
+    u, v : array_like, shape (H, W), float
+        Backward displacement along columns and rows, in pixels.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape (H, W), bool
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit.
+    """
+    if np.ndim(u) != 2 or np.shape(u) != np.shape(v):
+        raise ValueError(f"u has shape {np.shape(u)} and v {np.shape(v)}, expected both (H, W)")
+    return valid_mask(np.stack([u, v], axis=-1), n_threads=n_threads)
+
+
+def compute_batch_valid_masks(w: ArrayLike, *, n_threads: int = 0) -> np.ndarray:
+    """Pixels of each frame whose source lies inside it, as ``idx.hdf`` holds them.
+
+    Parameters
+    ----------
+    w : array_like, shape (T, H, W, 2), float
+        Backward displacement of each frame, in pixels.
+    n_threads : int
+        0: all this process may use.
+
+    Returns
+    -------
+    ndarray, shape (T, H, W), uint8
+        255 where a pixel is valid, else 0.
+
+    Raises
+    ------
+    ValueError
+        ``w`` is not (T, H, W, 2).
+    """
+    w = np.asarray(w)
+    if w.ndim != 4 or w.shape[3] != 2 or 0 in w.shape:
+        raise ValueError(f"w has shape {w.shape}, expected (T, H, W, 2)")
+    out = np.empty(w.shape[:3], np.uint8)
+    for mask, field in zip(out, w, strict=True):
+        np.multiply(valid_mask(field, n_threads=n_threads), np.uint8(255), out=mask)
+    return out
+
+
 def warp_planes(
     planes: np.ndarray,
     field: np.ndarray,

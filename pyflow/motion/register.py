@@ -36,10 +36,13 @@ class FrameEstimate:
         See `pyflow.motion.coherence`; where frames inform each other.
     filtered
         float32 (H, W, C): the preprocessed frame; with `update_reference`.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
     problem: int = 0
+    reference: int = 0
     field: np.ndarray | None = None
     residual: np.ndarray | None = None
     deformation: np.ndarray | None = None
@@ -73,6 +76,8 @@ class RegisteredFrame:
     problem
         Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as
         it is, with no valid pixel and no displacement.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
@@ -82,6 +87,7 @@ class RegisteredFrame:
     statistics: tuple[float, ...] | None = None
     filtered: np.ndarray | None = None
     problem: int = 0
+    reference: int = 0
 
     @property
     def displacement(self) -> np.ndarray:
@@ -222,6 +228,10 @@ class FrameRegistration:
     def alone(self, window: Sequence[np.ndarray]) -> RegisteredFrame:
         """Register a frame in the middle of its raw neighbours by itself."""
         return self.finish([self.estimate(window)])
+
+    def onto_template(self, filtered: np.ndarray) -> np.ndarray:
+        """Register a preprocessed image, float32 (H, W, C)."""
+        return self.warp(filtered, self._field(filtered, None), self._template).image
 
     def warp(self, image: np.ndarray, field: np.ndarray, fill: np.ndarray | None) -> RegisteredImage:
         """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""

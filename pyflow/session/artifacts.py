@@ -9,6 +9,7 @@ parts are stored with it, so a re-run can say what changed.
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -30,6 +31,11 @@ from pyflow.layout import STATUS_FILE, content_hash, fingerprint
 logger = logging.getLogger(__name__)
 
 STAGES = ("stage1", "stage2", "stage3")
+
+# How the names of statuses begin that tell of one stage only.
+_STATUS_OF_ONE = "status_"
+# So many bytes a recording's status has at most, unless thousands of its frames were marked.
+_SMALL_STATUS = 1 << 15
 
 # What of a key's parts is a hash, in words.
 _MADE_FROM = {
@@ -121,10 +127,29 @@ class State:
     key: str = field(default="", compare=False)
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """Read a folder's ``status.json``; empty where it is absent, unreadable or not about a stage."""
+def status_name(stage: str) -> str:
+    """Return the name of the file with a stage's status.
+
+    Aligned videos have one each: one for all would be written anew, with all that it holds, for every video.
+    """
+    return STATUS_FILE if stage in STAGES else f"{_STATUS_OF_ONE}{stage}.json"
+
+
+def known_stages(folder: Path) -> set[str]:
+    """Return the names of the stages that a folder's statuses tell of."""
+    found = [_read_status(folder / STATUS_FILE), *map(_read_status, folder.glob(f"{_STATUS_OF_ONE}*.json"))]
+    return {stage for status in found for group in ("markers", "written") for stage in status.get(group, {})}
+
+
+def read_status(folder: Path, stage: str = STAGES[0]) -> dict[str, Any]:
+    """Read the status in a folder that tells of a stage; empty where it is absent, unreadable or not about a stage."""
+    return _read_status(folder / status_name(stage))
+
+
+def _read_status(path: str | Path) -> dict[str, Any]:
     try:
-        status = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            status = json.loads(file.read().decode())
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(status, dict) or not (status.keys() & {*STAGES, "markers", "failures"}):
@@ -133,10 +158,32 @@ def read_status(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in status.items() if name not in ours or isinstance(value, dict)}
 
 
-@lru_cache(maxsize=64)
-def _status(path: Path, mtime_ns: int, size: int, inode: int) -> dict[str, Any]:
-    """Read a ``status.json`` once for all questions about it: that of a session may hold thousands of markers."""
-    return read_status(path.parent)
+@lru_cache(maxsize=4)
+def _large_markers(path: str, mtime_ns: int, size: int, inode: int) -> dict[str, dict[str, Any]]:
+    """Read a status once for all questions about it: that of a session may tell of thousands of recordings."""
+    return _read_markers(path)
+
+
+@lru_cache(maxsize=1 << 13)
+def _small_markers(path: str, mtime_ns: int, size: int, inode: int) -> dict[str, dict[str, Any]]:
+    """Read a status once for all questions about it, of which a session asks of one recording after the other."""
+    return _read_markers(path)
+
+
+def _read_markers(path: str) -> dict[str, dict[str, Any]]:
+    status = _read_status(path)
+    markers = status.get("markers", {})
+    return {stage: marker for stage, marker in markers.items() if status.get(stage) == "done" and _is_whole(marker)}
+
+
+def _is_whole(marker: Any) -> bool:
+    if not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
+        return False
+    outputs = marker.get("outputs")
+    whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
+    return bool(whole) and all(
+        isinstance(o, dict) and {"size", "ends", "content"} <= o.keys() for o in outputs.values()
+    )
 
 
 def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
@@ -144,19 +191,13 @@ def read_marker(folder: Path, stage: str) -> dict[str, Any] | None:
 
     It is shared with whoever asks next, and not to be changed.
     """
-    path = folder / STATUS_FILE
+    path = os.path.join(folder, status_name(stage))
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return None
-    status = _status(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    marker = status.get("markers", {}).get(stage)
-    if status.get(stage) != "done" or not isinstance(marker, dict) or not isinstance(marker.get("key"), str):
-        return None
-    outputs = marker.get("outputs")
-    whole = isinstance(marker.get("parts"), dict) and isinstance(outputs, dict) and outputs
-    described = {"size", "ends", "content"}
-    return marker if whole and all(isinstance(o, dict) and described <= o.keys() for o in outputs.values()) else None
+    read = _small_markers if stat.st_size <= _SMALL_STATUS else _large_markers
+    return read(path, stat.st_mtime_ns, stat.st_size, stat.st_ino).get(stage)
 
 
 def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = False, glance: bool = False) -> State:
@@ -177,7 +218,7 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
     """
     marker = read_marker(folder, stage)
     if marker is None:
-        return State(False, _UNFINISHED.get(str(read_status(folder).get(stage)), "not run yet"))
+        return State(False, _UNFINISHED.get(str(read_status(folder, stage).get(stage)), "not run yet"))
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker['parts'], parts)}")
     damage = next(find_damage(folder, marker, deep=deep, glance=glance), "")
@@ -235,7 +276,7 @@ def mark_done(
         for path in outputs
     }
     mine = list(described) if writes is None else [path.relative_to(folder).as_posix() for path in writes]
-    status = read_status(folder)
+    status = read_status(folder, stage)
     if len(mine) == len(described):  # beside files of others, those with our names may be theirs as well
         _remove(folder, set(files_written(folder, stage)) - set(mine))
     status[stage] = "done"
@@ -250,7 +291,7 @@ def mark_done(
         **details,
     }
     status.setdefault("written", {})[stage] = mine
-    save_json(folder / STATUS_FILE, status)
+    save_json(folder / status_name(stage), status)
 
 
 def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[str] = ()) -> None:
@@ -268,28 +309,37 @@ def unmark(folder: Path, stage: str, writes: Iterable[Path], *, also: Iterable[s
     also
         Further stages that are void now.
     """
-    status = read_status(folder)
+    for name in also:
+        _void(folder, name)
+    status = read_status(folder, stage)
     names = {*files_written(folder, stage), *(path.relative_to(folder).as_posix() for path in writes)}
     status.setdefault("written", {})[stage] = sorted(names)
     status[stage] = "incomplete"
     _forget_failure(status, stage)
-    status |= dict.fromkeys(status.keys() & set(also), "outdated")
-    for name in (stage, *also):
-        status.setdefault("markers", {}).pop(name, None)
-    save_json(folder / STATUS_FILE, status)
+    status.setdefault("markers", {}).pop(stage, None)
+    save_json(folder / status_name(stage), status)
+
+
+def _void(folder: Path, stage: str) -> None:
+    """Note that a stage that was done no longer is."""
+    status = read_status(folder, stage)
+    if stage in status and (status[stage] != "outdated" or stage in status.get("markers", {})):
+        status[stage] = "outdated"
+        status.setdefault("markers", {}).pop(stage, None)
+        save_json(folder / status_name(stage), status)
 
 
 def note_failure(folder: Path, stage: str, error: BaseException) -> None:
     """Keep what a stage failed with, until it runs again; nothing is kept where that cannot be written."""
-    status = read_status(folder)
+    status = read_status(folder, stage)
     status.setdefault("failures", {})[stage] = str(error) or type(error).__name__
     with suppress(OSError):
-        save_json(folder / STATUS_FILE, status)
+        save_json(folder / status_name(stage), status)
 
 
 def read_failure(folder: Path, stage: str) -> str:
     """Return what a stage failed with when it ran last; empty where it did not."""
-    failure = read_status(folder).get("failures", {}).get(stage, "")
+    failure = read_status(folder, stage).get("failures", {}).get(stage, "")
     return failure if isinstance(failure, str) else ""
 
 
@@ -304,7 +354,7 @@ def files_written(folder: Path, stage: str) -> list[str]:
 
     They decide what is removed, so that nothing counts but names of this very folder, whoever changed its status.
     """
-    names = read_status(folder).get("written", {}).get(stage)
+    names = read_status(folder, stage).get("written", {}).get(stage)
     return (
         [name for name in names if isinstance(name, str) and Path(name).name == name] if isinstance(names, list) else []
     )
@@ -322,15 +372,18 @@ def retire(folder: Path, keep: Callable[[str], bool]) -> None:
     keep
         Tells of a stage's name whether it stays.
     """
-    status = read_status(folder)
-    gone = [stage for stage in status.get("written", {}) if not keep(stage)]
-    for stage in gone:
+    for stage in known_stages(folder):
+        status = read_status(folder, stage)
+        if keep(stage) or stage not in status.get("written", {}):
+            continue
         _remove(folder, set(files_written(folder, stage)))
+        if stage not in STAGES:
+            (folder / status_name(stage)).unlink(missing_ok=True)
+            continue
         status["written"].pop(stage)
         status.pop(stage, None)
         status.get("markers", {}).pop(stage, None)
-    if gone:
-        save_json(folder / STATUS_FILE, status)
+        save_json(folder / status_name(stage), status)
 
 
 def _remove(folder: Path, names: set[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflow.session.artifacts import STAGES, State, find_damage, read_marker, read_status
+from pyflow.session.artifacts import STAGES, State, find_damage, known_stages, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_compensated
@@ -207,7 +207,7 @@ def verify_session(config: SessionConfig) -> list[str]:
     for folder, stages in expected:
         missing = [f"stage {stage[-1]}" for stage in stages if read_marker(folder, stage) is None]
         problems += [f"{folder}: {' and '.join(missing)} {NOT_DONE}"] if missing else []
-        for stage in read_status(folder).get("markers", {}):
+        for stage in sorted(known_stages(folder)):
             marker = read_marker(folder, stage) or {}
             problems += [f"{folder}: {damage}" for damage in find_damage(folder, marker, deep=True)]
     return problems

@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,28 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     if not config.root.is_dir():
         raise FileNotFoundError(f"root: there is no folder {config.root}")
     results = [folder.resolve() for folder in (config.output_root, config.final_results)]
-    matched = [
-        path
-        for path in config.root.glob(config.pattern)
-        if not any(Path(os.path.realpath(path)).is_relative_to(folder) for folder in results)
+
+    @cache  # thousands of recordings may be in one folder
+    def is_result(folder: Path) -> bool:
+        return any(Path(os.path.realpath(folder)).is_relative_to(result) for result in results)
+
+    @cache
+    def has_status(folder: Path) -> bool:
+        return bool(read_status(folder))
+
+    matched = [path for path in config.root.glob(config.pattern) if not is_result(path.parent)]
+    found = [
+        file
+        for file in matched
+        if (file.is_file() or _is_broken_link(file))
+        and not has_status(file.parent)
+        and not (file.is_symlink() and is_result(file))
     ]
-    found = [file for file in matched if (file.is_file() or _is_broken_link(file)) and not read_status(file.parent)]
-    found = found or [folder for folder in matched if folder.is_dir() and not read_status(folder) and _images(folder)]
+    found = found or [
+        folder
+        for folder in matched
+        if folder.is_dir() and not is_result(folder) and not read_status(folder) and _images(folder)
+    ]
     if not found:
         raise FileNotFoundError(f"no file in {config.root} matches pattern {config.pattern!r}")
     found.sort(key=lambda file: natural_key(relative_path(file, config.root)))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,13 @@ class Session:
         keys = {neighbour.recording.name: neighbour.key for neighbour in neighbours}
         return field_parts(self.config, result.key, self.center.recording.name, self.center.key, keys)
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {result.recording.name: place for place, result in enumerate(self.results)}
+
     def neighbours(self, result: Stage1Result) -> list[Stage1Result]:
         """Return the recordings through which one may be aligned to the centre: two on each side, nearest first."""
-        at = self.results.index(result)
+        at = self._places[result.recording.name]
         places = [at + sign * step for step in (1, 2) for sign in (-1, 1)]
         others = [self.results[place] for place in places if 0 <= place < len(self.results)]
         return [other for other in others if other is not self.center]

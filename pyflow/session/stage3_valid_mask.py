@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = "1"
 
-_MASK_BYTES = 8 << 20  # of a recording's masks read at a time; more is not faster
+_MASK_BYTES = 2 << 20  # of a recording's masks read at a time; more is slower, and has to be held three times
 
 # Below the session's results: where videos go that may be results of today as well as of any run before.
 EARLIER = "earlier"
@@ -242,10 +242,11 @@ def run_stage3(
 
 
 def _videos_of_unknown_runs(folder: Path) -> set[Path]:
-    """Return the aligned videos in a folder that lost its status: nothing tells any more whether they are of today."""
+    """Return the aligned videos of which nothing tells whether they are of today, in a folder that lost its status."""
     if read_status(folder):
         return set()
-    return {path for suffix in SUFFIXES.values() for path in folder.glob(f"aligned_*{suffix}")}
+    videos = {path for suffix in SUFFIXES.values() for path in folder.glob(f"aligned_*{suffix}")}
+    return {path for path in videos if not read_status(folder, path.stem)}
 
 
 def session_state(session: Session, *, glance: bool = False) -> State:
@@ -340,8 +341,12 @@ def _final(session: Session, shape: tuple[int, ...], videos: list[str]) -> Stage
 
     def run() -> dict[str, Any]:
         results = _collect(session, shape, *_reduce(session, shape[:2]))
-        results["aligned_video_paths"] = videos
-        results["compensated_h5_paths"] = [stored_path(result.video, folder) for result in session.results]
+        files = {
+            "aligned_video_paths": [folder / name for name in videos],
+            "compensated_h5_paths": [result.video for result in session.results],
+        }
+        for name, paths in files.items():
+            results[name] = [str(path) if config.absolute_paths else stored_path(path, folder) for path in paths]
         _save(folder, results)
         session.check_unchanged(session.results)
         for result in session.results:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from reference import warp as twin
 
 from pyflow.flow.filters import enlarge_field
-from pyflow.flow.warp import imregister, imregister_binary, register_image, valid_mask
+from pyflow.flow.warp import (
+    backward_valid_mask,
+    compute_batch_valid_masks,
+    imregister,
+    imregister_binary,
+    register_image,
+    valid_mask,
+)
 
 RNG = np.random.default_rng(0)
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 40))
@@ -215,3 +222,25 @@ def test_a_coarser_field_has_the_bits_of_the_enlarged_one(grid, factors, seed, n
         whole.largest_length,
         whole.mean,
     )
+
+
+def test_masks_of_components_and_of_batches():
+    w = np.random.default_rng(3).uniform(-4, 4, (3, 9, 11, 2)).astype(np.float32)
+    expected = np.stack([twin.valid(field[..., 0], field[..., 1]) for field in w])
+    np.testing.assert_array_equal(compute_batch_valid_masks(w), expected * np.uint8(255))
+    assert compute_batch_valid_masks(w).dtype == np.uint8
+    for field, mask in zip(w, expected, strict=True):
+        np.testing.assert_array_equal(backward_valid_mask(field[..., 0], field[..., 1]), mask)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: backward_valid_mask(np.zeros((3, 4)), np.zeros((4, 3))), r"u has shape \(3, 4\) and v \(4, 3\)"),
+        (lambda: compute_batch_valid_masks(np.zeros((3, 4, 2))), r"\(3, 4, 2\), expected \(T, H, W, 2\)"),
+        (lambda: compute_batch_valid_masks(np.zeros((2, 3, 4, 3))), r"expected \(T, H, W, 2\)"),
+    ],
+)
+def test_masks_of_other_shapes_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -213,6 +214,19 @@ def test_nothing_is_written_where_nothing_is_wanted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_movie_in_memory(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
+    with get_video_file_writer("", "ARRAY") as writer:
+        for batch in (frames[:2].copy(), frames[2:].copy()):
+            writer.write_frames(batch)
+            np.testing.assert_array_equal(writer.get_array(), frames[: writer.frames_written])
+            batch[:] = 0  # the caller's own again
+    assert writer.get_array().dtype == np.uint16
+    np.testing.assert_array_equal(writer.get_array(), frames)
+    with pytest.raises(ValueError, match="no frames"):
+        get_video_file_writer("", "ARRAY").get_array()
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd", "blosc"])
 def test_zarr_in_chunks_of_a_few_frames(tmp_path, monkeypatch, caplog, compression):
     monkeypatch.setattr("pyflow.io.writers.zarr._CHUNK_BYTES", 3 * 20 * 30 * 2)
@@ -265,3 +279,31 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match="compression 'zstd' needs hdf5plugin: pip install hdf5plugin"):
         get_video_file_writer(tmp_path / "a.hdf5", compression="zstd")
     assert list(tmp_path.iterdir()) == []
+
+
+_LONG = """
+import sys
+import numpy as np
+from pyflow.io.writers.hdf5 import Hdf5Writer
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+frames = np.ones((500, 4, 4, 1), np.uint8)
+with Hdf5Writer(sys.argv[1]) as writer:
+    for n in range(60):
+        writer.write_frames(frames)
+        before = resident() if n == 1 else before if n else 0
+    print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_long_hdf5_files_take_no_more_memory(tmp_path):
+    path = tmp_path / "long.h5"
+    grown = subprocess.run([sys.executable, "-P", "-c", _LONG, str(path)], capture_output=True, text=True, check=True)
+    assert int(grown.stdout) < 6 << 10  # KiB; without closing it in between, 12 MiB
+    with h5py.File(path) as file:
+        assert file["ch1"].shape == (30000, 4, 4)
+        assert file["ch1"].id.get_num_chunks() == 30000
+        assert (file["ch1"][::997] == 1).all()

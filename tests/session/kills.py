@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -157,22 +158,20 @@ def run_with_kills(runs: Runs, folder: Path, n_recordings: int, n_kills: int, se
         lose_something(folder, chance)
 
 
-def contents(folder: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of a session's results, by file and name."""
-    arrays = {}
+def contents(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the names, with their files', and values of all arrays of a session's results, one at a time."""
     for path in sorted(folder.rglob("*.*")):
         name = str(path.relative_to(folder))
         if path.suffix == ".npy":
-            arrays[name] = np.load(path)
+            yield name, np.load(path)
         elif path.suffix == ".npz":
             with np.load(path) as data:
-                arrays.update({f"{name}/{key}": data[key] for key in data if "paths" not in key})
+                yield from ((f"{name}/{key}", data[key]) for key in data if "paths" not in key)
         elif path.suffix in (".hdf5", ".hdf", ".h5"):
             with h5py.File(path) as file:
-                arrays.update({f"{name}/{key}": file[key][:] for key in file})
+                yield from ((f"{name}/{key}", file[key][:]) for key in file)
         elif path.suffix == ".tif":
-            arrays[name] = tifffile.imread(path)
-    return arrays
+            yield name, tifffile.imread(path)
 
 
 def files(folder: Path) -> set[str]:
@@ -206,11 +205,12 @@ def check(
             continue
         for place, n in killed.items():
             all_killed[f"{way}: {place}"] += n
-        found, expected = contents(data / way), contents(data / "clean")
-        assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
-        for name, array in expected.items():
-            np.testing.assert_array_equal(found[name], array, err_msg=f"{way}: {name}")
         assert files(data / way) == files(data / "clean"), files(data / way) ^ files(data / "clean")
+        for (name, found), (expected_name, expected) in zip(
+            contents(data / way), contents(data / "clean"), strict=True
+        ):
+            assert name == expected_name
+            np.testing.assert_array_equal(found, expected, err_msg=f"{way}: {name}")
         print(f"{way}: as the clean run after {killed.total()} kills, {time.monotonic() - started:.0f} s", flush=True)
     return all_killed
 

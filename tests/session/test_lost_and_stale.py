@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from pyflow.session import SessionConfig, SessionError, run_session, run_stage1, run_stage2, session_status
+from pyflow.session.artifacts import known_stages
 
 
 def status_of(config: SessionConfig, name: str) -> Path:
@@ -115,11 +116,7 @@ def test_results_of_a_removed_recording_are_removed(config, caplog):
     run_session(config)
     assert not list(config.final_results.glob("*rec10*"))
     assert "removing rec10_valid_idx.png" in caplog.text
-    assert set(json.loads((config.final_results / "status.json").read_text())["markers"]) == {
-        "stage3",
-        "aligned_rec1",
-        "aligned_rec2",
-    }
+    assert known_stages(config.final_results) == {"stage3", "aligned_rec1", "aligned_rec2"}
 
 
 def test_remains_of_killed_processes_are_swept(config):
@@ -150,7 +147,8 @@ def test_an_average_that_we_added_is_made_again(config, damage, run):
 def test_videos_of_unknown_runs_are_moved_away(config, caplog):
     """Without the status nothing tells a video of a recording that is gone, or of another centre, from one of today."""
     run_session(config)
-    (config.final_results / "status.json").unlink()
+    for status in config.final_results.glob("status*.json"):
+        status.unlink()
     (config.final_results / "aligned_of_mine.png").write_bytes(b"mine")
     gone = (config.final_results / "aligned_rec10.tif").read_bytes()
     (config.root / "rec10.tif").unlink()

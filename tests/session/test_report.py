@@ -19,7 +19,7 @@ from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.options import OFOptions
 from pyflow.plots import correlation_with_mean
 from pyflow.session import SessionConfig, SessionError, run_session, run_stage1
-from pyflow.session.artifacts import read_marker, save_json
+from pyflow.session.artifacts import read_marker, save_json, save_mask
 from pyflow.session.claims import claim
 from pyflow.session.cli import main
 from pyflow.session.pipeline import report_session, session_standings
@@ -228,24 +228,30 @@ def test_failed_doubtful_and_unrelated_recordings_come_first_in_that_order(copy)
     for name, verdict, why in (("one", "doubtful", "the field folds"), ("three", "not alignable", "it shows else")):
         path = copy.output_root / name / "status.json"
         status = json.loads(path.read_text())
-        status["markers"]["stage2"]["alignment"] |= {"verdict": verdict, "why": why}
+        status["markers"]["stage2"]["alignment"] |= {"verdict": verdict, "why": why, "through": STRANGE}
         save_json(path, status)
+    save_mask(copy.final_results / "three_valid_idx_aligned.png", np.zeros((64, 80), bool))
     (copy.root / "broken.tif").write_bytes(b"no image")
     with pytest.raises(SessionError) as failed:
         run_stage1(copy)
     report_session(copy)
     read = Read(copy.final_results / REPORT_FILE)
+    assert read.rows[1][2:] == ["\N{EN DASH}"] * 6
     assert [row[:2] for row in read.rows[1:]] == [
         ["broken", "failed"],
         ["three", "not alignable"],
         ["one", "doubtful"],
         [STRANGE, "fine"],
     ]
+    assert read.rows[3][6] == f"doubtful, through {STRANGE}"
     text = squeeze(read.text)
     assert "4 recordings: 1 failed, 1 is not alignable, 1 is doubtful, 1 is fine." in text
     assert "What is said of its alignment is of the last run." in text
     assert f"Stage 1 failed: {failed.value.failures['broken']}." in text
     assert "It cannot be aligned to the centre. It shows else." in text
+    assert "It is left out of the session's mask." in text
+    assert "pixels of three valid in the centre's frame" not in read.images
+    assert "pixels of one valid in the centre's frame" in read.images
     assert "Its alignment to the centre is doubtful. The field folds. Look at it before you use it." in text
 
 
@@ -453,6 +459,8 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         browser.resize(390, 800)
         assert browser.run("document.documentElement.scrollWidth") <= 390
         assert browser.run("getComputedStyle(document.querySelector('thead')).display") == "none"
+        drawn = "[...document.querySelectorAll('.drawn')].map(d => [d.clientWidth, d.scrollWidth])"
+        assert all(seen < 390 and whole > 500 for seen, whole in browser.run(drawn))  # else nobody can read the axes
         browser.screenshot(tmp_path / "phone.png")
         assert imagecodecs.imread(tmp_path / "phone.png").shape[1] == 390
 

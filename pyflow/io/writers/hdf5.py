@@ -10,6 +10,8 @@ import numpy as np
 from pyflow.io.output import undisturbed
 from pyflow.io.writers.video import VideoWriter
 
+_REMEMBERED = 4096  # frames after which a file is closed and opened again
+
 
 def filters(compression: str | None) -> dict[str, Any]:
     """Return the arguments with which h5py makes a compressed data set.
@@ -100,6 +102,11 @@ class Hdf5Writer(VideoWriter):
         self._names, self.frames_written = names, n_frames
         self._frame_shape, self._dtype = (*first.shape[1:], len(names)), first.dtype
 
+    def _reopen(self) -> None:
+        """Make HDF5 forget where frames are that were written: half a kilobyte for each until it closes."""
+        self._file.close()
+        self._file = h5py.File(self._output, "r+")
+
     def _default_names(self, n_channels: int) -> list[str]:
         return [f"ch{channel + 1}" for channel in range(n_channels)]
 
@@ -109,6 +116,8 @@ class Hdf5Writer(VideoWriter):
         names = self._names or self._default_names(n_channels)
         if len(names) != n_channels:
             raise ValueError(f"{self.path}: {n_channels} channels for the data sets {', '.join(names)}")
+        if self.frames_written // _REMEMBERED != (self.frames_written + count) // _REMEMBERED:
+            self._reopen()
         for channel, name in enumerate(names):
             if name not in self._file:
                 self._file.create_dataset(

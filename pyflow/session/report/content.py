@@ -345,7 +345,8 @@ def _judge_stage1(
             values = np.atleast_1d(np.asarray(value, float))
             text = ", ".join(f"{x:.4g}" for x in values)
             numbers.append((name, f"{text} px" if key == "noise_px" else text))
-    row["marked"] = f"{len(marked)}" + (f" of {n_frames}" if n_frames else "")
+    if n_frames:
+        row["marked"] = f"{len(marked)} of {n_frames}"
     if marked:
         who = "frame was" if len(marked) == 1 else "frames were"
         share = f" ({len(marked) / n_frames:.1%} of {n_frames})" if n_frames else ""
@@ -390,10 +391,11 @@ def _draw_between(
         if path.is_file():
             try:
                 mask = read_mask(path)
-                report.mask = figures.mask_picture(mask, f"pixels of {report.name} valid in the centre's frame")
-                report.numbers.append(("valid in the centre's frame", share_of(mask)))
                 if not mask.any():
                     report.sentences.append("It is left out of the session's mask.")
+                    return
+                report.mask = figures.mask_picture(mask, f"pixels of {report.name} valid in the centre's frame")
+                report.numbers.append(("valid in the centre's frame", share_of(mask)))
             except UNREADABLE as error:
                 report.missing.append(f"Its mask is not shown: {error}.")
 
@@ -435,6 +437,7 @@ def _say_alignment(report: RecordingReport, given: Given, centre: Centre) -> Non
         elif verdict == WORDS[DOUBTFUL]:
             report.say(DOUBTFUL, f"Its alignment to the centre is doubtful.{why} Look at it before you use it.")
     if found.get("through"):
+        report.row["alignment"] = f"{verdict}, through {found['through']}"
         report.sentences.append(f"It is aligned through {found['through']}, as the direct way to the centre fails.")
     for key, (name, unit) in _ALIGNMENT.items():
         if isinstance(found.get(key), int | float):
