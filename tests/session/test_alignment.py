@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates, shift
+from session.test_lost_and_stale import as_by_the_toolbox
 
 from pyflow.session import SessionConfig, compute_between_displacement, run_session, run_stage1, run_stage2
 from pyflow.session.artifacts import read_marker
@@ -193,3 +194,54 @@ def shift_by(image, truth):
     back = invert(truth.astype(np.float32))
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     return map_coordinates(image, (y + back[..., 1], x + back[..., 0]), order=3, mode="nearest")
+
+
+@pytest.fixture
+def elsewhere(config):
+    """Days of which day 1 was registered by another program; returns what writes its average."""
+    write(config.root, {"day3": shift(tissue(1), (1, 1), mode="nearest")})
+    run_stage1(config)
+
+    def save(average, name="day1"):
+        folder = config.output_root / name
+        as_by_the_toolbox(folder)
+        path = folder / "temporal_average.npy"
+        path.write_bytes(average) if isinstance(average, bytes) else np.save(path, average)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        (b"no array", "cannot be read"),
+        (b"", "cannot be read"),
+        (np.ones(7), r"expected an average \(H, W\) or \(H, W, C\) of numbers, found float64 of shape \(7,\)"),
+        (np.full(SHAPE, 1j), "found complex128"),
+        (np.ones((9, 11)), "the average has shape"),
+    ],
+)
+def test_what_is_no_average_is_named_before_anything_is_aligned(config, elsewhere, average, message):
+    path = elsewhere(average)
+    with pytest.raises(ValueError, match=message) as raised:
+        run_stage2(config)
+    assert str(path.parent) in str(raised.value)
+    assert not (config.output_root / "day3" / "w_to_reference.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "why"), [(np.nan, "its average holds 80 values"), (None, "its average has no structure")]
+)
+@pytest.mark.parametrize("options", [{}, {"sigma_smooth": 2, "alpha_between": 25}])
+def test_an_average_with_nothing_in_it_costs_its_own_recording(config, elsewhere, row, why, options):
+    config = config.replace(**options)
+    average = np.load(config.output_root / "day1" / "temporal_average.npy")
+    average[3 if row is not None else slice(None)] = 5 if row is None else row
+    elsewhere(average)
+    run_stage2(config)
+    assert verdicts(config) == {"day1": "not alignable", "day2": "aligned", "day3": "aligned"}
+    assert why in session_status(config)[0][0].doubt.lower()
+    elsewhere(average, "day2")
+    with pytest.raises(ValueError, match=f"day2: nothing can be aligned to it: {why}"):
+        run_stage2(config)
