@@ -49,6 +49,7 @@ for arguments in {arguments}; do
     fi
     {command} $arguments &
     child=$!
+    [ -z "$stopped" ] || kill -TERM "$child" 2> /dev/null # a signal that came before its number was known
     while :; do # a signal ends the wait, but not the command
         again=
         wait "$child"
