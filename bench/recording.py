@@ -53,7 +53,11 @@ def register(options: OFOptions) -> tuple[float, float, float]:
 def copy(options: OFOptions) -> float:
     """Return frames/s of reading and writing alone, with a mask and, where asked for, a displacement for each frame."""
     stamps = []
-    with open_video(options.input_file) as reader, ThreadPoolExecutor(1) as reading, FileSink(options, "copy", None) as sink:
+    with (
+        open_video(options.input_file) as reader,
+        ThreadPoolExecutor(1) as reading,
+        FileSink(options, "copy", None) as sink,
+    ):
         source = FrameSource(reader)
         valid = np.ones(source.frame_shape[:2], bool)
         displacement = np.moveaxis(np.zeros((2, *valid.shape), np.float32), 0, -1)

@@ -79,6 +79,13 @@ typedef enum {
 #define PF_SIMD _Pragma("omp simd")
 #endif
 
+/* Memory that will be read soon. */
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PF_PREFETCH(address) ((void)(address))
+#else
+#define PF_PREFETCH(address) __builtin_prefetch(address)
+#endif
+
 static inline int pf_min_int(int a, int b) { return a < b ? a : b; }
 static inline int pf_max_int(int a, int b) { return a > b ? a : b; }
 

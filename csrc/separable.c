@@ -17,33 +17,9 @@
 
 #include <stdlib.h>
 
+#include "lines.h"
+
 #define STRIP 16
-
-/* out (+)= sum of PF_TAPS weighted lines. */
-PF_INLINE void weighted_sum(const float *const from[PF_TAPS], const float *PF_RESTRICT weight, int n,
-                                float *PF_RESTRICT out, const int first)
-{
-    const float *PF_RESTRICT a = from[0], *PF_RESTRICT b = from[1], *PF_RESTRICT c = from[2], *PF_RESTRICT d = from[3];
-    const float wa = weight[0], wb = weight[1], wc = weight[2], wd = weight[3];
-    PF_SIMD
-    for (int i = 0; i < n; i++) {
-        const float sum = (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
-        out[i] = first ? sum : out[i] + sum;
-    }
-}
-
-/* One output line from lines `stride` apart. */
-PF_INLINE void combine(const float *src, size_t stride, const pf_axis *axis, int row, int n, float *out)
-{
-    const int32_t *index = axis->index + (size_t)row * axis->taps;
-    const float *weight = axis->weight + (size_t)row * axis->taps;
-    for (int p = 0; p < axis->taps; p += PF_TAPS) {
-        const float *from[PF_TAPS];
-        for (int k = 0; k < PF_TAPS; k++) from[k] = src + (size_t)index[p + k] * stride;
-        if (p == 0) weighted_sum(from, weight, n, out, 1);
-        else weighted_sum(from, weight + p, n, out, 0);
-    }
-}
 
 static void transpose_in(const float *PF_RESTRICT lines, int n_rows, int w, float *PF_RESTRICT strip)
 {
@@ -87,11 +63,24 @@ static same_sums find_same(const pf_axis *axis)
     return same;
 }
 
+/* One output. */
+static float one_sum(const float *line, const pf_axis *x, int c)
+{
+    const int32_t *i = x->index + (size_t)c * x->taps;
+    const float *k = x->weight + (size_t)c * x->taps;
+    float sum = 0.0f;
+    for (int p = 0; p < x->taps; p += PF_TAPS, i += PF_TAPS, k += PF_TAPS) {
+        const float group = (k[0] * line[i[0]] + k[1] * line[i[1]]) + (k[2] * line[i[2]] + k[3] * line[i[3]]);
+        sum = p == 0 ? group : sum + group;
+    }
+    return sum;
+}
+
 static void filter_row(const float *line, const pf_axis *x, same_sums same, float *out)
 {
-    for (int c = 0; c < same.first; c++) combine(line, 1, x, c, 1, out + c);
-    combine(line, 1, x, same.first, same.stop - same.first, out + same.first);
-    for (int c = same.stop; c < x->size; c++) combine(line, 1, x, c, 1, out + c);
+    for (int c = 0; c < same.first; c++) out[c] = one_sum(line, x, c);
+    pf_combine(line, 1, x, same.first, same.stop - same.first, out + same.first);
+    for (int c = same.stop; c < x->size; c++) out[c] = one_sum(line, x, c);
 }
 
 /* Columns of up to STRIP lines of width w. strip: (w, STRIP), mapped: (x->size, STRIP). */
@@ -103,7 +92,7 @@ static void map_columns(const float *lines, int n_rows, int w, const pf_axis *x,
         return;
     }
     transpose_in(lines, n_rows, w, strip);
-    for (int c = 0; c < x->size; c++) combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
+    for (int c = 0; c < x->size; c++) pf_combine(strip, STRIP, x, c, STRIP, mapped + (size_t)c * STRIP);
     transpose_out(mapped, n_rows, x->size, out);
 }
 
@@ -130,7 +119,7 @@ static int map_separable(const float *src, int h, int w, const pf_axis *y, const
             if (!lines) continue;
             float *strip = lines + (size_t)STRIP * w, *mapped = strip + (size_t)STRIP * w;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, y->size - first);
-            for (int r = 0; r < n_rows; r++) combine(src, (size_t)w, y, first + r, w, lines + (size_t)r * w);
+            for (int r = 0; r < n_rows; r++) pf_combine(src, (size_t)w, y, first + r, w, lines + (size_t)r * w);
             map_columns(lines, n_rows, w, x, same, strip, mapped, out + (size_t)first * x->size);
         }
         free(lines);
@@ -138,16 +127,13 @@ static int map_separable(const float *src, int h, int w, const pf_axis *y, const
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
-                             int n_threads)
+static int widen(const float *src, int h, int w, const pf_axis *x, float *out, int n_threads)
 {
-    const int status = check(h, w, y, x);
+    const int status = check(h, w, x, x);
     if (status != PF_OK) return status;
     const int n_strips = (h + STRIP - 1) / STRIP;
     const same_sums same = find_same(x);
-    float *wide = malloc((size_t)h * x->size * sizeof(float));
-    int failed = wide == NULL;
-    if (failed) return PF_ENOMEM;
+    int failed = 0;
     (void)n_threads;
 
 #ifdef _OPENMP
@@ -163,17 +149,28 @@ static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, c
             if (!strip) continue;
             const int first = s * STRIP, n_rows = pf_min_int(STRIP, h - first);
             map_columns(src + (size_t)first * w, n_rows, w, x, same, strip, strip + (size_t)STRIP * w,
-                        wide + (size_t)first * x->size);
+                        out + (size_t)first * x->size);
         }
-#ifdef _OPENMP
-#pragma omp for schedule(static)
-#endif
-        for (int row = 0; row < y->size; row++)
-            combine(wide, (size_t)x->size, y, row, x->size, out + (size_t)row * x->size);
         free(strip);
     }
-    free(wide);
     return failed ? PF_ENOMEM : PF_OK;
 }
 
-const pf_separable_kernels PF_TABLE(pf_separable) = {map_separable, enlarge_separable};
+static int enlarge_separable(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
+                             int n_threads)
+{
+    int status = check(h, w, y, x);
+    if (status != PF_OK) return status;
+    float *wide = malloc((size_t)h * x->size * sizeof(float));
+    if (!wide) return PF_ENOMEM;
+    status = widen(src, h, w, x, wide, n_threads);
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1)
+#endif
+    for (int row = 0; row < (status == PF_OK ? y->size : 0); row++)
+        pf_combine(wide, (size_t)x->size, y, row, x->size, out + (size_t)row * x->size);
+    free(wide);
+    return status;
+}
+
+const pf_separable_kernels PF_TABLE(pf_separable) = {map_separable, enlarge_separable, widen};

@@ -5,18 +5,7 @@
 #ifndef PF_SEPARABLE_H
 #define PF_SEPARABLE_H
 
-#include "core.h"
-
-#define PF_TAPS 4 /* taps are summed in groups of this many */
-
-/* One axis: `taps` source indices and weights for each of `size` outputs, row-major (size, taps); taps is a multiple of
- * PF_TAPS, the surplus with weight 0. */
-typedef struct {
-    int size;
-    int taps;
-    const int32_t *index;
-    const float *weight;
-} pf_axis;
+#include "axis.h"
 
 typedef struct {
     /* src (h, w) and out (y->size, x->size), float32, row-major; must not overlap. */
@@ -24,6 +13,8 @@ typedef struct {
     /* The same with the sums along columns first: faster where there are many more rows afterwards; rounded otherwise. */
     int (*enlarge_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
                              int n_threads);
+    /* The sums along columns alone: out (h, x->size). */
+    int (*widen)(const float *src, int h, int w, const pf_axis *x, float *out, int n_threads);
 } pf_separable_kernels;
 
 PF_SELECT(pf_separable_kernels, pf_separable)

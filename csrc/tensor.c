@@ -174,6 +174,12 @@ static void average_cells(const float *PF_RESTRICT sum, int w, const int32_t *st
 {
     const int narrow = w / cells;
     const float shares[2] = {1.0f / (float)(height * narrow), 1.0f / (float)(height * (narrow + 1))};
+    if (narrow == 4 && w == 4 * cells) { /* the usual case: one pass */
+        PF_SIMD
+        for (int i = 0; i < cells; i++)
+            out[i] = (((sum[4 * i] + sum[4 * i + 1]) + sum[4 * i + 2]) + sum[4 * i + 3]) * shares[0];
+        return;
+    }
     for (int x = 0; x < w; x++) window[x] = sum[x];
     for (int k = 1; k < narrow; k++) {
         const float *PF_RESTRICT shifted = sum + k;

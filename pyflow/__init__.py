@@ -5,6 +5,7 @@ from pyflow._lazy import lazy
 __version__ = "0.1.0"
 
 _HOME = {
+    "LiveRegistration": "pyflow.motion.live",
     "OFOptions": "pyflow.motion.options",
     "apply_displacement": "pyflow.motion.apply",
     "compensate_arr": "pyflow.motion.compensate",

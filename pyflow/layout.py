@@ -6,9 +6,12 @@ a recording's folder
 ``idx.hdf``                 which pixels of each frame are valid, 0 or 255
 ``w.hdf``                   displacement fields, where they are kept
 ``temporal_average.npy``    mean of the registered frames
+``reference_frames.npy``    all references, where there are several, also in ``reference_frames.mat``
+``valid_mask.npy``          pixels valid in all frames, where it was asked for, also in ``valid_mask.mat``
 ``w_to_reference.npz``      displacement ``u``, ``v`` into the centre's frame, also in ``w_to_reference.mat``, and
                             ``residual_px`` of its tiles
 ``rois.npz``                regions of interest that people drew
+``depth.*``                 how deep each frame lay in a stack, where that was asked for
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
 ``aligned_<name>.*``        a recording in the centre's frame
@@ -42,10 +45,13 @@ FLOW_FILE = "w.hdf"
 FLOW_DATASETS = ("u", "v")
 AVERAGE_FILE = "temporal_average.npy"
 META_FILES = ("reference_frame.npy", "reference_frame.mat", "statistics.npz", "statistics.mat")
+REFERENCES_FILES = ("reference_frames.npy", "reference_frames.mat")
+VALID_FILES = ("valid_mask.npy", "valid_mask.mat")
 CHECKPOINT_FILE = ".checkpoint.npz"
 FIELD_FILE = "w_to_reference.npz"
 FIELD_MATLAB_FILE = "w_to_reference.mat"
 ROI_FILE = "rois.npz"
+DEPTH_FILE = "depth"  # .csv, .npz and .png
 STATUS_FILE = "status.json"
 RESULT_FILE = "final_valid_idx"  # .npz, .mat and .png
 REPORT_FILE = "report.html"
@@ -59,7 +65,7 @@ SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAI
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
-SCHEMA_VERSION = {"stage1": 4, "stage2": 2, "stage3": 3}
+SCHEMA_VERSION = {"stage1": 5, "stage2": 2, "stage3": 3}
 
 # Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
 SIGNATURE = {"pyflow": __version__}

@@ -59,6 +59,7 @@ def plot_before_after(before: np.ndarray, after: np.ndarray, *, zoom: int | None
         Side of the detail in pixels; a quarter of the shorter side by default. It is taken where the registered mean
         has most structure.
     title : str
+        Stands above all.
 
     Returns
     -------
@@ -199,6 +200,7 @@ def plot_unit_spikes(trains: dict[str, Any], *, title: str = "", bin_s: float | 
     trains : dict of str to SpikeTrain or None
         What `UnitStore.spikes` returns; None where the cell is absent. 30 sessions at most.
     title : str
+        Stands above all.
     bin_s : float, optional
         Of the rate, seconds; a hundredth of the longest session by default.
 
@@ -294,6 +296,7 @@ def plot_movie_responses(responses: dict[str, np.ndarray], *, title: str = "", k
     responses : dict of str to ndarray (repeats, frames)
         What `Sessions.movie_responses` returns; empty where the cell is absent. 30 sessions at most.
     title : str
+        Stands above all.
     kind : str
         Kind of traces.
 
@@ -368,6 +371,7 @@ def plot_unit_gallery(
     page : int
         From 1; each shows `per_page` units.
     per_page : int
+        Units on each page.
     margin : int
         Pixels to show around the largest unit of the page.
 
@@ -553,7 +557,9 @@ def correlation_with_mean(movie: np.ndarray, mean: np.ndarray | None = None) -> 
     Parameters
     ----------
     movie : ndarray, shape (T, H, W)
+        The frames.
     mean : ndarray, shape (H, W), optional
+        What they are correlated with; their own mean by default.
 
     Returns
     -------

@@ -1,7 +1,10 @@
 """What `import pyflow` does, what status codes mean, how many threads there are."""
 
 import ast
+import doctest
+import inspect
 import os
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 
 import pyflow
 from pyflow._ext._status import _ERRORS, check
+from pyflow.io import ReaderOptions
+from pyflow.session import SessionConfig
 from pyflow.threads import _VARIABLES, available_threads, resolve_threads
 
 
@@ -83,3 +88,18 @@ def test_a_wrong_number_of_threads_names_the_variable(monkeypatch, text):
     monkeypatch.setenv("PYFLOW_NUM_THREADS", text)
     with pytest.raises(ValueError, match=f"PYFLOW_NUM_THREADS='{text}'"):
         available_threads()
+
+
+@pytest.mark.parametrize("model", [pyflow.OFOptions, SessionConfig, ReaderOptions])
+def test_help_of_options_begins_with_what_they_are_and_an_example(model):
+    """Not with pages of types; programs that complete names still find them."""
+    lines = pydoc.plain(pydoc.render_doc(model)).splitlines()
+    summary = model.__doc__.splitlines()[0]
+    assert lines[3] == f" |  {model.__name__}(**options)"
+    assert lines[5] == f" |  {summary}"
+    assert lines[7].startswith(" |  >>> ")
+    assert set(inspect.signature(model).parameters) == set(model.model_fields)
+    test = doctest.DocTestParser().get_doctest(model.__doc__, {model.__name__: model}, model.__name__, None, None)
+    failed, attempted = doctest.DocTestRunner().run(test)
+    assert attempted
+    assert not failed

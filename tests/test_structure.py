@@ -17,18 +17,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # read from its files.
 WINGS = {
     "": {"_lazy"},
+    "_help": set(),
     "_lazy": set(),
     "threads": set(),
     "_ext": set(),
     "flow": {"_ext", "threads"},
     "align": {"flow", "threads"},
-    "io": {"threads"},
+    "io": {"_help", "threads"},
     "layout": {"", "io", "threads"},
-    "motion": {"", "flow", "io", "layout", "threads"},
+    "motion": {"", "_help", "align", "flow", "io", "layout", "threads"},
     "plots": set(),
-    "simulate": {"flow", "io"},
+    "simulate": {"_lazy", "flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},
-    "session": {"", "align", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "session": {"", "_help", "align", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
+    "compat": {"", "_lazy", "flow", "io", "layout", "motion", "session"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 

@@ -16,6 +16,7 @@ cdef extern from "separable.h" nogil:
                              int n_threads) noexcept nogil
         int (*enlarge_separable)(const float *src, int h, int w, const pf_axis *y, const pf_axis *x, float *out,
                                  int n_threads) noexcept nogil
+        int (*widen)(const float *src, int h, int w, const pf_axis *x, float *out, int n_threads) noexcept nogil
     const pf_separable_kernels *pf_separable_select(int level)
 
 TAPS = PF_TAPS
@@ -34,3 +35,13 @@ def map_separable(const float[:, ::1] src, const int32_t[:, ::1] index_y, const 
         status = (kernels.enlarge_separable if columns_first else kernels.map_separable)(
             &src[0, 0], h, w, &y, &x, &out[0, 0], n_threads)
     check(status, "map_separable", shape=(h, w))
+
+
+def widen(const float[:, ::1] src, const int32_t[:, ::1] index, const float[:, ::1] weight, float[:, ::1] out,
+          int n_threads):
+    cdef pf_axis x
+    cdef int h = src.shape[0], w = src.shape[1], status
+    x.size, x.taps, x.index, x.weight = index.shape[0], index.shape[1], &index[0, 0], &weight[0, 0]
+    with nogil:
+        status = kernels.widen(&src[0, 0], h, w, &x, &out[0, 0], n_threads)
+    check(status, "widen", shape=(h, w))

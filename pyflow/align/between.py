@@ -33,6 +33,7 @@ class Flow:
     smoothing: float | None = None
     alpha: float | None = None
     iterations: int = 100
+    const_assumption: str = "gc"
     backend: str = "flowreg"
     backend_params: Mapping[str, Any] | None = None
     n_threads: int = 1
@@ -88,7 +89,7 @@ def align(reference: np.ndarray, moving: np.ndarray, flow: Flow) -> Alignment:
     alpha = AUTO_ALPHA if flow.alpha is None else flow.alpha
     w, rounds = start.field(reference.shape[:2]), 0
     while rounds < MOST_ROUNDS:
-        more = one_round(reference, moving, w, smoothing, alpha, flow)
+        more = one_round(reference, moving, w, smoothing, alpha, flow, const_assumption=flow.const_assumption)
         w, rounds = composed(w, more), rounds + 1
         if np.linalg.norm(more, axis=-1).mean() < _ROUND_WORTH_PX:
             break
@@ -110,10 +111,14 @@ def one_round(
     alpha: float,
     flow: Flow,
     *,
+    const_assumption: str = "gc",
     weight: np.ndarray | None = None,
     grid_spacing: int = 1,
 ) -> np.ndarray:
-    """Return the flow (H, W, 2) between the reference and the moving image warped by `w`, in pixels."""
+    """Return the flow (H, W, 2) between the reference and the moving image warped by `w`, in pixels.
+
+    What is assumed constant is the caller's: the proofs of `pyflow.align.trust` keep to the one they were tried with.
+    """
     # what comes from outside looks like the reference, so that nothing pulls there
     warped = imregister(moving, w, fill=reference_like(reference, moving), n_threads=flow.n_threads)
     local = max(COARSE, 3 * smoothing)
@@ -122,6 +127,7 @@ def one_round(
         *images,
         alpha=alpha,
         iterations=flow.iterations,
+        const_assumption=const_assumption,
         weight=weight,
         grid_spacing=grid_spacing,
         n_threads=flow.n_threads,

@@ -26,8 +26,8 @@ class Prepared(Protocol):
 
         Parameters
         ----------
-        field : ndarray, shape (H, W, 2), float32
-            Backward displacement in pixels, finite.
+        field : ndarray, shape (rows, cols, 2), float32
+            Backward displacement in pixels of the images, finite: of their size (H, W) or coarser, down to one cell.
         """
 
     def estimate(self, frames: np.ndarray, start: Any = None, n_threads: int = 1) -> np.ndarray:
@@ -44,8 +44,10 @@ class Prepared(Protocol):
 
         Returns
         -------
-        ndarray, shape (N, H, W, 2), float32
-            Backward displacements in pixels, components (u, v) along columns and rows.
+        ndarray, shape (N, rows, cols, 2), float32
+            Backward displacements in pixels of the images, components (u, v) along columns and rows: of the images'
+            size (H, W), or where the field is smooth, on a coarser grid over the same area, for
+            `pyflow.flow.filters.enlarge_field`.
         """
 
 
@@ -91,6 +93,7 @@ def register_backend(name: str, factory: Callable[..., Backend]) -> None:
     Parameters
     ----------
     name : str
+        What `flow_backend` calls it.
     factory : callable
         Called with the user's ``backend_params`` as keywords, returns a `Backend`; a ValueError for values that it
         cannot use.

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflow.flow.backends import Prepared, get_backend
+from pyflow.flow.filters import enlarge_field
 from pyflow.flow.parameters import FlowParameters, level_of
 from pyflow.flow.planes import flow_components, to_planes
+from pyflow.threads import kernel_threads
 
 
 def get_displacement(
@@ -28,6 +30,7 @@ def get_displacement(
     iterations: int = 50,
     min_level: int | None = None,
     levels: int = 100,
+    warping_steps: int = 1,
     eta: float = 0.8,
     a_smooth: float = 1.0,
     a_data: float | Sequence[float] = 0.45,
@@ -60,8 +63,10 @@ def get_displacement(
         Finest level solved, 0 is full size; overrides ``quality``.
     levels : int
         At most this many scalings.
+    warping_steps : int
+        How often each level warps the image anew and solves for what is left.
     eta : float
-        Scale between neighbouring levels, in (0, 1).
+        Scale between neighbouring levels, in (0, 1]; at 1 all of ``levels`` are full size.
     a_smooth, a_data : float
         Exponents of the smoothness and data penalties; 1 is quadratic. ``a_data`` may hold one per channel.
     gnc_schedule : sequence of float, optional
@@ -106,6 +111,7 @@ def get_displacement(
         iterations=iterations,
         min_level=level_of(quality, min_level),
         levels=levels,
+        warping_steps=warping_steps,
         eta=eta,
         a_smooth=a_smooth,
         a_data=a_data,
@@ -119,7 +125,8 @@ def get_displacement(
     prepared = prepare(reference, parameters, weight=weight, backend=backend, backend_params=backend_params)
     frame = _finite_planes(moving, "moving")
     start = None if uv is None else prepared.start(_finite_field(uv, frame.shape[1:]))
-    return prepared.estimate(frame[np.newaxis], start, n_threads=n_threads)[0]
+    field = prepared.estimate(frame[np.newaxis], start, n_threads=n_threads)[0]
+    return enlarge_field(field, frame.shape[1:], n_threads=kernel_threads(n_threads))
 
 
 def prepare(

@@ -110,6 +110,24 @@ def resize_planes(
     return _apply(planes, axes, n_threads, out)
 
 
+def block_means(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """Means over blocks of pixels.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    sides : tuple of int
+        (rows, cols) of a block, at most the image's. Pixels that fill no block are left out.
+
+    Returns
+    -------
+    ndarray, shape (H // rows, W // cols) or with C, float32
+    """
+    planes = to_planes(image)
+    axes = tuple(_block_axis(n, side) for n, side in zip(planes.shape[1:], sides, strict=True))
+    return _as_given(_apply(planes, axes, 1), image)
+
+
 def enlarge_planes(
     planes: np.ndarray, shape: tuple[int, int], *, out: np.ndarray | None = None, n_threads: int = 1
 ) -> np.ndarray:
@@ -118,6 +136,31 @@ def enlarge_planes(
         return planes
     axes = tuple(_resize_axis(n, m, False) for n, m in zip(planes.shape[1:], shape, strict=True))
     return _apply(planes, axes, n_threads, out, columns_first=True)
+
+
+def enlarge_field(field: np.ndarray, shape: tuple[int, int], *, n_threads: int = 1) -> np.ndarray:
+    """`enlarge_planes` for a displacement field, float32 (rows, cols, 2), in pixels: (*shape, 2)."""
+    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0))
+    return np.moveaxis(enlarge_planes(planes, shape, n_threads=n_threads), 0, -1)
+
+
+def widen_planes(planes: np.ndarray, width: int, *, out: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
+    """The part of `enlarge_planes` that goes along rows: float32 planes (C, rows, width)."""
+    if planes.shape[2] == width:
+        return planes
+    if out is None:
+        out = np.empty((*planes.shape[:2], width), np.float32)
+    for source, target in zip(planes, out, strict=True):
+        _separable.widen(source, *_resize_axis(planes.shape[2], width, False), target, n_threads)
+    return out
+
+
+def rows_between(rows: int, height: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of `enlarge_planes` that goes along columns.
+
+    Index and weight, int32 and float32 (height, taps), of the rows that each row is made of; None where each is one.
+    """
+    return None if rows == height else _resize_axis(rows, height, False)
 
 
 def _apply(planes, axes, n_threads, out=None, columns_first=False):
@@ -159,6 +202,13 @@ def _gaussian_axis(n, sigma):
     weight = np.exp(-0.5 * (offset / sigma) ** 2) if sigma > 0 and radius else np.ones(1)
     index = np.arange(n)[:, np.newaxis] + (offset if len(weight) > 1 else np.zeros(1, int))
     return _axis(index, np.broadcast_to(weight, index.shape), n)
+
+
+@lru_cache(maxsize=256)
+def _block_axis(n, side):
+    """Source indices and weights (n // side, taps) of means over blocks."""
+    index = np.arange(n // side * side).reshape(-1, side)
+    return _axis(index, np.ones(index.shape), n)
 
 
 def _axis(index, weight, n):

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyflow._ext import _median, _solver, _tensor
-from pyflow.flow.filters import enlarge_planes, resize_planes
+from pyflow.flow.filters import resize_planes, widen_planes
 from pyflow.flow.parameters import FlowParameters
-from pyflow.flow.planes import flow_components
 from pyflow.flow.warp import warp_planes
 from pyflow.threads import kernel_threads
 
@@ -43,6 +42,7 @@ class NativePrepared:
     def __init__(self, reference: np.ndarray, parameters: FlowParameters, weight: np.ndarray | None) -> None:
         self._shape = reference.shape
         self._warp_start = parameters.warp_start
+        self._warping_steps = parameters.warping_steps
         n_channels = len(reference)
         if weight is None:
             weight = np.full(n_channels, 1 / n_channels, np.float32)
@@ -73,15 +73,19 @@ class NativePrepared:
                 parameters.update_lag,
             )
             self._levels.append(Level(geometry, image, _tensor.CONSTANCIES[parameters.const_assumption], params))
+        finest = self._levels[-1].geometry
+        self._field_shape = self._shape[1:] if finest.grid == finest.shape else finest.grid
         self._free = defaultdict(deque)  # workspaces by number of threads
 
     def start(self, field: np.ndarray) -> np.ndarray:
         """See `pyflow.flow.backends.Prepared`: the field (2, rows, cols) on the coarsest level's grid."""
-        planes = np.stack(flow_components(field, self._shape[1:], "field"))
+        planes = np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)
         return resize_planes(planes, self._levels[0].geometry.grid)
 
     def estimate(self, frames: np.ndarray, start: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
         """See `pyflow.flow.backends.Prepared`.
+
+        Fields are on the finest level's grid, or where that has an unknown for each pixel, of the images' size.
 
         Raises
         ------
@@ -91,7 +95,7 @@ class NativePrepared:
         if frames.shape[1:] != self._shape:
             raise ValueError(f"frames have shape {frames.shape}, expected (N, C, H, W) with {self._shape}")
         n_threads = kernel_threads(n_threads)
-        out = np.empty((len(frames), 2, *self._shape[1:]), np.float32)
+        out = np.empty((len(frames), 2, *self._field_shape), np.float32)
         workspace = self._borrow(n_threads)
         for frame, displacement in zip(frames, out, strict=True):
             self._estimate(frame, start, displacement, workspace, n_threads)
@@ -108,23 +112,22 @@ class NativePrepared:
             increment = workspace.increments[k]
             if k > 0:
                 flow = resize_planes(flow, geometry.grid, out=workspace.flows[k], n_threads=threads)
-            warped = image
-            if k > 0 or (start is not None and self._warp_start):
-                warped = workspace.warped[k]
-                field = enlarge_planes(flow, geometry.shape, out=workspace.fields[k], n_threads=threads)
-                warp_planes(image, *field, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
-            level.solve(warped, flow, increment, workspace.scratch, threads)
-            if min(geometry.grid) > _MEDIAN_SIDE:
-                for component, change in zip(flow, increment, strict=True):
-                    _median.add_median5x5(change, component, threads)
-            else:
-                flow += increment
+            for step in range(self._warping_steps):
+                warped = image
+                if k + step > 0 or (start is not None and self._warp_start):
+                    warped = workspace.warped[k]
+                    wide = widen_planes(flow, geometry.shape[1], out=workspace.wide[k], n_threads=threads)
+                    warp_planes(image, wide, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
+                level.solve(warped, flow, increment, workspace.scratch, threads)
+                if min(geometry.grid) > _MEDIAN_SIDE:
+                    for component, change in zip(flow, increment, strict=True):
+                        _median.add_median5x5(change, component, threads)
+                else:
+                    flow += increment
         if flow.shape == out.shape:
             out[:] = flow
-        elif geometry.grid == geometry.shape:
-            resize_planes(flow, out.shape[1:], out=out, n_threads=n_threads)
         else:
-            enlarge_planes(flow, out.shape[1:], out=out, n_threads=n_threads)
+            resize_planes(flow, out.shape[1:], out=out, n_threads=n_threads)
 
     def _borrow(self, n_threads):
         try:
@@ -193,10 +196,14 @@ class _Workspace:
         grids = [level.geometry.grid for level in levels]
         n_channels = len(levels[0].reference)
         largest = max(math.prod(shape) for shape in shapes)
-        warped, field, increment = (np.empty(n * largest, np.float32) for n in (n_channels, 2, 2))
+        widest = max(grid[0] * shape[1] for grid, shape in zip(grids, shapes, strict=True))
+        finest = max(math.prod(grid) for grid in grids)
+        warped, wide, increment = (
+            np.empty(size, np.float32) for size in (n_channels * largest, 2 * widest, 2 * finest)
+        )
         self.images = [np.empty((n_channels, *shape), np.float32) for shape in shapes]
         self.flows = [np.empty((2, *grid), np.float32) for grid in grids]
-        self.fields = [_first(field, (2, *shape)) for shape in shapes]
+        self.wide = [_first(wide, (2, grid[0], shape[1])) for grid, shape in zip(grids, shapes, strict=True)]
         self.warped = [_first(warped, (n_channels, *shape)) for shape in shapes]
         self.increments = [_first(increment, (2, *grid)) for grid in grids]
         self.scratch = aligned_zeros(max(level.scratch_size(n_threads) for level in levels))

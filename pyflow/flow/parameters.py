@@ -45,7 +45,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "iterations": (1, 100_000),
     "min_level": (0, 1000),
     "levels": (1, 1000),
-    "eta": (0.01, 0.99),
+    "warping_steps": (1, 1000),
+    # at 1 all levels are full size, and as many as `levels` says
+    "eta": (0.01, 1.0),
     "grid_spacing": (1, 64),
     # above 1 a penalty grows faster than the quadratic one, and over-relaxed sweeps with lagged weights diverge
     "a_smooth": (0.01, 1.0),
@@ -70,6 +72,8 @@ class FlowParameters:
         Finest level solved, 0 is full size.
     levels : int
         At most this many scalings.
+    warping_steps : int
+        How often each level warps the image anew and solves for what is left.
     eta : float
         Scale between neighbouring levels.
     a_smooth : float
@@ -98,6 +102,7 @@ class FlowParameters:
     iterations: int = 50
     min_level: int = 0
     levels: int = 100
+    warping_steps: int = 1
     eta: float = 0.8
     a_smooth: float = 1.0
     a_data: tuple[float, ...] = (0.45,)
@@ -217,6 +222,7 @@ _CHECKS = {
     "iterations": _whole,
     "min_level": _whole,
     "levels": _whole,
+    "warping_steps": _whole,
     "eta": _number,
     "a_smooth": _number,
     "a_data": _numbers,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyflow.flow.filters import resize_planes
+from pyflow.flow.filters import enlarge_field, resize_planes
 
 RADIUS = 2
 """Neighbours in time that count on each side."""
@@ -20,31 +20,31 @@ RADIUS = 2
 _GRID = 64  # deformation is smooth: this many samples along each side show it
 
 
-def deformation(displacement: np.ndarray) -> np.ndarray:
+def deformation(field: np.ndarray) -> np.ndarray:
     """Split the deformation off a displacement field.
 
     Parameters
     ----------
-    displacement
-        float32 (H, W, 2), pixels.
+    field
+        Displacement, float32 (rows, cols, 2), pixels, of the frame's size or on a coarser grid.
 
     Returns
     -------
     ndarray
         float32 (2, rows, cols), pixels: u, v without their mean along each scan line.
     """
-    planes = np.ascontiguousarray(np.moveaxis(displacement, -1, 0))
+    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0))
     coarse = resize_planes(planes, tuple(min(side, _GRID) for side in planes.shape[1:]))
     return coarse - coarse.mean(axis=2, keepdims=True)
 
 
-def coherent(displacement: np.ndarray, around: Sequence[np.ndarray | None], noise_px: float) -> np.ndarray:
+def coherent(field: np.ndarray, around: Sequence[np.ndarray | None], noise_px: float) -> np.ndarray:
     """Improve a displacement field by its neighbours in time.
 
     Parameters
     ----------
-    displacement
-        float32 (H, W, 2), pixels.
+    field
+        Displacement, float32 (rows, cols, 2), pixels, of the frame's size or on a coarser grid.
     around
         The `deformation` of the frame in the middle and of 2 * `RADIUS` neighbours, None where there is no such
         frame.
@@ -54,13 +54,13 @@ def coherent(displacement: np.ndarray, around: Sequence[np.ndarray | None], nois
     Returns
     -------
     ndarray
-        float32 (H, W, 2), pixels.
+        float32 (rows, cols, 2), pixels.
     """
     middle = len(around) // 2
     own, variance = around[middle], noise_px**2
     total, weights = np.zeros_like(own), 1.0
     for k in range(1, middle + 1):
-        pair = [field for field in (around[middle - k], around[middle + k]) if field is not None]
+        pair = [other for other in (around[middle - k], around[middle + k]) if other is not None]
         if not pair or variance == 0:
             continue
         difference = sum(pair) / np.float32(len(pair)) - own
@@ -70,7 +70,6 @@ def coherent(displacement: np.ndarray, around: Sequence[np.ndarray | None], nois
         total += np.float32(weight) * difference
         weights += weight
     if weights == 1.0:
-        return displacement
-    planes = resize_planes(total / np.float32(weights), displacement.shape[:2])
-    planes += np.moveaxis(displacement, -1, 0)
-    return np.moveaxis(planes, 0, -1)
+        return field
+    correction = np.moveaxis(total / np.float32(weights), 0, -1)
+    return field + enlarge_field(correction, field.shape[:2])

@@ -8,7 +8,7 @@ Frames are read ahead on one thread, registered on `n_workers` threads and writt
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,6 +27,7 @@ from pyflow.motion.outputs import (
     ArraySink,
     FileSink,
     FrameSink,
+    all_references,
     check_input_stays,
     checkpoint_key,
     movie_file,
@@ -38,13 +39,17 @@ from pyflow.motion.outputs import (
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
 from pyflow.motion.reference import as_reference, find_reference
-from pyflow.motion.register import FrameRegistration
+from pyflow.motion.refinement import refined_reference
+from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
+from pyflow.motion.states import find_others, registration
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+
+BatchCallback = Callable[[np.ndarray, int, int], None]
 
 _MISFIT_FRAMES = 24  # tell what misfit is usual
 
@@ -60,7 +65,8 @@ class RecordingResult:
     output_path
         Folder with the results.
     video_file
-        The registered movie; the name without ``_ch1`` where every channel has a file, of no file with ``"NULL"``.
+        The registered movie; the name without ``_ch1`` where every channel has a file, of no file with ``"ARRAY"`` and
+        ``"NULL"``.
     statistics
         Per frame, float64 (T,): ``mean_disp``, ``max_disp`` and ``mean_translation`` in pixels, ``mean_div``
         in pixels per pixel, ``misfit`` (1 less the correlation with the reference, both reduced to a quarter); NaN for
@@ -70,9 +76,15 @@ class RecordingResult:
     noise_px
         Noise of a single frame's deformation, found with `OFOptions.temporal_coherence`, each component, in pixels.
     reference
-        Raw reference, float64 (H, W) or (H, W, C).
+        Raw reference, float64 (H, W) or (H, W, C), as it was used.
+    references
+        All references, raw and in one frame, float64 (n, H, W) or (n, H, W, C); the first is `reference`.
+    chosen
+        Which of them each frame was registered to, counted from 0, uint8 (T,).
     temporal_average
         Mean of the registered frames, float64 (H, W) or (H, W, C).
+    valid
+        Pixels that are valid in all registered frames, bool (H, W).
     problems
         Frames that could not be registered, and why. They are passed on as they are, have no valid pixel and
         are in no average.
@@ -80,6 +92,8 @@ class RecordingResult:
         1; or, where every n-th frame shows something else, n: channels or planes were taken for frames.
     bidiphase
         Pixels by which odd lines were moved to the right.
+    registered
+        The registered movie (T, H, W, C), where `OFOptions.output_format` is ``"ARRAY"``; else None.
     """
 
     output_path: Path
@@ -88,10 +102,14 @@ class RecordingResult:
     alpha: tuple[float, float]
     noise_px: float
     reference: np.ndarray
+    references: np.ndarray
+    chosen: np.ndarray
     temporal_average: np.ndarray
+    valid: np.ndarray
     problems: dict[int, str]
     period: int = 1
     bidiphase: int = 0
+    registered: np.ndarray | None = None
 
 
 def compensate_arr(
@@ -100,6 +118,8 @@ def compensate_arr(
     options: OFOptions | None = None,
     *,
     progress: Progress | None = None,
+    on_registered: BatchCallback | None = None,
+    on_displacement: BatchCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Register the frames of a movie in memory.
 
@@ -108,12 +128,17 @@ def compensate_arr(
     movie
         (T, H, W) or (T, H, W, C), any integer or floating type.
     reference
-        Image (H, W) or (H, W, C) to register to, in the movie's grey values; None: as
-        `OFOptions.reference_frames` says.
+        Image (H, W) or (H, W, C) to register to, in the movie's grey values; with ``alpha="auto"`` it is sharpened
+        where the movie says that this helps (see `pyflow.motion.refinement`). None: as `OFOptions.reference_frames`
+        says.
     options
         How; paths and what is saved do not count. None: the defaults.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work.
+    on_registered, on_displacement
+        Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
+        ``on_registered(frames, start, end)`` and ``on_displacement(w, start, end)``, with copies of what is returned
+        for the frames `start` to `end` - 1. What they raise stops the work.
 
     Returns
     -------
@@ -137,7 +162,12 @@ def compensate_arr(
     source = _source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
     sink = ArraySink(len(source), source.frame_shape, _output_dtype(source, options))
     state = _begin(source, options, reference)
-    _run(source, options, state, _output_dtype(source, options), sink, progress)
+    plain = on_registered is not None and movie.ndim == 3
+    callbacks = _Callbacks(
+        (lambda frames, start, end: on_registered(frames[..., 0], start, end)) if plain else on_registered,
+        on_displacement,
+    )
+    _run(source, options, state, _output_dtype(source, options), sink, progress, callbacks)
     _problems(state, "movie")
     _period(source, "movie")
     registered = sink.registered if movie.ndim == 4 else sink.registered[..., 0]
@@ -149,6 +179,8 @@ def compensate_recording(
     *,
     reference: np.ndarray | None = None,
     progress: Progress | None = None,
+    on_registered: BatchCallback | None = None,
+    on_displacement: BatchCallback | None = None,
     resume: bool = True,
 ) -> RecordingResult:
     """Register the frames of a recording, from file to file, with constant memory.
@@ -163,13 +195,22 @@ def compensate_recording(
     options
         What to register, how, and what to write where.
     reference
-        Image (H, W) or (H, W, C) to register to, in the recording's grey values; None: as
+        Image (H, W) or (H, W, C) to register to, in the recording's grey values; with ``alpha="auto"`` it is sharpened
+        where the recording says that this helps (see `pyflow.motion.refinement`). None: as
         `OFOptions.reference_frames` says.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
         can be resumed.
+    on_registered, on_displacement
+        Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
+        ``on_registered(frames, start, end)`` with frames (n, H, W, C) as they are written, and
+        ``on_displacement(w, start, end)`` with displacements (n, H, W, 2), float32, in pixels; of the frames `start`
+        to `end` - 1, counted after binning. The arrays are the caller's to keep and to change; with a callback, a
+        batch of them is in memory. What a callback raises stops the run; a resumed run begins with the batch whose
+        callback raised, and does not repeat those before.
     resume
-        Go on from the last saved state of an interrupted run. False: start over.
+        Go on from the last saved state of an interrupted run. False: start over; so also with
+        `OFOptions.preprocess`, a function that nothing says is the one of the interrupted run.
 
     Returns
     -------
@@ -192,6 +233,7 @@ def compensate_recording(
     with open_video(options.input_file, options.reader) as reader:
         source = _source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
+        resume = resume and options.preprocess is None
         state, sink = resumed(options, key, source.frame_rate_hz) if resume else (None, None)
         if state is None:
             try:
@@ -202,7 +244,8 @@ def compensate_recording(
         with sink:
             if state.frames_done == 0:  # reference and alpha may have taken long
                 sink.save(state, now=True)
-            _run(source, options, state, _output_dtype(source, options), sink, progress)
+            callbacks = _Callbacks(on_registered, on_displacement)
+            _run(source, options, state, _output_dtype(source, options), sink, progress, callbacks)
             if state.problem[: state.frames_done].all():
                 why = _listed(
                     {int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem[: state.frames_done])}
@@ -218,10 +261,14 @@ def compensate_recording(
         alpha=tuple(state.alpha.tolist()),
         noise_px=float(state.noise_px),
         reference=without_single_channel(state.reference),
+        references=all_references(state),
+        chosen=state.chosen[: state.frames_done],
         temporal_average=without_single_channel(state.temporal_average),
+        valid=state.valid,
         problems=problems,
         period=period,
         bidiphase=source.line_shift,
+        registered=sink.registered,
     )
 
 
@@ -278,16 +325,18 @@ def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
 def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
     """Find the reference and alpha; return the state before the first frame."""
     raw, tuning = _settle(source, options, reference)
-    limit = _misfit_limit(source, raw, options.with_alpha(tuning.alpha))
+    known = options.with_alpha(tuning.alpha)
+    others = find_others(source, raw, known) if options.n_references > 1 else None
+    limit = _misfit_limit(source, [raw] if others is None else [raw, *others], known)
     template = Preprocessor(raw, options, source.dtype).image(raw)
-    return LoopState.begin(raw, template, tuning, limit)
+    return LoopState.begin(raw, template, tuning, limit, others)
 
 
 def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
     """Find the reference, and what the noise decides.
 
     Without a given alpha the reference is built with a typical one; where the recording asks for a very different one,
-    again with that.
+    again with that. A reference that was given is sharpened where the recording says that this helps.
     """
 
     def find(alpha: float | tuple[float, float]) -> np.ndarray:
@@ -296,26 +345,48 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
 
     raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)
     tuning = tune(source, raw, options)
-    if (
-        options.alpha == "auto"
-        and reference is None
-        and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA
-    ):
+    if options.alpha == "auto" and (reference is not None or options.gives_reference):
+        return refined_reference(source, raw, tuning, options)
+    if options.alpha == "auto" and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA:
         raw = find(tuning.alpha)
         tuning = tune(source, raw, options)
     return raw, tuning
 
 
-def _misfit_limit(source: FrameSource, reference: np.ndarray, options: OFOptions) -> float:
+def _misfit_limit(source: FrameSource, references: Sequence[np.ndarray], options: OFOptions) -> float:
     """Register some frames, one by one, to learn what misfit is usual in a recording."""
     frames = source.usable(_MISFIT_FRAMES)
     if len(frames) < LEAST_FRAMES:
         return np.inf
-    preprocess = Preprocessor(reference, options.in_space_only(), source.dtype)
-    register = FrameRegistration(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32))
+    preprocess = Preprocessor(references[0], options.in_space_only(), source.dtype)
+    register = registration(preprocess.image(references[0]), references, preprocess, options, np.dtype(np.float32))
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
         results = pool.map(lambda frame: register.alone([frame]), frames)
         return misfit_limit(np.array([result.statistics[-1] for result in results if not result.problem]))
+
+
+class _Callbacks:
+    """Gathers a batch of what the caller wants to see, and hands it over."""
+
+    def __init__(self, on_registered: BatchCallback | None, on_displacement: BatchCallback | None) -> None:
+        wanted = {"frame": on_registered, "displacement": on_displacement}
+        self._callbacks = {name: callback for name, callback in wanted.items() if callback is not None}
+        self._batch: dict[str, list[np.ndarray]] = {name: [] for name in self._callbacks}
+
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
+    def take(self, result: RegisteredFrame) -> None:
+        """Take the next frame."""
+        for name, values in self._batch.items():
+            values.append(getattr(result, name))
+
+    def end_batch(self, end: int) -> None:
+        """Hand over the frames since the last call, of which the last is the one before `end`."""
+        for name, callback in self._callbacks.items():
+            batch = np.stack(self._batch[name])
+            self._batch[name].clear()
+            callback(batch, end - len(batch), end)
 
 
 def _run(
@@ -325,6 +396,7 @@ def _run(
     dtype: np.dtype,
     sink: FrameSink,
     progress: Progress | None,
+    callbacks: _Callbacks,
 ) -> None:
     """Register all frames from `state.frames_done` on and bring `state` up to date."""
     n_frames, n_workers = len(source), resolve_threads(options.n_workers)
@@ -333,10 +405,14 @@ def _run(
         piece = []
         for result in loop.register(source.frames(reading, loop.first_frame)):
             piece.append(result)
+            callbacks.take(result)
             ended = loop.batch_ended or state.frames_done == n_frames
             if len(piece) == source.piece or ended:
                 sink.write(piece)
-                sink.save(state, now=ended)
                 piece = []
+                if ended:
+                    callbacks.end_batch(state.frames_done)
+                if ended or not callbacks:  # a run that goes on inside a batch could not hand it over whole
+                    sink.save(state, now=ended)
             if progress is not None:
                 progress(state.frames_done, n_frames)

@@ -1,16 +1,19 @@
-"""How deep the focus lay in each frame of a registered recording, found in a stack of the same tissue.
+"""How deep the focus lay in each frame of a recording, found in a stack of the same tissue.
 
 Motion correction moves pixels within the plane. A shift along z shows other tissue, which nothing can mend; it can be
 found, so that it is not taken for activity.
 
 1. The planes of the stack are aligned with each other, from the plane that looks most like the recording's average
    outwards, and all of them with the average, by the flow of that one plane.
-2. Each frame is correlated with each plane, over what is finer than about a cell.
-3. The depth of a frame is the peak of a parabola through the best plane and its neighbours. As a single frame is noisy,
-   the correlations are also averaged over neighbouring frames before the peak is taken.
+2. Each frame is shifted as a whole onto the average, then onto the plane that it resembles most. It is not bent:
+   registration bends cells of one depth towards those of the reference's, and a frame would seem to lie nearer to it.
+3. Each frame is correlated with each plane, over what is finer than about a cell.
+4. The depth of a frame is where the image between two planes, mixed of both, is most like it. As a single frame is
+   noisy, the correlations are also averaged over neighbouring frames before that is sought.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +25,15 @@ from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import VideoReader
 from pyflow.io.atomic import replacing
+from pyflow.threads import resolve_threads
 
 _FINE_PX, _COARSE_PX = 1.0, 8.0  # structure between these sizes tells planes apart; below is noise, above is light
 _AVERAGE_FRAMES = 200
 _PIECE = 32  # frames read at once
 _ALPHA = 60.0  # between averages of different days, as smooth as between recordings
 _LEAST_PIXELS = 1024
+_STEPS_PER_PX = 8  # of a frame's shift
+_ALIKE = 1e-4  # planes that correlate to 1 but for this are one plane: nothing lies between them
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class DepthEstimate:
         Correlation of each frame with each plane, not averaged.
     center : float
         Depth of the recording's average, in planes.
+    likeness : float
+        Correlation of the average with the plane that it resembles most; near 0 for a stack of other tissue.
     planes : ndarray, shape (Z, H, W), float32
         The stack, aligned with the recording.
     valid : ndarray, shape (H, W), bool
@@ -54,6 +62,7 @@ class DepthEstimate:
     smoothed: np.ndarray
     correlation: np.ndarray
     center: float
+    likeness: float
     planes: np.ndarray
     valid: np.ndarray
 
@@ -78,6 +87,7 @@ class DepthEstimate:
                 smoothed=self.smoothed,
                 correlation=self.correlation,
                 center=self.center,
+                likeness=self.likeness,
                 valid=self.valid,
             )
 
@@ -88,20 +98,24 @@ def estimate_depth(
     *,
     valid: np.ndarray | None = None,
     smoothing_frames: float = 15.0,
+    n_threads: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> DepthEstimate:
-    """Find the depth of each frame of a registered recording in a stack.
+    """Find the depth of each frame of a recording in a stack.
 
     Parameters
     ----------
     movie : ndarray or VideoReader, shape (T, H, W) or (T, H, W, C)
-        Registered frames; of several channels the mean is used.
+        Frames as they were recorded; of several channels the mean is used. Registered ones do as well; over a
+        drift of several planes they seem to lie a little nearer to the reference than they do.
     stack : ndarray, shape (Z, H, W) or (Z, H, W, C)
         At least three planes of the same tissue at equal distances, seen with the recording's pixel size.
     valid : ndarray, shape (H, W), bool, optional
         Pixels of the recording that can be believed in every frame; None: all.
     smoothing_frames : float
         Standard deviation of the Gaussian that averages correlations over time, in frames; 0: none.
+    n_threads : int
+        Threads; 0 for all that this process may use.
     progress : callable, optional
         Called as ``progress(done, total)`` with frames.
 
@@ -133,18 +147,33 @@ def estimate_depth(
     average = _average(movie)
     planes, inside = _aligned(_gray(stack), average, inside)
     _check_pixels(inside)
-    templates = np.stack([_standardized(_even(plane), inside) for plane in planes])
+    even = [_even(plane) for plane in planes]
+    templates = np.stack([_standardized(plane, inside) for plane in even])
+    onto = [RigidShift(image, upsample=_STEPS_PER_PX) for image in (_even(average), *even)]
+
+    def compare(frame: np.ndarray) -> np.ndarray:
+        image = _even(frame)
+        found = templates @ _standardized(_shifted(image, onto[0](image)), inside)
+        if not np.isfinite(found).all():
+            return found
+        again = templates @ _standardized(_shifted(image, onto[1 + int(found.argmax())](image)), inside)
+        return again if again.max() > found.max() else found
+
     correlation = np.empty((len(movie), len(planes)), np.float32)
-    for first in range(0, len(movie), _PIECE):
-        for t, frame in enumerate(_gray(np.asarray(movie[first : first + _PIECE])), first):
-            correlation[t] = templates @ _standardized(_even(frame), inside)
-        if progress is not None:
-            progress(min(first + _PIECE, len(movie)), len(movie))
+    with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:
+        for first in range(0, len(movie), _PIECE):
+            frames = _gray(np.asarray(movie[first : first + _PIECE]))
+            correlation[first : first + len(frames)] = list(pool.map(compare, frames))
+            if progress is not None:
+                progress(first + len(frames), len(movie))
+    neighbours = (templates[:-1] * templates[1:]).sum(axis=1)
+    of_average = templates @ _standardized(_even(average), inside)
     return DepthEstimate(
-        depth=_peaks(correlation),
-        smoothed=_peaks(_smoothed(correlation, smoothing_frames)),
+        depth=_peaks(correlation, neighbours),
+        smoothed=_peaks(_smoothed(correlation, smoothing_frames), neighbours),
         correlation=correlation,
-        center=float(_peaks((templates @ _standardized(_even(average), inside))[np.newaxis])[0]),
+        center=float(_peaks(of_average[np.newaxis], neighbours)[0]),
+        likeness=float(of_average.max()),
         planes=planes,
         valid=inside,
     )
@@ -164,9 +193,24 @@ def _gray(images: np.ndarray) -> np.ndarray:
 
 
 def _average(movie: np.ndarray | VideoReader) -> np.ndarray:
-    """Mean of frames spread over the recording, (H, W) float32."""
-    step = max(1, len(movie) // _AVERAGE_FRAMES)
-    return np.mean([_gray(np.asarray(movie[t])[np.newaxis])[0] for t in range(0, len(movie), step)], axis=0)
+    """Mean of frames spread over the recording, each shifted onto the mean before, (H, W) float32."""
+    times = range(0, len(movie), max(1, len(movie) // _AVERAGE_FRAMES))
+
+    def mean(finished: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        total = np.zeros(movie.shape[1:3])
+        for t in times:  # read anew each time, since so many frames together may not fit
+            total += finished(_gray(np.asarray(movie[t])[np.newaxis])[0])
+        return (total / len(times)).astype(np.float32)
+
+    average = mean(lambda frame: frame)
+    for _ in range(2):
+        onto = RigidShift(_even(average), upsample=_STEPS_PER_PX)
+        average = mean(lambda frame, onto=onto: _shifted(frame, onto(_even(frame))))
+    return average
+
+
+def _shifted(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
+    return imregister(image, _constant(shift, image.shape), fill=image, n_threads=1)
 
 
 def _fine(image: np.ndarray) -> np.ndarray:
@@ -236,16 +280,20 @@ def _smoothed(correlation: np.ndarray, frames: float) -> np.ndarray:
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
 
 
-def _peaks(correlation: np.ndarray) -> np.ndarray:
-    """Place of the peak of each row (N, Z), between planes, within the stack; NaN where nothing is known."""
+def _peaks(correlation: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Depth of the mixture of two neighbouring planes that is most like each row (N, Z); NaN where nothing is known.
+
+    With correlations c0 and c1, and r of the planes with each other (Z - 1,), the mixture (1 - a) p0 + a p1 correlates
+    to ((1 - a) c0 + a c1) / |(1 - a) p0 + a p1|, which is largest at a = (c1 - r c0) / ((1 - r) (c0 + c1)).
+    """
     places = np.full(len(correlation), np.nan)
     known = np.isfinite(correlation).all(axis=1)
-    rows = correlation[known].astype(np.float64)
-    middle = np.clip(rows.argmax(axis=1), 1, correlation.shape[1] - 2)
-    before, at, after = (np.take_along_axis(rows, middle[:, None] + k, axis=1)[:, 0] for k in (-1, 0, 1))
-    bend = before - 2 * at + after
-    offset = np.divide(before - after, 2 * bend, out=np.zeros_like(at), where=bend < 0)
-    best = rows.argmax(axis=1)
-    peak = np.where(bend < 0, middle + np.clip(offset, -1, 1), best)
-    places[known] = np.clip(peak, 0, correlation.shape[1] - 1)
+    before, after = correlation[known, :-1].astype(np.float64), correlation[known, 1:].astype(np.float64)
+    scale = np.maximum(1 - neighbours, 0) * (before + after)
+    share = np.where(after > before, 1.0, 0.0)
+    np.divide(after - neighbours * before, scale, out=share, where=(scale > 0) & (1 - neighbours > _ALIKE))
+    share = np.clip(share, 0, 1)
+    length = np.sqrt((1 - share) ** 2 + share**2 + 2 * share * (1 - share) * neighbours)
+    best = (((1 - share) * before + share * after) / length).argmax(axis=1)
+    places[known] = best + np.take_along_axis(share, best[:, np.newaxis], axis=1)[:, 0]
     return places

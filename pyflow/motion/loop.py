@@ -8,6 +8,9 @@
 
 Sums are made in the order of the frames, and all that the loop knows is in its `LoopState`, whole after every frame:
 the result depends neither on the number of threads nor on where the loop was interrupted.
+
+Of frames that come from a microscope (`live`) none can wait for those after it: each is registered as if it were the
+recording's last.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +24,7 @@ from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.register import FrameRegistration, RegisteredFrame
 from pyflow.motion.state import LoopState, RunningMean
+from pyflow.motion.states import StateRegistration, registration
 from pyflow.motion.streams import ordered_map, surrounded, windows
 
 # As Flow-Registration: how many frames the first starting displacement is made from; how many at the end of a
@@ -46,6 +50,10 @@ class FrameLoop:
         Where frames are registered.
     ahead
         How many frames are registered beyond the one that is returned; 0, for frames that only come one by one: none.
+    live
+        No frame waits for those after it, not for a start either (see `start_from`). With `update_reference` each new
+        template is registered to the first, so that it does not drift, however long frames come; and what the state
+        knows of single frames is forgotten at the end of a batch.
     """
 
     def __init__(
@@ -56,14 +64,19 @@ class FrameLoop:
         dtype: np.dtype,
         workers: Executor,
         ahead: int,
+        live: bool = False,
     ) -> None:
         self._state = state
         self._options = options.with_alpha(tuple(state.alpha))
         self._dtype = dtype
         self._workers = workers
         self._ahead = ahead
+        self._live = live
         self._preprocess = Preprocessor(state.reference, self._options, frame_dtype)
-        self._register = self._registration()
+        self._register = self._first = self._registration()
+        self._outdated = False
+        # frames come for ever, and a template of few would be noise: then it waits for those of the next batch
+        self._enough = max(min(options.buffer_size, _TEMPLATE_FRAMES) // 2, 1) if live else 1
 
     @property
     def first_frame(self) -> int:
@@ -84,10 +97,11 @@ class FrameLoop:
         """How many frames of this batch that are done must be looked at again, because they inform the next."""
         return min(self._done_of_batch, self._register.radius)
 
-    def _registration(self) -> FrameRegistration:
+    def _registration(self) -> FrameRegistration | StateRegistration:
         state = self._state
+        references = [state.reference, *state.others]
         limits = float(state.noise_px), float(state.misfit_limit)
-        return FrameRegistration(state.template, state.reference, self._preprocess, self._options, self._dtype, *limits)
+        return registration(state.template, references, self._preprocess, self._options, self._dtype, *limits)
 
     def register(self, frames: Iterable[np.ndarray]) -> Iterator[RegisteredFrame]:
         """Register frames.
@@ -104,8 +118,9 @@ class FrameLoop:
             The frame after those that are done. The state already counts it.
         """
         state, again = self._state, self._again
-        pending = windows(frames, self._preprocess.radius, self.first_frame, state.frames_done - again)
-        if state.frames_done == 0 and self._options.update_initialization_w:
+        radius, wait = self._preprocess.radius, not self._live
+        pending = windows(frames, radius, self.first_frame, state.frames_done - again, wait)
+        if wait and state.frames_done == 0 and self._options.update_initialization_w:
             first = list(islice(pending, _FIRST_FRAMES))
             self._start_from(first)
             pending = chain(first, pending)
@@ -116,10 +131,32 @@ class FrameLoop:
                 yield result
             again = 0
 
+    def start_from(self, frames: Iterable[np.ndarray]) -> None:
+        """Find the first starting displacement, where there is one, in frames that are not counted.
+
+        Parameters
+        ----------
+        frames
+            The recording's first, raw, each (H, W, C).
+        """
+        if self._options.update_initialization_w:
+            self._start_from(list(islice(windows(frames, self._preprocess.radius), _FIRST_FRAMES)))
+
+    def renew(self) -> bool:
+        """Prepare the template that a batch left, before the next frame is there; return whether it left one."""
+        outdated, self._outdated = self._outdated, False
+        if outdated:
+            if self._live:
+                self._state.template = self._first.onto_template(self._state.template)
+            self._register = self._registration()
+        return outdated
+
     def _registered(self, batch: Iterable[list[np.ndarray]]) -> Iterator[RegisteredFrame]:
+        self.renew()
         register = self._register
         estimate = partial(register.estimate, start=register.start(self._state.start))
-        estimates = surrounded(ordered_map(self._workers, estimate, batch, self._ahead), register.radius)
+        estimates = ordered_map(self._workers, estimate, batch, self._ahead)
+        estimates = surrounded(estimates, register.radius, wait=not self._live)
         return ordered_map(self._workers, register.finish, estimates, self._ahead)
 
     def _start_from(self, first: list[list[np.ndarray]]) -> None:
@@ -141,6 +178,8 @@ class FrameLoop:
                 state.next_template.add(result.filtered)
         if left == 0:
             state.start = state.next_start.take(state.start)
-            if self._options.update_reference:
+            if self._options.update_reference and state.next_template.count >= self._enough:
                 state.template = state.next_template.take(state.template)
-                self._register = self._registration()
+                self._outdated = True
+            if self._live:
+                state.forget_frames()

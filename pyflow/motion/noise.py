@@ -20,7 +20,7 @@ noise.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflow.flow.filters import gaussian_filter, resize_planes
+from pyflow.flow.filters import enlarge_field, gaussian_filter
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -45,7 +45,7 @@ START_ALPHA = 60.0
 _ALPHAS = np.geomspace(1.5, 400, 7)
 _PAIRS = 12
 _FRAMES = 12
-_FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
+FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _QUALITY = "balanced"  # the best alpha is nearly the same for all schedules; this one tells well at little cost
 _MIN_LEVEL = 2  # and on all levels of the toolbox
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
@@ -109,7 +109,7 @@ def _alpha_and_noise(
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as workers:
         best = options.alpha
         if found:
-            scores = _scores(_pairs(source), template, weight, preprocess, registration, workers)
+            scores = _scores(successive_pairs(source), template, weight, preprocess, registration, workers)
             best = _peak(scores) if scores.size else START_ALPHA
         if coherent:
             noise_px = _noise(source.usable(_FRAMES), counted_channels(weight), registration(best), workers)
@@ -124,10 +124,14 @@ def _alpha_and_noise(
     return alpha, noise_px
 
 
-def _pairs(source: FrameSource) -> list[np.ndarray]:
-    """Pairs (2, H, W, C) of successive frames from all over the recording that hold an image."""
-    starts = np.unique(np.linspace(0, max(len(source) - 2, 0), _PAIRS).round().astype(int))
-    pairs = [source.read(start, start + 2) for start in starts]
+def pair_starts(n_frames: int) -> np.ndarray:
+    """Return the first frame of pairs of successive frames from all over a recording."""
+    return np.unique(np.linspace(0, max(n_frames - 2, 0), _PAIRS).round().astype(int))
+
+
+def successive_pairs(source: FrameSource) -> list[np.ndarray]:
+    """Read the pairs (2, H, W, C) of successive frames that hold an image."""
+    pairs = [source.read(start, start + 2) for start in pair_starts(len(source))]
     return [pair for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)]
 
 
@@ -140,15 +144,11 @@ def _scores(
     workers: Executor,
 ) -> np.ndarray:
     """How well frames of pairs tell each other's deformation, at most 1, for each of `_ALPHAS`; empty: none does."""
-    structure = weight * (template - gaussian_filter(template, _FINE_STRUCTURE))
+    structure = weight * (template - gaussian_filter(template, FINE_STRUCTURE))
     prepared = [[preprocess.image(frame) for frame in pair] for pair in pairs]
 
     def covariances(register: FrameRegistration, pair: int) -> list[float]:
-        fields = [register.estimate([frame]).displacement for frame in pairs[pair]]
-        change = deformation(fields[0]) - deformation(fields[1])
-        change = np.moveaxis(resize_planes(change, template.shape[:2]), 0, -1)
-        swapped = fields[0] - change, fields[1] + change
-        registered = [register.warp(*each, None) for each in zip(prepared[pair], swapped, strict=True)]
+        registered = registered_by_each_other(register, pairs[pair], prepared[pair])
         return [float((image * structure).sum()) for image in registered]
 
     scores, judged = np.zeros((len(_ALPHAS), 2 * len(pairs))), np.zeros(len(_ALPHAS))
@@ -163,13 +163,39 @@ def _scores(
     return judged if judged.any() else np.zeros(0)
 
 
+def registered_by_each_other(
+    register: FrameRegistration, pair: np.ndarray, images: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Warp two successive frames, each by its own displacement, but the other's deformation.
+
+    Parameters
+    ----------
+    register
+        Finds the displacements.
+    pair
+        The raw frames (2, H, W, C).
+    images
+        What is warped: the frames, preprocessed, float32 (H, W, C) each.
+
+    Returns
+    -------
+    list of ndarray
+        float32 (H, W, C) each; the template where a pixel comes from outside the frame.
+    """
+    fields = [register.estimate([frame]).field for frame in pair]
+    change = np.moveaxis(deformation(fields[0]) - deformation(fields[1]), 0, -1)
+    change = enlarge_field(change, fields[0].shape[:2])
+    swapped = fields[0] - change, fields[1] + change
+    return [register.warp(image, uv, None).image for image, uv in zip(images, swapped, strict=True)]
+
+
 def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, workers: Executor) -> float:
     """Standard deviation in pixels of the error of a frame's deformation; 0 where rows share their noise."""
     if not frames or not _white_along_columns([frame[..., counted] for frame in frames]):
         return 0.0
 
     def difference(frame: np.ndarray) -> float:
-        one, other = (deformation(register.estimate([half]).displacement) for half in even_and_odd_rows(frame))
+        one, other = (deformation(register.estimate([half]).field) for half in even_and_odd_rows(frame))
         return float(np.mean((one - other) ** 2))
 
     # the difference has the variance of both, and each twice that of a whole frame

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,10 +29,12 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
+from pyflow.motion.foreign import CONSTANCY_NAMES, read_options
 
 T = TypeVar("T")
 
@@ -41,7 +43,14 @@ class _CannotChangeResult:
     """Marks the type of a field whose value cannot change a number in the result."""
 
 
+class _AbsentByDefault:
+    """Marks the type of a field that came later: left at its default, results are found that were made without it."""
+
+
 Execution = Annotated[T, _CannotChangeResult()]
+Later = Annotated[T, _AbsentByDefault()]
+
+Preprocess = Callable[[np.ndarray], np.ndarray]
 
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
@@ -50,7 +59,10 @@ def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
     """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
 
     def kind(value: Any) -> str:
-        if maps and isinstance(value, np.ndarray) and value.ndim > 1:
+        if maps and (
+            (isinstance(value, np.ndarray) and value.ndim > 1)
+            or (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple))
+        ):
             return "map"
         if isinstance(value, str | Path):
             return "text"
@@ -72,10 +84,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, range) else value
 
 
+def _constancy(value: Any) -> Any:
+    return CONSTANCY_NAMES.get(value, value) if isinstance(value, str) else value
+
+
 def _map_in_memory(value: Any) -> Any:
-    """Take a copy of a map of weights, so that these options stay what they are."""
-    if isinstance(value, np.ndarray):
-        value = value.copy()
+    """Take a copy of an image or a map of weights, so that these options stay what they are."""
+    if not (isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable):  # of other options
+        value = np.array(value)
         value.setflags(write=False)
     return value
 
@@ -97,6 +113,7 @@ def _within(name: str) -> Any:
 
 
 _Alpha = Annotated[float, _within("alpha")]
+_Side = Annotated[int, Field(ge=8)]
 Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 
@@ -106,8 +123,13 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+@short_help
 class OFOptions(BaseModel):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
+
+    >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
+    >>> options.replace(alpha=8).alpha
+    8.0
 
     Values are checked when the object is made and cannot be changed afterwards; `replace` makes a changed
     copy. Fields whose type is `Execution` (paths, threads, compression) cannot change a number in the result;
@@ -127,10 +149,15 @@ class OFOptions(BaseModel):
         Format of the registered movie: ``"HDF5"``; ``"TIFF"``, as ImageJ writes it; ``"MAT"``, MATLAB's version 7.3,
         or ``"MAT7"``, version 7, which Octave reads too; ``"CAIMAN_HDF5"``, with CaImAn's name of the data set;
         ``"MULTIFILE_HDF5"``, ``_TIFF``, ``_MAT`` and ``_MAT7``, a file for each channel;
-        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"NULL"`` for none.
-        Only HDF5 can be continued after an interruption; the others begin anew, and say so.
+        ``"ZARR"``, a folder of version 2; ``"SUITE2P"``, ``data.bin`` with sizes in ``ops.npy``; ``"ARRAY"``, in
+        memory, as `RecordingResult.registered`; ``"NULL"`` for none. Only HDF5 can be continued after an interruption;
+        the others begin anew, and say so.
     output_file_name
-        File name of the registered movie in `output_path`. None: ``compensated`` with the format's suffix.
+        File name of the registered movie in `output_path`. None: as `naming_convention` says.
+    naming_convention
+        ``"default"``: the movie is called ``compensated``, with the format's suffix; ``"batch"``:
+        ``<input>_compensated``, so that movies of several recordings can share a folder. Its other files have the same
+        names always.
     output_typename
         Data type of the registered movie, as numpy (``"uint16"``, ``"float32"``) or MATLAB (``"double"``,
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
@@ -157,14 +184,17 @@ class OFOptions(BaseModel):
         ``"quality"`` 0, ``"balanced"`` 4, ``"fast"`` 6. ``"custom"`` says that `min_level` is given.
     eta
         Ratio of the sizes of two successive pyramid levels. None: as `quality_setting` says, or the toolbox's 0.8.
+        1: no pyramid, but `levels` rounds at full resolution, which are slow.
     update_lag
         Iterations between two updates of the nonlinear weights.
+    warping_steps
+        How often each level warps the image anew and solves for what is left. None: once.
     iterations
         Iterations of the solver on each level. None: as `quality_setting` says, or the toolbox's 50.
     grid_spacing
-        Pixels per unknown of the flow along each side: images keep their resolution, the field is solved for on a
-        coarser grid. 1 is the toolbox's method. ``"auto"``: as coarse as `alpha` allows, up to 4, see
-        `pyflow.flow.parameters.auto_grid_spacing`.
+        Size of a cell of the grid that the flow is solved for on; images keep their resolution. 1 is the toolbox's
+        method. ``"auto"``: as coarse as `alpha` allows, up to 4, see
+        `pyflow.flow.parameters.auto_grid_spacing`. Unit: pixels.
     a_smooth, a_data
         Exponents of the penalties of the smoothness and of the data term; 1 is quadratic.
     gnc_schedule
@@ -173,25 +203,32 @@ class OFOptions(BaseModel):
         robust on all levels.
     const_assumption
         What stays constant along the motion: the image's gradient, ``"gc"``, its grey value, ``"gray"``, or which
-        neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``.
+        neighbours of a pixel are brighter, ``"census"``. Also read as ``constancy_assumption``, and as ``"gradient"``,
+        ``"brightness"`` and ``"cs"``.
     flow_backend, backend_params
         Which implementation computes the flow, see `pyflow.flow.backends`, and parameters of its own.
+    preprocess
+        A function that is called with each frame, or the mean of it and its neighbours where `sigma` filters in time,
+        and with the reference: (H, W, C) in grey values. What it returns, of the same shape, is what the flow sees; the
+        frames that are written stay as recorded. It is called from several threads. Its result must depend on nothing
+        but its argument. As a function cannot be compared with that of an earlier run, nothing is resumed with one, and
+        a session takes none.
     sigma
-        Standard deviations (sx, sy, st) of the Gaussian filter before the flow, in pixels, pixels and frames:
+        Standard deviations (sx, sy, st) of the Gaussian filter before the flow:
         one row for all channels, or a row for each; a channel without one takes the first. An st below 0.125
-        filters nothing.
+        filters nothing. Unit: pixels, pixels and frames.
     channel_normalization
         Scale grey values by the smallest and largest value of the reference over all channels, ``"joint"``,
         or of each channel by its own, ``"separate"``.
     bin_size
-        Number of successive frames averaged into one before anything else.
+        Number of successive frames averaged into one before anything else. Unit: frames.
     bidiphase
-        Pixels by which the odd lines of frames that were scanned in both directions are moved to the right before
-        anything else, as in suite2p; ``"auto"``: found in the recording.
+        How far the odd lines of frames that were scanned in both directions are moved to the right before
+        anything else, as in suite2p; ``"auto"``: found in the recording. Unit: pixels.
     buffer_size
         Frames of a batch. All frames of a batch start from the same flow (`update_initialization_w`) and use
         the same reference (`update_reference`); interrupted runs go on from the end of a batch. Memory does
-        not depend on it.
+        not depend on it. Unit: frames.
     update_initialization_w
         Start the flow of each batch from the mean flow at the end of the batch before (the first: of its
         first frames). False: start from zero.
@@ -201,23 +238,34 @@ class OFOptions(BaseModel):
         Let the frames before and after (of the same batch) inform each frame's deformation, as far as the recording's
         noise asks for it and the motion allows it, see `pyflow.motion.coherence`. None: if `alpha` is ``"auto"``.
     max_displacement
-        Frames in which a pixel would be displaced by more, in pixels, are not registered but marked. None: no limit.
+        Frames in which a pixel would be displaced by more are not registered but marked. None: no limit. Unit: pixels.
     cc_initialization
         Find each frame's rigid shift by phase cross-correlation first; the flow finds what remains.
     cc_hw
-        For that, images are reduced to at most this many pixels per side.
+        For that, images are reduced to at most this many pixels per side, or to at most (rows, columns). Unit: pixels.
     cc_up
         For that, steps per pixel of the reduced image.
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
-        Or the path of an image that is the reference (``.npy``, or a movie that is averaged).
+        Or the reference itself, as an array (H, W) or (H, W, C) or as the path of an image (``.npy``, or a movie that
+        is averaged). With ``alpha="auto"`` the image is sharpened where the recording says that this helps, see
+        `pyflow.motion.refinement`.
+    n_references
+        For a recording that drifts between states, such as two depths: so many references, the first as
+        `reference_frames` says, the others from frames of all the recording that look otherwise; see
+        `pyflow.motion.states`. They are registered among each other, and each frame to the one that it resembles most.
+        Not together with `update_reference`.
+    min_frames_per_reference
+        A further reference is made of at least so many frames, rounded up to stretches of 5.
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
         Write the displacement fields, ``w.hdf``.
     save_valid_idx
         Write which pixels of each frame are valid, ``idx.hdf``.
+    save_valid_mask
+        Write which pixels are valid in all registered frames, ``valid_mask.npy`` and ``.mat``.
     save_meta_info
         Write ``reference_frame`` and ``statistics``, each as numpy and MATLAB file.
     n_workers
@@ -228,11 +276,6 @@ class OFOptions(BaseModel):
     pydantic.ValidationError
         An option is unknown or its value out of range; a `ValueError` whose message names field, rule and
         value.
-
-    Examples
-    --------
-    >>> OFOptions(alpha=4, quality_setting="fast").replace(alpha=8).alpha
-    8.0
     """
 
     model_config = ConfigDict(
@@ -240,7 +283,7 @@ class OFOptions(BaseModel):
     )
 
     input_file: Execution[Path | tuple[Path, ...] | np.ndarray | VideoReader | None] = None
-    reader: ReaderOptions = ReaderOptions()
+    reader: Later[ReaderOptions] = ReaderOptions()
     output_path: Execution[Path] = Path("results")
     output_format: Literal[
         "HDF5",
@@ -254,9 +297,11 @@ class OFOptions(BaseModel):
         "MULTIFILE_MAT7",
         "ZARR",
         "SUITE2P",
+        "ARRAY",
         "NULL",
     ] = "HDF5"
     output_file_name: Execution[str | None] = None
+    naming_convention: Execution[Literal["default", "batch"]] = "default"
     output_typename: str | None = None
     compression: Execution[Literal["gzip", "lzf", "lz4", "zstd", "blosc"] | None] = None
     channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
@@ -278,6 +323,7 @@ class OFOptions(BaseModel):
     quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
     eta: Annotated[float, _within("eta")] | None = None
     update_lag: Annotated[int, _within("update_lag")] = 5
+    warping_steps: Later[Annotated[int, _within("warping_steps")] | None] = None
     iterations: Annotated[int, _within("iterations")] | None = None
     grid_spacing: Annotated[
         Annotated[int, _within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
@@ -288,12 +334,13 @@ class OFOptions(BaseModel):
     gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
         None
     )
-    const_assumption: Literal[CONSTANCIES] = Field(
+    const_assumption: Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)] = Field(
         "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
     )
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
+    preprocess: Later[Preprocess | None] = None
     sigma: Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)] = (
         (1.0, 1.0, 0.1),
         (1.0, 1.0, 0.1),
@@ -310,17 +357,24 @@ class OFOptions(BaseModel):
     temporal_coherence: bool | None = None
     max_displacement: PositiveFloat | None = None
     cc_initialization: bool = False
-    cc_hw: Annotated[int, Field(ge=8)] = 256
+    cc_hw: Annotated[
+        Annotated[_Side, Tag("number")] | Annotated[tuple[_Side, _Side], BeforeValidator(_plain), Tag("list")],
+        _one_of("a whole number or a pair (rows, columns)"),
+    ] = 256
     cc_up: PositiveInt = 1
     reference_frames: Annotated[
         Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[str, BeforeValidator(os.fspath), Tag("text")],
-        _one_of("a list of frames, 'first:stop' or a file name"),
+        | Annotated[str, BeforeValidator(os.fspath), Tag("text")]
+        | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
+        _one_of("a list of frames, 'first:stop', an image (H, W) or (H, W, C), or a file name", maps=True),
     ] = "50:500"
+    n_references: Later[Annotated[int, Field(ge=1, le=255)]] = 1
+    min_frames_per_reference: Later[PositiveInt] = 20
     interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
 
     save_w: bool = False
     save_valid_idx: bool = True
+    save_valid_mask: Later[bool] = False
     save_meta_info: bool = True
     n_workers: Execution[NonNegativeInt] = 0
 
@@ -365,6 +419,12 @@ class OFOptions(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _references_stay(self) -> "OFOptions":
+        if self.n_references > 1 and self.update_reference:
+            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
+        return self
+
+    @model_validator(mode="after")
     def _supported_flow(self) -> "OFOptions":
         backend = get_backend(self.flow_backend, **self.backend_params)
         reason = backend.unsupported(self._flow(alpha=1.0 if self.alpha == "auto" else self.alpha))
@@ -383,7 +443,8 @@ class OFOptions(BaseModel):
         return self._flow(self.alpha)
 
     def _flow(self, alpha: Any) -> FlowParameters:
-        given = {name: getattr(self, name) for name in ("eta", "iterations") if getattr(self, name) is not None}
+        names = ("eta", "iterations", "warping_steps")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return FlowParameters(
             alpha=alpha,
             update_lag=self.update_lag,
@@ -434,6 +495,11 @@ class OFOptions(BaseModel):
         if isinstance(self.reference_frames, str) and self.reference_slice is None:
             return Path(self.reference_frames)
         return None
+
+    @property
+    def gives_reference(self) -> bool:
+        """Whether `reference_frames` is the reference itself, an array or the path of an image."""
+        return isinstance(self.reference_frames, np.ndarray) or self.reference_path is not None
 
     def channel_weights(self, shape: tuple[int, int, int]) -> np.ndarray:
         """Return the weights of the channels.
@@ -496,21 +562,36 @@ class OFOptions(BaseModel):
         OSError
             A file named by `weight` or `reference_frames` cannot be read.
         """
-        in_memory = isinstance(self.weight, np.ndarray)
-        values = self.model_dump(mode="json", exclude={"input_file", "weight"} if in_memory else {"input_file"})
-        values["reader"] = {name: value for name, value in self.reader.given().items() if name != "frame_rate"}
+        in_memory = self._in_memory()
+        values = self.model_dump(mode="json", exclude={"input_file", "preprocess", *in_memory})
+        values["reader"] = {
+            name: value for name, value in self.reader.given().items() if name not in ("frame_rate", "buffer_size")
+        }
         for name, path in (("weight", self.weight), ("reference_frames", self.reference_path)):
             if isinstance(path, Path):
                 with open(path, "rb") as file:
                     values[name] = {"blake2b": hashlib.file_digest(file, "blake2b").hexdigest()}
-        if in_memory:
-            shown = f"{self.weight.shape} {self.weight.dtype.str} ".encode()
-            values["weight"] = {"blake2b": hashlib.blake2b(shown + self.weight.tobytes()).hexdigest()}
+        for name, array in in_memory.items():
+            shown = f"{array.shape} {array.dtype.str} ".encode()
+            values[name] = {"blake2b": hashlib.blake2b(shown + array.tobytes()).hexdigest()}
+        if self.preprocess is not None:  # only a name: see there why nothing is resumed
+            values["preprocess"] = getattr(self.preprocess, "__qualname__", type(self.preprocess).__qualname__)
         return {
             name: values[name]
             for name, field in type(self).model_fields.items()
             if not any(isinstance(item, _CannotChangeResult) for item in field.metadata)
-            and (name != "reader" or values["reader"])  # without any, recordings are what they always were
+            and not (
+                any(isinstance(item, _AbsentByDefault) for item in field.metadata)
+                and values.get(name) in (None, {}, field.get_default())
+            )
+        }
+
+    def _in_memory(self) -> dict[str, np.ndarray]:
+        """Return the images and maps that these options hold rather than name."""
+        return {
+            name: getattr(self, name)
+            for name in ("weight", "reference_frames")
+            if isinstance(getattr(self, name), np.ndarray)
         }
 
     def replace(self, **changes: Any) -> "OFOptions":
@@ -520,17 +601,27 @@ class OFOptions(BaseModel):
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
 
+        Images in memory go beside it: ``<name>_weight.npy`` and ``<name>_reference_frames.npy`` for ``<name>.json``.
+
         Raises
         ------
         ValueError
-            `input_file` or `weight` is in memory.
+            `input_file` is in memory, or there is a function for `preprocess`.
         """
-        if isinstance(self.weight, np.ndarray):
-            raise ValueError(f"{path}: weight is a map in memory, which no file of options can name: save it as .npy")
+        path = Path(path)
         if self.input_file is not None and not isinstance(self.input_file, Path | tuple):
             raise ValueError(f"{path}: input_file is {self.input_name}, which no file of options can name")
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        if self.preprocess is not None:
+            raise ValueError(f"{path}: preprocess is a function, which no file of options can hold: leave it out")
+        in_memory = self._in_memory()
+        fields = self.model_dump(mode="json", exclude={"preprocess", *in_memory})
+        for name, array in in_memory.items():
+            beside = path.with_name(f"{path.stem}_{name}.npy")
+            fields[name] = beside.name
+            with replacing(beside) as temporary, open(temporary, "wb") as file:
+                np.save(file, array)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike, **changes: Any) -> "OFOptions":
@@ -539,7 +630,9 @@ class OFOptions(BaseModel):
         Parameters
         ----------
         path
-            A file as `to_json` writes it; options that it leaves out have their defaults.
+            A file as `to_json` writes it, or as pyflowreg or MATLAB's OF_options save theirs; options that it leaves
+            out have their defaults. What cannot be honoured is logged with what that means, see
+            `pyflow.motion.foreign`.
         **changes
             Options that override the file's.
 
@@ -552,17 +645,6 @@ class OFOptions(BaseModel):
             file.
         """
         try:
-            return cls(**{**cls.read_fields(path), **changes})
+            return cls(**{**read_options(path), **changes})
         except ValidationError as error:
             raise ValueError(f"{path}: {error}") from error
-
-    @staticmethod
-    def read_fields(path: str | os.PathLike) -> dict[str, Any]:
-        """Read the options that a JSON file sets, unchecked; see `from_json`."""
-        try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{path}: expected a JSON object of options, found {type(fields).__name__}")
-        return fields

@@ -18,6 +18,7 @@ from pyflow.io import VideoReader, VideoWriter, get_video_file_writer
 from pyflow.io.atomic import remove_partial_files, replacing
 from pyflow.io.readers.formats import folder_files
 from pyflow.io.readers.hdf5 import FRAME_RATE
+from pyflow.io.writers.many import ArrayWriter
 from pyflow.layout import (
     AVERAGE_FILE,
     CHECKPOINT_FILE,
@@ -26,9 +27,11 @@ from pyflow.layout import (
     MASK_DATASET,
     MASK_FILE,
     META_FILES,
+    REFERENCES_FILES,
     SCHEMA_VERSION,
     SIGNATURE,
     SUFFIXES,
+    VALID_FILES,
     VIDEO_FILE,
     fingerprint,
 )
@@ -132,6 +135,12 @@ class FileSink:
             self._stack = stack.pop_all()
         self._saved_at = time.monotonic()
 
+    @property
+    def registered(self) -> np.ndarray | None:
+        """The movie, (T, H, W, C), where it was asked for in memory; known when the block has ended."""
+        writer = self._writers["frame"]
+        return writer.get_array() if isinstance(writer, ArrayWriter) else None
+
     def write(self, results: list[RegisteredFrame]) -> None:
         """Take the next frames."""
         # what waits to be written, and not all of a result, stays in memory
@@ -218,8 +227,18 @@ def movie_file(options: OFOptions) -> Path:
     """Return the path of the registered movie; of a file per channel, without the part that numbers the channel."""
     if options.output_format == "SUITE2P" and not options.output_file_name:
         return options.output_path / "data.bin"
-    name = Path(VIDEO_FILE).with_suffix(SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")).name
+    suffix = SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")
+    name = f"{_prefix(options)}{Path(VIDEO_FILE).stem}{suffix}"
     return options.output_path / (options.output_file_name or name)
+
+
+def _prefix(options: OFOptions) -> str:
+    """Return what stands before the movie's name: that of the recording, where it has a file and it is asked for."""
+    source = options.input_file.path if isinstance(options.input_file, VideoReader) else options.input_file
+    source = source[0] if isinstance(source, tuple) else source
+    if options.naming_convention == "default" or not isinstance(source, Path):
+        return ""
+    return f"{source.name if source.is_dir() else source.stem}_"
 
 
 def check_input_stays(options: OFOptions) -> None:
@@ -231,7 +250,7 @@ def check_input_stays(options: OFOptions) -> None:
         Naming the file.
     """
     movie = movie_file(options)
-    fixed = {movie.name, MASK_FILE, FLOW_FILE, AVERAGE_FILE, *META_FILES}
+    fixed = {movie.name, MASK_FILE, FLOW_FILE, AVERAGE_FILE, *META_FILES, *REFERENCES_FILES, *VALID_FILES}
     results = {
         file.resolve()
         for file in options.output_path.iterdir()
@@ -245,10 +264,10 @@ def check_input_stays(options: OFOptions) -> None:
 
 
 def save_small_results(options: OFOptions, state: LoopState) -> None:
-    """Write the temporal average and, with `save_meta_info`, reference and statistics, for numpy and MATLAB.
+    """Write the temporal average and what else is asked for, for numpy and MATLAB: reference and statistics, the mask.
 
     Beside the statistics stands what else was found: per frame ``problem``, a key of `PROBLEMS`, and ``alpha`` and
-    ``noise_px``.
+    ``noise_px``; with several references ``reference_idx`` per frame, counted from 0.
 
     Raises
     ------
@@ -262,6 +281,8 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
         "alpha": state.alpha,
         "noise_px": state.noise_px,
     }
+    if options.n_references > 1:
+        statistics["reference_idx"] = state.chosen[: state.frames_done]
     average = without_single_channel(state.temporal_average)
     files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:
@@ -272,9 +293,27 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
             lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
         )
         files |= dict(zip(META_FILES, writers, strict=True))
+    if options.save_meta_info and options.n_references > 1:
+        references = all_references(state)
+        writers = (
+            lambda file: np.save(file, references),
+            lambda file: scipy.io.savemat(file, {"reference_frames": references}),
+        )
+        files |= dict(zip(REFERENCES_FILES, writers, strict=True))
+    if options.save_valid_mask:
+        writers = (
+            lambda file: np.save(file, state.valid),
+            lambda file: scipy.io.savemat(file, {"valid_mask": state.valid}),
+        )
+        files |= dict(zip(VALID_FILES, writers, strict=True))
     for name, write in files.items():
         with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
             write(file)
+
+
+def all_references(state: LoopState) -> np.ndarray:
+    """Return the references, float64 (n, H, W) or (n, H, W, C)."""
+    return np.stack([without_single_channel(image) for image in (state.reference, *state.others)])
 
 
 def statistics_by_name(state: LoopState) -> dict[str, np.ndarray]:

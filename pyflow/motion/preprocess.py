@@ -21,7 +21,7 @@ class Preprocessor:
     reference
         Raw reference (H, W, C).
     options
-        `channel_normalization` and `sigma` count.
+        `preprocess`, `channel_normalization` and `sigma` count.
     dtype
         Data type of the frames: what it cannot hold in float32 is scaled in float64.
     extra_sigma
@@ -30,7 +30,8 @@ class Preprocessor:
     Raises
     ------
     ValueError
-        The reference is constant or not finite, so that nothing can be registered to it.
+        The reference is constant or not finite, so that nothing can be registered to it; or `OFOptions.preprocess`
+        returned something else than an image.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Preprocessor:
     ) -> None:
         if not np.isfinite(reference).all():
             raise ValueError("the reference contains NaN or inf")
+        self._function = options.preprocess
+        reference = self._looked_at(reference)
         low, high = reference.min(axis=(0, 1)), reference.max(axis=(0, 1))
         if not (high > low).any():
             raise ValueError(f"the reference is constant ({low[0]:g}): nothing can be registered to it")
@@ -72,12 +75,27 @@ class Preprocessor:
         ndarray
             float32 (H, W, C).
         """
+        image = self._looked_at(image)
         scaled = np.subtract(image, self._low, dtype=self._low.dtype)  # in place from here on: memory costs more time
         scaled *= self._scale
         if (self._sigma_yx == self._sigma_yx[0]).all():
             return gaussian_filter(scaled, tuple(self._sigma_yx[0]), n_threads=1)
         planes = [gaussian_filter(scaled[..., c], tuple(s), n_threads=1) for c, s in enumerate(self._sigma_yx)]
         return np.stack(planes, axis=-1)
+
+    def _looked_at(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, C) as the user's function makes it."""
+        if self._function is None:
+            return image
+        given = image.copy()  # it may write into what it gets
+        made = np.asarray(self._function(given))
+        if made.shape != image.shape or made.dtype.kind not in "uif":
+            raise ValueError(
+                f"preprocess: returned {made.dtype} of shape {made.shape}, expected real numbers of shape {image.shape}"
+            )
+        if not np.isfinite(made).all():
+            raise ValueError("preprocess: returned NaN or inf for an image that holds neither")
+        return made
 
     def __call__(self, window: Sequence[np.ndarray]) -> np.ndarray:
         """Scale and filter a frame in space and time.

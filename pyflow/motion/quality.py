@@ -5,10 +5,11 @@ something else than its reference (another depth, a flash, an artefact) is marke
 """
 
 from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 
-from pyflow.flow.filters import resize
+from pyflow.flow.filters import block_means, resize
 
 NOT_FINITE = 1
 CONSTANT = 2
@@ -70,8 +71,8 @@ class Misfit:
     """
 
     def __init__(self, reference: np.ndarray) -> None:
-        self._shape = tuple(max(1, side // _REDUCTION) for side in reference.shape[:2])
-        self._reference = resize(reference, self._shape, n_threads=1)
+        self._sides = tuple(min(_REDUCTION, side) for side in reference.shape[:2])
+        self._reference = block_means(reference, self._sides)
         self._normalized = _normalized(self._reference, (0, 1))
 
     def __call__(self, image: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -89,12 +90,19 @@ class Misfit:
         float
             0 to 2; 1 where no pixel counts.
         """
-        small = resize(image, self._shape, n_threads=1)
-        if valid is None or valid.all():
-            return 1.0 - float(np.vdot(_normalized(small, (0, 1)), self._normalized))
-        # a reduced pixel counts where all it is made from does
-        inside = np.abs(resize(valid.astype(np.float32), self._shape, n_threads=1) - 1) < 0.01
-        return 1.0 - float(np.vdot(_normalized(_at(small, inside), 0), _normalized(_at(self._reference, inside), 0)))
+        small = block_means(image, self._sides)
+        inside = np.ones(1, bool) if valid is None else self._whole(valid)
+        if inside.all():
+            return 1.0 - _product(_normalized(small, (0, 1)), self._normalized)
+        return 1.0 - _product(_normalized(_at(small, inside), 0), _normalized(_at(self._reference, inside), 0))
+
+    def _whole(self, valid: np.ndarray) -> np.ndarray:
+        """Return which blocks have valid pixels only."""
+        for axis, side in enumerate(self._sides):
+            stop = valid.shape[axis] // side * side
+            parts = (valid[(slice(None),) * axis + (slice(k, stop, side),)] for k in range(side))
+            valid = reduce(np.logical_and, parts)
+        return valid
 
 
 def _at(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -102,12 +110,17 @@ def _at(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return image.reshape(-1, image.shape[2]).compress(inside.ravel(), axis=0)
 
 
+def _product(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the sum of products; linear algebra libraries start threads for it, which wait for each other here."""
+    return float((one * other).sum())
+
+
 def _normalized(image: np.ndarray, pixels: int | tuple[int, int]) -> np.ndarray:
     """Take each channel's mean over the axes of the pixels away, and scale to a norm of 1."""
     if not image.size:
         return image
     image = image - image.mean(axis=pixels)
-    return image / max(float(np.linalg.norm(image)), np.finfo(np.float32).tiny)
+    return image / max(np.sqrt(_product(image, image)), np.finfo(np.float32).tiny)
 
 
 def period_of(frames: Iterable[np.ndarray]) -> int:

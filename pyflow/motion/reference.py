@@ -30,7 +30,7 @@ _EXTRA_SIGMA = (1.0, 1.0, 0.5)
 # per pixel, the motion found in a recording (less its median over time, which only says where the reference lies)
 # changes by 0.004 to 0.014 px in the mean (simulated, 3 to 40 photons per pixel, and recorded). Of few frames each
 # one counts, and time does not.
-_MANY_FRAMES = 200
+MANY_FRAMES = 200
 _HALF_RESOLUTION = {"eta": 0.5, "min_level": 1, "iterations": 10}
 
 
@@ -56,9 +56,11 @@ def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     OSError
         The image cannot be read.
     """
+    if isinstance(options.reference_frames, np.ndarray):
+        return as_reference(options.reference_frames, source.frame_shape, "reference_frames")
     if options.reference_path is not None:
         return as_reference(
-            _read_image(options.reference_path),
+            _read_image(options.reference_path, source.frame_shape),
             source.frame_shape,
             f"reference_frames: {options.reference_path}",
         )
@@ -131,25 +133,46 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     ValueError
         None of the frames holds an image, or their mean is constant.
     """
-    n_threads = resolve_threads(options.n_workers)
-    strong = _strong(options, len(source))
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
+    with ThreadPoolExecutor(1) as reading:
         mean, count = _mean(frame for frame in source.frames(reading) if frame_problem(frame) == 0)
-        if count == 0:
-            raise ValueError(
-                f"none of the {len(source)} reference frames holds an image: all are constant or not finite"
-            )
-        if count == 1:
-            return mean
-        preprocess = Preprocessor(mean, options, source.dtype, _EXTRA_SIGMA)
-        register = FrameRegistration(
-            preprocess.image(mean), mean, preprocess, strong, np.dtype(np.float32), misfit_limit=None
-        )
-        around = windows(source.frames(reading), preprocess.radius)
-        registered = ordered_map(workers, register.alone, around, 2 * n_threads)
-        mean, count = _mean(result.frame for result in registered if result.problem == 0)
+    if count == 0:
+        raise ValueError(f"none of the {len(source)} reference frames holds an image: all are constant or not finite")
+    if count == 1:
+        return mean
+    mean, count = registered_mean(source, mean, options)
     logger.info("the reference is the mean of %d frames", count)
     return mean
+
+
+def registered_mean(source: FrameSource, reference: np.ndarray, options: OFOptions) -> tuple[np.ndarray, int]:
+    """Register frames to an image and average them; frames that cannot be registered are left out.
+
+    Parameters
+    ----------
+    source
+        The frames.
+    reference
+        Raw image (H, W, C) that they are registered to.
+    options
+        How to compute the flow, which is regularised more strongly than for the recording.
+
+    Returns
+    -------
+    mean : ndarray
+        float64 (H, W, C), in the place of `reference`.
+    count : int
+        Number of frames in it.
+    """
+    n_threads = resolve_threads(options.n_workers)
+    strong = _strong(options, len(source))
+    preprocess = Preprocessor(reference, options, source.dtype, _EXTRA_SIGMA)
+    register = FrameRegistration(
+        preprocess.image(reference), reference, preprocess, strong, np.dtype(np.float32), misfit_limit=None
+    )
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
+        around = windows(source.frames(reading), preprocess.radius)
+        registered = ordered_map(workers, register.alone, around, 2 * n_threads)
+        return _mean(result.frame for result in registered if result.problem == 0)
 
 
 def _strong(options: OFOptions, n_frames: int) -> OFOptions:
@@ -161,7 +184,7 @@ def _strong(options: OFOptions, n_frames: int) -> OFOptions:
         update_reference=False,
     )
     spacing = strong.flow().grid_spacing
-    if spacing == 1 or n_frames < _MANY_FRAMES:
+    if spacing == 1 or n_frames < MANY_FRAMES:
         return strong
     return strong.replace(grid_spacing=spacing // 2, **_HALF_RESOLUTION)
 
@@ -175,11 +198,19 @@ def _mean(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
     return total / max(count, 1), count
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """Read an image, (H, W) or (H, W, C), or a movie's mean."""
+def _read_image(path: Path, frame_shape: tuple[int, int, int]) -> np.ndarray:
+    """Read an image, (H, W) or (H, W, C), or a movie's mean.
+
+    An image of C channels may have been saved with its channels as pages, as the toolbox does it, or as its columns, as
+    tifffile does it: those are no movies of frames (H, W).
+    """
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     with open_video(path) as reader:
+        if frame_shape[2] > 1 and reader.shape == (*frame_shape, 1):
+            return reader[:][..., 0]
+        if frame_shape[2] > 1 and reader.shape == (frame_shape[2], *frame_shape[:2], 1):
+            return np.moveaxis(reader[:][..., 0], 0, -1)
         frames = FrameSource(reader)
         return _mean(frame for i in range(0, len(frames), frames.piece) for frame in frames.read(i, i + frames.piece))[
             0

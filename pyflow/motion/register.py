@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from pyflow.flow.displacement import prepare
+from pyflow.flow.filters import enlarge_field
 from pyflow.flow.planes import cast_like, to_planes
 from pyflow.flow.rigid import RigidShift
-from pyflow.flow.warp import imregister, length_statistics, valid_mask
+from pyflow.flow.warp import RegisteredImage, register_image
 from pyflow.motion.coherence import RADIUS, coherent, deformation
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
@@ -26,22 +27,31 @@ class FrameEstimate:
         Raw frame (H, W, C).
     problem
         Why the frame cannot be registered, a key of `PROBLEMS`, or 0. Then there is nothing else.
-    displacement
-        float32 (H, W, 2), pixels, backward.
+    field
+        float32 (rows, cols, 2): the displacement in pixels, backward, on the grid on which the flow is found; of the
+        frame's size, or coarser.
     residual
-        `displacement` without the frame's rigid shift: what the flow was asked for.
+        `field` without the frame's rigid shift: what the flow was asked for.
     deformation
         See `pyflow.motion.coherence`; where frames inform each other.
     filtered
         float32 (H, W, C): the preprocessed frame; with `update_reference`.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
     problem: int = 0
-    displacement: np.ndarray | None = None
+    reference: int = 0
+    field: np.ndarray | None = None
     residual: np.ndarray | None = None
     deformation: np.ndarray | None = None
     filtered: np.ndarray | None = None
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """float32 (H, W, 2), pixels, backward."""
+        return enlarge_field(self.field, self.frame.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -54,26 +64,35 @@ class RegisteredFrame:
         Registered frame (H, W, C).
     valid
         bool (H, W): the pixel comes from inside the frame.
-    displacement
-        float32 (H, W, 2), pixels, backward.
-    statistics
-        `displacement_statistics` and misfit, where the frame could be registered.
+    field
+        float32 (rows, cols, 2): the displacement in pixels, backward, of the frame's size or on a coarser grid.
     residual
-        `displacement` without the frame's rigid shift: what the flow was asked for.
+        As the frame alone told it, on the same grid and without its rigid shift: what the flow was asked for.
+    statistics
+        Mean and largest length of the displacement in pixels, its mean divergence in pixels per pixel, the length of
+        its mean in pixels, and the misfit; where the frame could be registered.
     filtered
         float32 (H, W, C): the preprocessed frame, registered; with `update_reference`.
     problem
         Why the frame could not be registered, a key of `PROBLEMS`; 0 if it was. Such a frame is passed on as
         it is, with no valid pixel and no displacement.
+    reference
+        Of several references the one that the frame is registered to, counted from 0.
     """
 
     frame: np.ndarray
     valid: np.ndarray
-    displacement: np.ndarray
+    field: np.ndarray
     residual: np.ndarray
     statistics: tuple[float, ...] | None = None
     filtered: np.ndarray | None = None
     problem: int = 0
+    reference: int = 0
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """float32 (H, W, 2), pixels, backward."""
+        return enlarge_field(self.field, self.frame.shape[:2])
 
 
 class FrameRegistration:
@@ -133,7 +152,7 @@ class FrameRegistration:
         )
 
     def start(self, uv: np.ndarray) -> Any:
-        """Prepare a displacement to start from, float32 (H, W, 2), for all frames that do."""
+        """Prepare a displacement to start from, float32 (rows, cols, 2), for all frames that do."""
         return self._flow.start(uv)
 
     @property
@@ -157,17 +176,17 @@ class FrameRegistration:
             return FrameEstimate(frame, problem)
         filtered = self._preprocess(window)
         if self._shift is None:
-            displacement = residual = self._displacement(filtered, start)
+            field = residual = self._field(filtered, start)
         else:
             shift = np.array(self._shift(filtered), np.float32)
-            shifted = self.warp(filtered, np.broadcast_to(shift, (*frame.shape[:2], 2)), self._template)
-            residual = self._displacement(shifted, start)
-            displacement = residual + shift
+            shifted = self.warp(filtered, shift[np.newaxis, np.newaxis], self._template).image
+            residual = self._field(shifted, start)
+            field = residual + shift
         return FrameEstimate(
             frame=frame,
-            displacement=displacement,
+            field=field,
             residual=residual,
-            deformation=deformation(displacement) if self._noise_px else None,
+            deformation=deformation(field) if self._noise_px else None,
             filtered=filtered if self._keep_filtered else None,
         )
 
@@ -183,43 +202,46 @@ class FrameRegistration:
         own = estimates[len(estimates) // 2]
         if own.problem:
             return self._passed_on(own.frame, own.problem)
-        displacement = own.displacement
+        field = own.field
         if self._noise_px:
             around = [None if estimate is None else estimate.deformation for estimate in estimates]
-            displacement = coherent(displacement, around, self._noise_px)
-        statistics = displacement_statistics(displacement)
-        if statistics[1] > self._max_displacement:
-            return self._passed_on(own.frame, TOO_FAR)
-        valid = valid_mask(displacement, n_threads=1)
-        if overlap(valid) < LEAST_OVERLAP:
-            return self._passed_on(own.frame, OUTSIDE)
+            field = coherent(field, around, self._noise_px)
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
-        registered = self.warp(frame, displacement, self._fill)
-        misfit = np.nan if self._misfit is None else self._misfit(registered[..., self._counted], valid)
+        found = self.warp(frame, field, self._fill)
+        if found.largest_length > self._max_displacement:
+            return self._passed_on(own.frame, TOO_FAR)
+        if overlap(found.valid) < LEAST_OVERLAP:
+            return self._passed_on(own.frame, OUTSIDE)
+        misfit = np.nan if self._misfit is None else self._misfit(found.image[..., self._counted], found.valid)
         if misfit > self._misfit_limit:
             return self._passed_on(own.frame, MISFIT)
+        translation = float(np.hypot(*found.mean))
         return RegisteredFrame(
-            frame=_cast(registered, self._dtype),
-            valid=valid,
-            displacement=displacement,
+            frame=_cast(found.image, self._dtype),
+            valid=found.valid,
+            field=field,
             residual=own.residual,
-            statistics=(*statistics, misfit),
-            filtered=self.warp(own.filtered, displacement, self._template) if self._keep_filtered else None,
+            statistics=(found.mean_length, found.largest_length, found.mean_divergence, translation, misfit),
+            filtered=self.warp(own.filtered, field, self._template).image if self._keep_filtered else None,
         )
 
     def alone(self, window: Sequence[np.ndarray]) -> RegisteredFrame:
         """Register a frame in the middle of its raw neighbours by itself."""
         return self.finish([self.estimate(window)])
 
-    def warp(self, image: np.ndarray, w: np.ndarray, fill: np.ndarray | None) -> np.ndarray:
-        """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
-        return imregister(image, w, fill=fill, interpolation=self._interpolation, n_threads=1)
+    def onto_template(self, filtered: np.ndarray) -> np.ndarray:
+        """Register a preprocessed image, float32 (H, W, C)."""
+        return self.warp(filtered, self._field(filtered, None), self._template).image
 
-    def _displacement(self, image: np.ndarray, start: Any) -> np.ndarray:
+    def warp(self, image: np.ndarray, field: np.ndarray, fill: np.ndarray | None) -> RegisteredImage:
+        """Warp an image as frames are warped; pixels from outside take `fill`, or 0."""
+        return register_image(image, field, fill=fill, interpolation=self._interpolation)
+
+    def _field(self, image: np.ndarray, start: Any) -> np.ndarray:
         return self._flow.estimate(to_planes(image)[np.newaxis], start, n_threads=1)[0]
 
     def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
-        zero = np.zeros((*frame.shape[:2], 2), np.float32)
+        zero = np.zeros((1, 1, 2), np.float32)
         frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
         return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
 
@@ -228,28 +250,6 @@ def counted_channels(weight: np.ndarray) -> Any:
     """Return the index of the channels with a weight (C,), or a map (H, W, C), anywhere above 0."""
     counted = weight.reshape(-1, weight.shape[-1]).any(axis=0)
     return slice(None) if counted.all() else np.flatnonzero(counted)
-
-
-def displacement_statistics(w: np.ndarray) -> tuple[float, float, float, float]:
-    """Summarise a displacement field.
-
-    Parameters
-    ----------
-    w
-        float32 (H, W, 2), pixels.
-
-    Returns
-    -------
-    tuple of float
-        Mean and largest length of the displacement in pixels, its mean divergence in pixels per pixel, the
-        length of its mean in pixels.
-    """
-    u, v = w[..., 0], w[..., 1]
-    height, width = u.shape
-    # what the forward differences of all pixels add up to
-    divergence = (u[:, -1] - u[:, 0]).mean() / max(width - 1, 1) + (v[-1] - v[0]).mean() / max(height - 1, 1)
-    mean, largest, mean_u, mean_v = length_statistics(w)
-    return mean, largest, float(divergence), float(np.hypot(mean_u, mean_v))
 
 
 def _cast(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

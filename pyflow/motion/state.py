@@ -12,7 +12,7 @@ STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation", "misfit")
 
 @dataclass
 class RunningMean:
-    """Mean of arrays, summed in float64.
+    """Mean of arrays, summed in float64; the first of them tells the shape.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RunningMean:
 
     def add(self, array: np.ndarray) -> None:
         """Take account of an array."""
-        self.total += array
+        self.total = np.add(self.total, array, out=self.total if self.count else None)
         self.count += 1
 
     def take(self, default: np.ndarray) -> np.ndarray:
@@ -45,6 +45,8 @@ class LoopState:
     ----------
     reference
         Raw reference, float64 (H, W, C).
+    others
+        Raw further references in the frame of the first, float64 (n, H, W, C); see `pyflow.motion.states`.
     template
         What frames are registered to: the reference, preprocessed; float32 (H, W, C).
     alpha
@@ -54,14 +56,19 @@ class LoopState:
     misfit_limit
         Largest misfit of a frame that is registered, float64, a scalar.
     start
-        Displacement that this batch starts from, float32 (H, W, 2).
+        Displacement in pixels that this batch starts from, on the grid of its frames' (`FrameEstimate.residual`), or of
+        one cell before there were any; float32 (rows, cols, 2).
     next_start, next_template
         What this batch has for the next one's `start` and `template` so far.
     total
         Sum of the registered frames, float64 (H, W, C).
+    valid
+        Pixels that are valid in all registered frames so far, bool (H, W).
     statistics
         A row for each of `STATISTICS`, a column per frame, float64; NaN for frames that could not be
         registered, and for frames to come, for which there may be room.
+    chosen
+        Per frame which reference it is registered to, counted from 0; uint8.
     problem
         Per frame why it could not be registered, a key of `PROBLEMS`; 0 if it was, or is to come. uint8.
     frames_done
@@ -69,6 +76,7 @@ class LoopState:
     """
 
     reference: np.ndarray
+    others: np.ndarray
     template: np.ndarray
     alpha: np.ndarray
     noise_px: np.ndarray
@@ -77,25 +85,37 @@ class LoopState:
     next_start: RunningMean
     next_template: RunningMean
     total: np.ndarray
+    valid: np.ndarray
     statistics: np.ndarray
+    chosen: np.ndarray
     problem: np.ndarray
     frames_done: int = 0
 
     @classmethod
-    def begin(cls, reference: np.ndarray, template: np.ndarray, tuning: Tuning, misfit_limit: float) -> "LoopState":
+    def begin(
+        cls,
+        reference: np.ndarray,
+        template: np.ndarray,
+        tuning: Tuning,
+        misfit_limit: float,
+        others: np.ndarray | None = None,
+    ) -> "LoopState":
         """Return the state before the first frame."""
-        field = (*reference.shape[:2], 2)
+        unmoved = np.zeros((1, 1, 2), np.float32)
         return cls(
             reference=reference,
+            others=np.zeros((0, *reference.shape)) if others is None else others,
             template=template,
             alpha=np.array(np.broadcast_to(tuning.alpha, 2), float),
             noise_px=np.float64(tuning.noise_px),
             misfit_limit=np.float64(misfit_limit),
-            start=np.zeros(field, np.float32),
-            next_start=RunningMean(np.zeros(field)),
+            start=unmoved,
+            next_start=RunningMean(np.zeros(unmoved.shape)),
             next_template=RunningMean(np.zeros(template.shape)),
             total=np.zeros(reference.shape),
+            valid=np.ones(reference.shape[:2], bool),
             statistics=np.zeros((len(STATISTICS), 0)),
+            chosen=np.zeros(0, np.uint8),
             problem=np.zeros(0, np.uint8),
         )
 
@@ -105,12 +125,22 @@ class LoopState:
         if t == len(self.problem):  # room for as many again: the number of frames is not known
             room = max(t, 64)
             self.problem = np.pad(self.problem, (0, room))
+            self.chosen = np.pad(self.chosen, (0, room))
             self.statistics = np.pad(self.statistics, ((0, 0), (0, room)), constant_values=np.nan)
         self.problem[t] = result.problem
+        self.chosen[t] = result.reference
         if not result.problem:
             self.statistics[:, t] = result.statistics
             self.total += result.frame
+            self.valid &= result.valid
         self.frames_done += 1
+
+    def forget_frames(self) -> None:
+        """Count anew, so that memory does not grow; what the next frames start from stays."""
+        self.statistics = self.statistics[:, :0].copy()
+        self.problem, self.chosen = self.problem[:0].copy(), self.chosen[:0].copy()
+        self.total[:], self.valid[:] = 0, True
+        self.frames_done = 0
 
     @property
     def temporal_average(self) -> np.ndarray:

@@ -48,17 +48,23 @@ def ordered_map(
             future.cancel()
 
 
-def surrounded(items: Iterable[Item], radius: int) -> Iterator[list[Item | None]]:
-    """Yield each item in the middle of `radius` neighbours on each side, None beyond the ends."""
+def surrounded(items: Iterable[Item], radius: int, wait: bool = True) -> Iterator[list[Item | None]]:
+    """Yield each item in the middle of `radius` neighbours on each side, None beyond the ends.
+
+    Without `wait` each is yielded as soon as it is there, as the last one.
+    """
+    later = radius if wait else 0
     held: deque[Item | None] = deque([None] * radius)
-    for item in chain(items, [None] * radius):
+    for item in chain(items, [None] * later):
         held.append(item)
-        if len(held) > 2 * radius:
-            yield list(held)
+        if len(held) > radius + later:
+            yield [*held, *[None] * (radius - later)]
             held.popleft()
 
 
-def windows(frames: Iterable[Item], radius: int, first: int = 0, start: int = 0) -> Iterator[list[Item]]:
+def windows(
+    frames: Iterable[Item], radius: int, first: int = 0, start: int = 0, wait: bool = True
+) -> Iterator[list[Item]]:
     """Yield each frame in the middle of its neighbours in time, mirrored at the ends, the end frames repeated.
 
     Parameters
@@ -71,18 +77,24 @@ def windows(frames: Iterable[Item], radius: int, first: int = 0, start: int = 0)
         Index of the first of `frames`: 0, or at most `start` - `radius`.
     start
         Index of the first frame that is yielded.
+    wait
+        Whether a frame waits for those after it. False: each is yielded as if it were the last.
     """
     held: dict[int, Item] = {}
-    count = first
+    count, delay = first, radius if wait else 0
+
+    def around(t: int) -> list[Item]:
+        mirrored = (i % (2 * count) for i in range(t - radius, t + radius + 1))
+        return [held[i if i < count else 2 * count - 1 - i] for i in mirrored]
+
     for frame in frames:
         held[count] = frame
         count += 1
-        if (t := count - 1 - radius) >= start:
-            yield [held[i if i >= 0 else -1 - i] for i in range(t - radius, t + radius + 1)]
+        if (t := count - 1 - delay) >= start:
+            yield around(t)
             held.pop(t - radius, None)
-    for t in range(max(start, count - radius), count):
-        around = (i % (2 * count) for i in range(t - radius, t + radius + 1))
-        yield [held[i if i < count else 2 * count - 1 - i] for i in around]
+    for t in range(max(start, count - delay), count):
+        yield around(t)
 
 
 class WriteBehind:

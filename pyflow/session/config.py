@@ -1,5 +1,6 @@
 """What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
 
+import logging
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -17,12 +19,16 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
 from pyflow.flow.backends import get_backend
-from pyflow.flow.parameters import FlowParameters
+from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
+from pyflow.motion.foreign import CONSTANCY_NAMES, read_options, translated
 from pyflow.motion.options import OFOptions, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 AUTO_CENTER = "auto"
 
@@ -33,8 +39,13 @@ AVAILABLE = {
 }
 
 
+@short_help
 class SessionConfig(BaseModel):
     """Everything that describes a session; immutable, checked when it is made.
+
+    >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
+    >>> config.output_root.name
+    'compensated_outputs'
 
     Parameters
     ----------
@@ -63,31 +74,38 @@ class SessionConfig(BaseModel):
     n_workers
         Threads; 0 (or pyflowreg's -1) for all this process may use.
     memory_limit_gb
-        Stage 3 takes no more than so many GiB; None for what suits it, which does not depend on the number of frames or
-        of recordings.
+        Stage 3 takes no more; None for what suits it, which does not depend on the number of frames or of recordings.
+        Unit: GiB.
     flow_backend, backend_params
         Which implementation computes the flow, and its parameters.
     flow_options
-        Fields of `OFOptions` for stage 1, or the path of a JSON file holding them. Also read as
-        ``of_options_override``.
+        Fields of `OFOptions` for stage 1, or the path of a JSON file holding them, also one that pyflowreg or MATLAB
+        saved. Also read as ``of_options_override``.
+    stage1_quality_setting
+        ``"quality"``, ``"balanced"`` or ``"fast"``: `OFOptions.quality_setting`, where `flow_options` leaves it out.
     cc_upsample
         Stage 2: the rigid shift is found to 1 / `cc_upsample` pixel.
     sigma_smooth
-        Stage 2: standard deviation, in pixels, of the Gaussian that smooths the averages; ``"auto"``: by their noise.
+        Stage 2: standard deviation of the Gaussian that smooths the averages; ``"auto"``: by their noise. Unit: pixels.
     alpha_between, iterations_between
         Stage 2: smoothness weight and iterations of the flow. ``"auto"``: see docs/alignment.md. Where both
         `sigma_smooth` and `alpha_between` are numbers, the averages are aligned as the toolbox's guide does it: a
         shift, then one flow.
+    stage2_constancy_assumption
+        Stage 2: what the flow takes to be constant, see `OFOptions.const_assumption`.
     use_not_alignable
         Stage 3: whether recordings that stage 2 calls not alignable count in the mask and are warped as well.
     align_chunk_size
-        Stage 3: frames in memory at a time.
+        Stage 3: how much is in memory at a time. Unit: frames.
     align_output_format
         Stage 3: ``"TIFF"``, ``"HDF5"``, ``"MAT"`` (version 7.3), ``"MAT7"``, ``"CAIMAN_HDF5"``, ``"ZARR"``, or
         ``"none"`` for no aligned videos.
     valid_fraction
         Stage 3: a pixel counts as valid in a recording when it is valid in at least this fraction of its
         frames.
+    absolute_paths
+        Stage 3: ``final_valid_idx`` names files by absolute paths, for programs that open them as they stand, rather
+        than relative to its own folder, which lets the results be moved.
     report
         Stage 3 ends with ``report.html``, where jinja2 and matplotlib are installed.
 
@@ -113,14 +131,19 @@ class SessionConfig(BaseModel):
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
     flow_options: dict[str, JsonValue] = Field(default_factory=dict)
+    stage1_quality_setting: Literal["quality", "balanced", "fast"] | None = None
     cc_upsample: int = Field(4, ge=1)
     sigma_smooth: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     alpha_between: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     iterations_between: int = Field(100, ge=1)
+    stage2_constancy_assumption: Annotated[
+        Literal[CONSTANCIES], BeforeValidator(lambda value: CONSTANCY_NAMES.get(value, value))
+    ] = "gc"
     align_chunk_size: int = Field(64, ge=1)
     align_output_format: str = "TIFF"
     valid_fraction: float = Field(1.0, gt=0, le=1)
     use_not_alignable: bool = False
+    absolute_paths: bool = False
     report: bool = True
 
     @model_validator(mode="before")
@@ -136,7 +159,8 @@ class SessionConfig(BaseModel):
         unknown = [key for key in data if key not in cls.model_fields]
         if unknown:
             raise ValueError("; ".join(f"unknown key {key!r}{did_you_mean(key, cls.model_fields)}" for key in unknown))
-        return data
+        of_flow = {key: data.pop(key) for key in ("flow_backend", "backend_params") if data.get(key) is not None}
+        return {**data, **_ours(of_flow)}
 
     @field_validator("pattern", mode="after")
     @classmethod
@@ -187,8 +211,16 @@ class SessionConfig(BaseModel):
     @classmethod
     def _read_options_file(cls, value: Any) -> Any:
         if isinstance(value, str | Path):
-            return OFOptions.read_fields(value)
-        return value
+            fields = read_options(value)
+            of_the_session = [key for key in fields if key in OPTIONS_OF_THE_SESSION]
+            usual = OFOptions().model_dump(mode="json", include=set(of_the_session))
+            told = [key for key in of_the_session if fields[key] != usual[key]]
+            if told:  # a file that was saved has all options
+                logger.warning("%s: set by the session, and left out here: %s", value, ", ".join(told))
+            return {key: fields[key] for key in fields if key not in of_the_session}
+        if value is None:  # a key of a YAML file with nothing but comments below it
+            return {}
+        return _ours(value, "flow_options: ") if isinstance(value, dict) else value
 
     @field_validator("flow_options", mode="after")
     @classmethod
@@ -335,9 +367,18 @@ OPTIONS_OF_THE_SESSION = (
     "output_path",
     "output_format",
     "output_file_name",
+    "naming_convention",
     "save_valid_idx",
     "n_workers",
 )
+
+
+def _ours(fields: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Return options as we name them; log what becomes of those that cannot be honoured."""
+    fields, notes = translated(fields)
+    for note in notes:
+        logger.warning("%s%s", where, note)
+    return fields
 
 
 def _read(path: str | Path) -> str:

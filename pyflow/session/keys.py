@@ -12,8 +12,9 @@ from pyflow.session.recordings import Recording
 
 def stage1_options(config: SessionConfig, recording: Recording) -> OFOptions:
     """Return what stage 1 hands to `compensate_recording`."""
+    quality = {} if config.stage1_quality_setting is None else {"quality_setting": config.stage1_quality_setting}
     return OFOptions(
-        **config.flow_options,
+        **{**quality, **config.flow_options},
         flow_backend=config.flow_backend,
         backend_params=config.backend_params,
         input_file=recording.files if len(recording.files) > 1 else recording.path,
@@ -91,9 +92,12 @@ def field_parts(
     `neighbours` are those that had a part in it, with their keys.
     """
     names = ("flow_backend", "backend_params", "cc_upsample", "sigma_smooth", "alpha_between", "iterations_between")
+    options = {name: getattr(config, name) for name in names}
+    if config.stage2_constancy_assumption != "gc":  # came later: fields that were made without it stay what they are
+        options["stage2_constancy_assumption"] = config.stage2_constancy_assumption
     return {
         "schema": SCHEMA_VERSION["stage2"],
-        "options": {name: getattr(config, name) for name in names},
+        "options": options,
         "stage1": stage1,
         "center": center,
         "center_stage1": center_stage1,
@@ -118,6 +122,7 @@ def session_parts(config: SessionConfig, center: str, stage2: dict[str, str]) ->
             "valid_fraction": config.valid_fraction,
             "align_output_format": config.align_output_format,
             "use_not_alignable": config.use_not_alignable,
+            **({"absolute_paths": True} if config.absolute_paths else {}),  # without it, results are what they were
         },
         "center": center,
         "recordings": stage2,

@@ -18,6 +18,8 @@ from pyflow.layout import (
     FLOW_FILES,
     MASK_FILE,
     META_FILES,
+    REFERENCES_FILES,
+    VALID_FILES,
     VIDEO_FILE,
     find_video,
     is_ours,
@@ -274,6 +276,8 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
     names = [VIDEO_FILE, MASK_FILE, AVERAGE_FILE]
     names += [FLOW_FILE] if options.save_w else []
     names += META_FILES if options.save_meta_info else []
+    names += REFERENCES_FILES if options.save_meta_info and options.n_references > 1 else []
+    names += VALID_FILES if options.save_valid_mask else []
 
     def run() -> dict[str, Any]:
         if not theirs:
@@ -290,7 +294,9 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             progress=frame_done,
             resume=config.resume,
         )
-        for name in {*FLOW_FILES, *META_FILES} - set(names):  # of other options, even where their marker was lost
+        for name in {*FLOW_FILES, *META_FILES, *REFERENCES_FILES, *VALID_FILES} - set(
+            names
+        ):  # of other options, even where their marker was lost
             (recording.folder / name).unlink(missing_ok=True)
         return {
             "input_file": stored_path(recording.path, recording.folder),

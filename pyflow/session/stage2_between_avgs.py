@@ -52,7 +52,8 @@ def compute_between_displacement(
     reference_avg, current_avg
         Averages (H, W) or (H, W, C) of the centre and of another recording.
     config
-        `cc_upsample`, `sigma_smooth`, `alpha_between`, `iterations_between`, `flow_backend` and `n_workers` are used.
+        `cc_upsample`, `sigma_smooth`, `alpha_between`, `iterations_between`, `stage2_constancy_assumption`,
+        `flow_backend` and `n_workers` are used.
 
     Returns
     -------
@@ -89,6 +90,7 @@ def _align(reference_avg: np.ndarray, current_avg: np.ndarray, config: SessionCo
         shifted,
         alpha=config.alpha_between,
         iterations=config.iterations_between,
+        const_assumption=config.stage2_constancy_assumption,
         n_threads=config.n_threads,
         backend=config.flow_backend,
         backend_params=config.backend_params,
@@ -101,6 +103,7 @@ def _flow(config: SessionConfig) -> Flow:
         smoothing=None if config.sigma_smooth == "auto" else config.sigma_smooth,
         alpha=None if config.alpha_between == "auto" else config.alpha_between,
         iterations=config.iterations_between,
+        const_assumption=config.stage2_constancy_assumption,
         backend=config.flow_backend,
         backend_params=config.backend_params,
         n_threads=config.n_threads,

@@ -341,8 +341,12 @@ def _final(session: Session, shape: tuple[int, ...], videos: list[str]) -> Stage
 
     def run() -> dict[str, Any]:
         results = _collect(session, shape, *_reduce(session, shape[:2]))
-        results["aligned_video_paths"] = videos
-        results["compensated_h5_paths"] = [stored_path(result.video, folder) for result in session.results]
+        files = {
+            "aligned_video_paths": [folder / name for name in videos],
+            "compensated_h5_paths": [result.video for result in session.results],
+        }
+        for name, paths in files.items():
+            results[name] = [str(path) if config.absolute_paths else stored_path(path, folder) for path in paths]
         _save(folder, results)
         session.check_unchanged(session.results)
         for result in session.results:

@@ -1,8 +1,10 @@
 """The form in which every importer hands its units to the store, and the error that names their rows."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ UNIT_COLUMNS = ("session", "group", "unit", "original_index", "identity", "globa
 SESSION_COLUMNS = ("name", "start_time", "source", "kind")
 
 _GLOBAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+LARGEST_INDEX = 2**53  # whole numbers up to this one are exact in a float64
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -91,12 +94,15 @@ class UnitTable:
         for column in ("group", "original_index", "identity", "global_id", "probability"):
             if column not in units:
                 units[column] = "" if column == "group" else None
-        names = pd.unique(units["session"])
+        names = pd.unique(_composed(units["session"]))
         sessions = pd.DataFrame({"name": names}) if self.sessions is None else self.sessions.copy()
+        sessions["name"] = _composed(sessions["name"])
         missing = pd.DataFrame({"name": names[~np.isin(names, sessions["name"])]})
         sessions = pd.concat([sessions, missing], ignore_index=True)
         for column in SESSION_COLUMNS[1:]:
             sessions[column] = sessions[column].fillna("") if column in sessions else ""
+        for column in ("session", "group", "unit", "identity"):
+            units[column] = _composed(units[column])
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "sessions", sessions)
         self._check()
@@ -169,6 +175,21 @@ class UnitTable:
         )
 
 
+def composed(text: str) -> str:
+    """A name as it is kept: a letter and its accent are one character, which file names of macOS have as two."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _composed(column):
+    """A column of names as they are kept; what is no text is left for `UnitTable` to refuse."""
+    others = {
+        name: composed(name)
+        for name in pd.unique(column)
+        if isinstance(name, str) and not name.isascii() and composed(name) != name
+    }
+    return column.replace(others) if others else column
+
+
 def _show(value):
     return repr("/".join(value) if isinstance(value, tuple) else value)
 
@@ -221,16 +242,19 @@ def unit_table(
     TableError
         Number of sessions or an index does not fit.
     """
-    matrix = np.asarray(identities, dtype=np.float64)
     origin = claim["origin"]
+    matrix = as_numbers(origin, identities)
     if matrix.ndim != 2 or matrix.shape[1] != len(sessions):
         raise TableError(origin, f"shape {matrix.shape} does not fit {len(sessions)} sessions (one column each)")
     if indices is not None and len(indices) != len(sessions):
         raise TableError(origin, f"{len(indices)} index lists for {len(sessions)} sessions")
     row, column = np.nonzero(np.nan_to_num(matrix, nan=-1.0) >= 0)
     value = matrix[row, column]
-    if (value % 1).any():
-        bad = int(np.argmax(value % 1 != 0))
+    if not value.size:
+        raise TableError(origin, "no cells")
+    none = (np.floor(value) != value) | (value > LARGEST_INDEX)
+    if none.any():
+        bad = int(np.argmax(none))
         raise TableError(origin, f"{value[bad]} is no index", rows=[row[bad] + 1], column=sessions[column[bad]])
     original = value.astype(np.int64)
     if indices is not None:
@@ -255,6 +279,19 @@ def unit_table(
     if probability is not None:
         units["probability"] = np.asarray(probability, dtype=np.float64)[row, column]
     return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
+
+
+def as_numbers(origin: str, values: ArrayLike) -> np.ndarray:
+    """Values as float64, None as NaN; `TableError` where they are anything but numbers."""
+    array = np.asarray(values)
+    given = array.dtype
+    if given.kind == "O":
+        flat = [np.nan if value is None else value for value in array.ravel().tolist()]
+        if all(isinstance(value, Real) and not isinstance(value, bool) for value in flat):
+            array = np.array(flat, dtype=np.float64).reshape(array.shape)
+    if array.dtype.kind not in "iuf":
+        raise TableError(origin, f"values of type {given}: expected numbers")
+    return array.astype(np.float64)
 
 
 def session_table(names: Iterable[str], sources: Iterable[str | Path] | None = None, kind: str = "") -> pd.DataFrame:

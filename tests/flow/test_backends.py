@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from pyflow.flow import backends
 from pyflow.flow.backends import get_backend, list_backends, register_backend
 from pyflow.flow.displacement import get_displacement
+from pyflow.flow.warp import imregister
 from pyflow.motion.compensate import compensate_arr, compensate_recording
 from pyflow.motion.options import OFOptions
 from pyflow.session import SessionConfig, run_stage1, run_stage2, session_status
@@ -147,3 +148,28 @@ def test_session(tmp_path):
         assert not any(recording.stage1.done for recording in recordings)
         with pytest.raises(ValueError, match="stage 1 has to run first"):
             run_stage2(other)
+
+
+def test_a_coarser_field_is_enlarged(monkeypatch):
+    """A back end may return a smooth field on a grid of its own, and is handed starts on that."""
+    starts = []
+
+    class Coarse(Constant):
+        def start(self, field):
+            starts.append(field.shape)
+            return field
+
+        def estimate(self, frames, start=None, n_threads=1):
+            rows, cols = np.mgrid[:6, :7].astype(np.float32)
+            return np.broadcast_to(np.stack([cols, rows], axis=-1) / 8, (len(frames), 6, 7, 2))
+
+    monkeypatch.setitem(backends._FACTORIES, "coarse", Coarse)
+    movie = np.stack([image()] * 6)
+    options = OFOptions(flow_backend="coarse", alpha=3, buffer_size=3, temporal_coherence=True)
+    registered, w = compensate_arr(movie, movie[0], options=options)
+    y, x = np.mgrid[:48, :56]
+    inside = np.s_[12:-12, 12:-12]
+    np.testing.assert_allclose(w[4][inside], np.stack([x / 8 - 0.4375, y / 8 - 0.4375], axis=-1)[inside] / 8, atol=1e-5)
+    np.testing.assert_array_equal(registered[4], imregister(movie[4], w[4], fill=movie[0]))
+    assert (6, 7, 2) in starts
+    np.testing.assert_array_equal(get_displacement(image(), image(1), backend="coarse", a_smooth=1), w[4])

@@ -69,6 +69,22 @@ def test_a_shift_is_found(shift, quality, within):
     assert endpoint_error(get_displacement(reference, moving, quality=quality), truth) < within
 
 
+def test_without_a_pyramid_rounds_at_full_size_find_what_one_does_not():
+    reference, moving, truth = pair(shift=(3.0, -2.0))
+    errors = [endpoint_error(get_displacement(reference, moving, eta=1, levels=n), truth) for n in (1, 4)]
+    assert errors[1] < 0.1 < errors[0]
+
+
+def test_further_warps_on_each_level_find_what_one_misses():
+    """Of two levels with few sweeps each; and a single step is what there always was."""
+    reference, moving, truth = pair(shift=(3.0, -2.0))
+    once, again = (
+        get_displacement(reference, moving, eta=0.5, levels=1, iterations=10, warping_steps=n) for n in (1, 4)
+    )
+    assert endpoint_error(again, truth) < 0.5 * endpoint_error(once, truth)
+    np.testing.assert_array_equal(get_displacement(reference, moving, eta=0.5, levels=1, iterations=10), once)
+
+
 def test_a_bent_field_is_found():
     y, x = np.mgrid[:128, :128] / 128 * 2 * np.pi
     truth = np.stack([2 * np.sin(x + y), 1.5 * np.cos(x - 0.5 * y)], axis=-1)
@@ -284,7 +300,8 @@ def test_levels_of_the_pyramid():
     [
         ({"alpha": 0}, "alpha is 0, expected a number from 1e-06"),
         ({"alpha": (1, 2, 3)}, "a pair"),
-        ({"eta": 1.0}, "eta is 1.0"),
+        ({"eta": 1.01}, "eta is 1.01"),
+        ({"warping_steps": 0}, "warping_steps is 0"),
         ({"iterations": 0}, "iterations is 0, expected a whole number from 1 to 100000"),
         ({"iterations": 2.5}, "iterations is 2.5, expected a whole number"),
         ({"update_lag": 0}, "update_lag is 0"),

@@ -1,5 +1,7 @@
 """Rigid shifts by phase cross-correlation."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -21,6 +23,16 @@ def test_finds_shift(shift):
 def test_reduced_images_give_full_size_pixels():
     found = RigidShift(frame(), max_size=48, upsample=8)(frame(6, -4))
     np.testing.assert_allclose(found, (6, -4), atol=0.5)
+
+
+def test_each_side_may_be_reduced_to_its_own_size():
+    moving, found = frame(6, -4), {}
+    for size in (None, (64, 72), 48, (48, 48), (64, 36)):
+        found[size] = RigidShift(frame(), max_size=size, upsample=8)(moving)
+        np.testing.assert_allclose(found[size], (6, -4), atol=0.5)
+    assert found[None] == found[64, 72]
+    assert found[48] == found[48, 48]
+    assert len(set(found.values())) == 3
 
 
 def test_channels_without_weight_do_not_count():
@@ -54,3 +66,16 @@ def test_frequencies_of_nothing_but_noise_do_not_count(seed):
     noise = 0.1 * frame(seed=seed).std() * rng.standard_normal((2, 64, 72))
     found = RigidShift(frame(seed=seed) + noise[0], upsample=4)(frame(5, -3, seed=seed) + noise[1])
     np.testing.assert_allclose(found, (5, -3), atol=0.26)
+
+
+def test_other_threads_are_left_alone():
+    """Frames are registered on many threads at once, where those of a linear algebra library wait for each other."""
+    image = np.random.default_rng(0).normal(size=(256, 256))
+    find = RigidShift(image, upsample=8)
+    find(image)
+    time.sleep(0.2)  # threads that others woke go to sleep again
+    all_s, own_s = time.process_time(), time.thread_time()
+    for _ in range(20):
+        find(image)
+    all_s, own_s = time.process_time() - all_s, time.thread_time() - own_s
+    assert all_s < 1.05 * own_s

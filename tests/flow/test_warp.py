@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import warp as twin
 
-from pyflow.flow.warp import imregister, imregister_binary, length_statistics, valid_mask
+from pyflow.flow.filters import enlarge_field
+from pyflow.flow.warp import (
+    backward_valid_mask,
+    compute_batch_valid_masks,
+    imregister,
+    imregister_binary,
+    register_image,
+    valid_mask,
+)
 
 RNG = np.random.default_rng(0)
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 40))
@@ -180,10 +188,59 @@ def test_what_does_not_fit_is_refused(call, message):
 
 @settings(max_examples=30, deadline=None)
 @given(SHAPES, st.integers(0, 10**6))
-def test_length_statistics(shape, seed):
-    w = np.random.default_rng(seed).normal(0, 4, (*shape, 2)).astype(np.float32)
-    lengths = np.hypot(w[..., 0], w[..., 1])
-    expected = (lengths.mean(), lengths.max(), w[..., 0].mean(), w[..., 1].mean())
-    np.testing.assert_allclose(length_statistics(w), expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="expected"):
-        length_statistics(w[..., :1])
+def test_what_is_seen_on_the_way(shape, seed):
+    rng = np.random.default_rng(seed)
+    w = rng.normal(0, 4, (*shape, 2)).astype(np.float32)
+    image = rng.random((*shape, 2)).astype(np.float32)
+    found = register_image(image, w, fill=image[::-1])
+    np.testing.assert_array_equal(found.image, imregister(image, w, fill=image[::-1]))
+    np.testing.assert_array_equal(found.valid, valid_mask(w))
+    u, v = np.moveaxis(w.astype(float), -1, 0)
+    lengths = np.hypot(u, v)
+    divergence = sum(np.diff(part, axis=axis).mean() if part.shape[axis] > 1 else 0 for axis, part in ((1, u), (0, v)))
+    np.testing.assert_allclose(
+        (found.mean_length, found.largest_length, *found.mean, found.mean_divergence),
+        (lengths.mean(), lengths.max(), u.mean(), v.mean(), divergence),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, st.tuples(st.integers(1, 5), st.integers(1, 5)), st.integers(0, 10**6), st.integers(1, 3))
+def test_a_coarser_field_has_the_bits_of_the_enlarged_one(grid, factors, seed, n_threads):
+    shape = tuple(side * factor for side, factor in zip(grid, factors, strict=True))
+    rng = np.random.default_rng(seed)
+    field = rng.normal(0, 4, (*grid, 2)).astype(np.float32)
+    image = rng.random(shape).astype(np.float32)
+    whole = register_image(image, enlarge_field(field, shape), fill=image)
+    found = register_image(image, field, fill=image, n_threads=n_threads)
+    np.testing.assert_array_equal(found.image, whole.image)
+    np.testing.assert_array_equal(found.valid, whole.valid)
+    assert (found.mean_length, found.largest_length, found.mean) == (
+        whole.mean_length,
+        whole.largest_length,
+        whole.mean,
+    )
+
+
+def test_masks_of_components_and_of_batches():
+    w = np.random.default_rng(3).uniform(-4, 4, (3, 9, 11, 2)).astype(np.float32)
+    expected = np.stack([twin.valid(field[..., 0], field[..., 1]) for field in w])
+    np.testing.assert_array_equal(compute_batch_valid_masks(w), expected * np.uint8(255))
+    assert compute_batch_valid_masks(w).dtype == np.uint8
+    for field, mask in zip(w, expected, strict=True):
+        np.testing.assert_array_equal(backward_valid_mask(field[..., 0], field[..., 1]), mask)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: backward_valid_mask(np.zeros((3, 4)), np.zeros((4, 3))), r"u has shape \(3, 4\) and v \(4, 3\)"),
+        (lambda: compute_batch_valid_masks(np.zeros((3, 4, 2))), r"\(3, 4, 2\), expected \(T, H, W, 2\)"),
+        (lambda: compute_batch_valid_masks(np.zeros((2, 3, 4, 3))), r"expected \(T, H, W, 2\)"),
+    ],
+)
+def test_masks_of_other_shapes_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

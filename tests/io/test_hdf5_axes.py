@@ -386,3 +386,12 @@ def test_channels_from_octave(tmp_path):
         np.testing.assert_array_equal(reader[:], np.stack([movie() + 1, movie() + 2], axis=-1))
     with open_video(tmp_path / "a.hdf5", dataset="mov/value") as reader:
         np.testing.assert_array_equal(reader[..., 0], movie())
+
+
+def test_displacements_are_channels_u_and_v(tmp_path):
+    u, v = np.random.default_rng(0).normal(size=(2, T, H, W)).astype(np.float32)
+    store(tmp_path / "w.hdf", v, "v")
+    with h5py.File(tmp_path / "w.hdf", "a") as file:
+        file["u"] = u
+    with open_video(tmp_path / "w.hdf") as reader:
+        np.testing.assert_array_equal(reader[:], np.stack([u, v], axis=-1))

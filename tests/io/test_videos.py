@@ -481,6 +481,43 @@ def test_batches_are_small():
     assert [len(batch) for batch in ArrayReader(np.broadcast_to(0.5, (2, 2000, 2000)))] == [1, 1]
 
 
+def test_batches_of_a_given_size(video):
+    expected, reader = video
+    with open_video(reader, buffer_size=3) as batched:
+        assert [len(batch) for batch in batched] == [min(3, T - first) for first in range(0, T, 3)]
+        read = []
+        while batched.has_batch():
+            read.append(batched.read_batch())
+        assert [len(batch) for batch in read] == [len(batch) for batch in batched]
+        np.testing.assert_array_equal(np.concatenate(read), expected)
+        with pytest.raises(EOFError, match=f"all {T} frames were read"):
+            batched.read_batch()
+        batched.reset()
+        np.testing.assert_array_equal(batched.read_batch(), expected[:3])
+    assert len(reader.read_batch()) == T  # as many as a few megabytes hold
+
+
+@pytest.mark.parametrize("opening", [open_video, get_video_file_reader])
+def test_bins_are_means_of_successive_frames(tmp_path, opening):
+    frames = movie(2)
+    file = write(tmp_path / "a.h5", "HDF5", frames)
+    with opening(file, frames="1:", bin_size=3, buffer_size=2, frame_rate=30, channels=[1]) as reader:
+        bins = [frames[first : first + 3, ..., 1:].astype(np.float64).mean(axis=0) for first in range(1, T, 3)]
+        expected = np.stack(bins).astype(np.float32)
+        assert (reader.shape, reader.dtype, reader.frame_rate_hz) == (expected.shape, np.float32, 10)
+        np.testing.assert_array_equal(reader[:], expected)
+        np.testing.assert_array_equal(reader[[-1, 0]], expected[[-1, 0]])
+        assert [len(batch) for batch in reader] == [2] * (len(expected) // 2) + [1] * (len(expected) % 2)
+        assert "3 frames" in reader.origin["bins"]
+
+
+def test_bins_do_not_end_where_files_do(tmp_path):
+    frames = movie()
+    files = [write(tmp_path / f"{i}.tif", "TIFF", part) for i, part in enumerate((frames[:2], frames[2:]))]
+    with open_video(files, files="time", bin_size=3) as reader:
+        np.testing.assert_array_equal(reader[0], frames[:3].mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
 @pytest.mark.parametrize("extension", ["tif", "h5"])
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_a_reader_is_copied_by_iterating(tmp_path, extension, n_channels):

@@ -214,6 +214,19 @@ def test_nothing_is_written_where_nothing_is_wanted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_movie_in_memory(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 500, (6, 5, 7, 2)).astype(np.uint16)
+    with get_video_file_writer("", "ARRAY") as writer:
+        for batch in (frames[:2].copy(), frames[2:].copy()):
+            writer.write_frames(batch)
+            np.testing.assert_array_equal(writer.get_array(), frames[: writer.frames_written])
+            batch[:] = 0  # the caller's own again
+    assert writer.get_array().dtype == np.uint16
+    np.testing.assert_array_equal(writer.get_array(), frames)
+    with pytest.raises(ValueError, match="no frames"):
+        get_video_file_writer("", "ARRAY").get_array()
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd", "blosc"])
 def test_zarr_in_chunks_of_a_few_frames(tmp_path, monkeypatch, caplog, compression):
     monkeypatch.setattr("pyflow.io.writers.zarr._CHUNK_BYTES", 3 * 20 * 30 * 2)

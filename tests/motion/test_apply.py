@@ -10,7 +10,8 @@ from pyflow.motion.apply import apply_displacement
 from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.lines import shift_lines
 from pyflow.motion.options import OFOptions
-from pyflow.session.cli import DONE, FAILED, main
+from pyflow.session.cli import main
+from pyflow.session.commands.terminal import DONE, FAILED
 
 
 @pytest.fixture

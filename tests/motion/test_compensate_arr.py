@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pyflow.flow.warp import valid_mask
+from pyflow.flow.warp import imregister, valid_mask
 from pyflow.motion import compensate, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
+from pyflow.motion.register import FrameRegistration
 
 INNER = (slice(None), slice(8, -8), slice(8, -8))
 OPTIONS = OFOptions(alpha=10, n_workers=2)
@@ -108,18 +109,33 @@ def test_threads_and_pieces_change_nothing(monkeypatch, scene, shifts, changes):
 
 def test_batches_start_from_the_one_before(scene, shifts):
     movie = scene.movie(shifts)
-    options = OPTIONS.replace(update_initialization_w=False)
+    options = OPTIONS.replace(update_initialization_w=False, grid_spacing=1)  # the means are those of the flow's grid
     whole, in_batches = (compensate_arr(movie, scene.frame(), options.replace(buffer_size=n))[1] for n in (12, 5))
     np.testing.assert_array_equal(whole, in_batches)
-    carried = compensate_arr(movie, scene.frame(), OPTIONS.replace(buffer_size=5))[1]
+    carried = compensate_arr(movie, scene.frame(), OPTIONS.replace(buffer_size=5, grid_spacing=1))[1]
     assert (carried != whole).any()
     # the second batch, alone, from the mean of the first one's fields
     start = carried[:5].astype(np.float64).mean(axis=0).astype(np.float32)
     source = compensate._source(movie, options, "movie")
     state = compensate._begin(source, options, scene.frame())
     preprocess = compensate.Preprocessor(state.reference, options, source.dtype)
-    register = compensate.FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[5]], register.start(start)).displacement, carried[5])
+
+
+def test_the_flow_sees_what_a_function_makes_and_the_result_is_as_recorded(scene, shifts, rng):
+    """Light that stays in place hides the motion from the flow, unless a function takes it away."""
+    movie = scene.movie(shifts, np.float32)
+    light = 4e4 * rng.random(movie.shape[1:]).astype(np.float32)
+    options = OPTIONS.replace(preprocess=lambda image: image - light)
+    registered, w = compensate_arr(movie + light, scene.frame() + light, options)
+    _, expected = compensate_arr(movie, scene.frame(), OPTIONS)
+    _, misled = compensate_arr(movie + light, scene.frame() + light, OPTIONS)
+    assert np.abs(w - expected).max() < 0.05 < np.abs(misled - expected).mean()
+    by_hand = [
+        imregister(frame, field, fill=scene.frame() + light) for frame, field in zip(movie + light, w, strict=True)
+    ]
+    np.testing.assert_allclose(registered, by_hand, rtol=1e-5)
 
 
 def test_bins(scene):
@@ -165,6 +181,35 @@ def test_progress_counts_frames_and_can_stop(scene, shifts):
         compensate_arr(movie, scene.frame(), OPTIONS, progress=stop)
 
 
+@pytest.mark.parametrize("axes", [3, 4])
+def test_batches_are_handed_over_as_they_are_done(scene, shifts, axes):
+    movie = scene.movie(shifts)[..., : None if axes == 4 else 1].reshape(12, 64, 72, *[1] * (axes - 3))
+    seen, kept = [], {"frames": [], "w": []}
+
+    def keep(name):
+        def callback(batch, start, end):
+            seen.append((name, start, end))
+            kept[name].append(batch.copy())
+            batch[:] = 0  # it is ours
+
+        return callback
+
+    done = []
+    options = OPTIONS.replace(buffer_size=5)
+    registered, w = compensate_arr(
+        *(movie, scene.frame(), options),
+        progress=lambda n, total: done.append((n, len(seen))),
+        on_registered=keep("frames"),
+        on_displacement=keep("w"),
+    )
+    assert seen == [(name, *span) for span in ((0, 5), (5, 10), (10, 12)) for name in ("frames", "w")]
+    assert [n_seen for _, n_seen in done] == [0] * 4 + [2] * 5 + [4] * 2 + [6]
+    expected = compensate_arr(movie, scene.frame(), options)
+    for result, value in zip((registered, w, *map(np.concatenate, kept.values())), expected * 2, strict=True):
+        np.testing.assert_array_equal(result, value)
+        assert result.dtype == value.dtype
+
+
 @pytest.mark.parametrize(
     ("movie", "reference", "changes", "error", "message"),
     [
@@ -184,10 +229,8 @@ def test_errors_say_what_was_found(movie, reference, changes, error, message):
 
 def test_no_frame_is_registered_for_nothing(monkeypatch, scene, shifts):
     """Fewer than 12 frames tell nothing about the usual misfit: none is registered to learn it."""
-    register, calls = compensate.FrameRegistration.estimate, []
-    monkeypatch.setattr(
-        compensate.FrameRegistration, "estimate", lambda *args, **kw: calls.append(1) or register(*args, **kw)
-    )
+    register, calls = FrameRegistration.estimate, []
+    monkeypatch.setattr(FrameRegistration, "estimate", lambda *args, **kw: calls.append(1) or register(*args, **kw))
     options = OPTIONS.replace(update_initialization_w=False, quality_setting="fast")
     compensate_arr(scene.movie(shifts[:11]), scene.frame(), options)
     assert len(calls) == 11

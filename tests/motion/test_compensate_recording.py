@@ -356,6 +356,103 @@ def test_interrupted_inside_batches(monkeypatch, tmp_path, options, changes):
     assert_same_contents(options.output_path, expected)
 
 
+@pytest.mark.parametrize("name", ["on_registered", "on_displacement"])
+def test_a_callback_that_fails_stops_a_run_that_can_be_gone_on_with(monkeypatch, tmp_path, options, name):
+    """Also where the state would be saved after every frame: a batch is handed over whole, or again."""
+    monkeypatch.setattr(outputs, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(frames, "PIECE_BYTES", 1)
+    handed = []
+    whole = options.replace(output_path=tmp_path / "whole")
+    compensate_recording(whole, **{name: lambda batch, *span: handed.append((batch, span))})
+    expected = contents(whole.output_path)
+    compensate_recording(options.replace(output_path=tmp_path / "without"))
+    assert_same_contents(tmp_path / "without", expected)
+    again, failures = [], []
+
+    def fails_once(batch, *span):
+        if span == (4, 8) and not failures:
+            failures.append(span)
+            raise RuntimeError("the disk of the callback is full")
+        again.append((batch, span))
+
+    with pytest.raises(RuntimeError, match="of the callback"):
+        compensate_recording(options, **{name: fails_once})
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7), **{name: fails_once})
+    compensate_recording(options, **{name: fails_once})
+    assert_same_contents(options.output_path, expected)
+    assert [span for _, span in again] == [span for _, span in handed] == [(0, 4), (4, 8), (8, 12)]
+    for (batch, _), (value, _) in zip(again, handed, strict=True):
+        np.testing.assert_array_equal(batch, value)
+    key = {"on_registered": "compensated.hdf5/ch1", "on_displacement": "w.hdf/u"}[name]
+    np.testing.assert_array_equal(np.concatenate([batch for batch, _ in handed])[..., 0], expected[key])
+
+
+def test_a_movie_in_memory(options, movie):
+    """The rest is in files, as always, and there is nothing to go on with after an interruption."""
+    expected = compensate_recording(options.replace(output_path=options.output_path.with_name("file")))
+    options = options.replace(output_format="ARRAY")
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7))
+    result = compensate_recording(options)
+    assert expected.registered is None
+    with h5py.File(expected.video_file) as file:
+        np.testing.assert_array_equal(result.registered[..., 0], file["ch1"][:])
+    left = {path.name for path in expected.output_path.iterdir()} - {"compensated.hdf5"}
+    assert {path.name for path in options.output_path.iterdir()} == left
+
+
+def test_the_mask_of_pixels_valid_in_all_frames(tmp_path, options, movie):
+    movie[3] = 0  # cannot be registered, and says nothing about pixels
+    tifffile.imwrite(options.input_file, movie[..., 0])
+    options = options.replace(save_valid_mask=True)
+    with pytest.raises(Killed):
+        compensate_recording(options, progress=stop_at(7))
+    result = compensate_recording(options)
+    with h5py.File(options.output_path / "idx.hdf") as file:
+        idx = file["idx"][:]
+    expected = (np.delete(idx, 3, axis=0) == 255).all(axis=0)
+    assert 0 < np.count_nonzero(expected) < expected.size
+    for found in (
+        result.valid,
+        np.load(options.output_path / "valid_mask.npy"),
+        scipy.io.loadmat(options.output_path / "valid_mask.mat")["valid_mask"] != 0,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("output_format", ["HDF5", "MULTIFILE_TIFF"])
+def test_movies_of_several_recordings_share_a_folder(options, output_format):
+    options = options.replace(naming_convention="batch", output_format=output_format)
+    file = compensate_recording(options).video_file
+    suffix = {"HDF5": ".hdf5", "MULTIFILE_TIFF": ".tif"}[output_format]
+    assert file == options.output_path / f"recording_compensated{suffix}"
+    found = list(options.output_path.glob(f"*{suffix}"))
+    assert [path.name for path in found] == [file.name if output_format == "HDF5" else "recording_compensated_ch1.tif"]
+    with pytest.raises(ValueError, match="would replace it"):
+        compensate_recording(options.replace(input_file=found[0], output_file_name=found[0].name.replace("_ch1", "")))
+    assert compensate_recording(options.replace(output_file_name=f"mine{suffix}")).video_file.name == f"mine{suffix}"
+
+
+def test_nothing_is_resumed_with_a_function(tmp_path, options):
+    """Two functions of one name are not told apart; and a run without any does not go on with one that had some."""
+
+    def once(bonus):
+        return options.replace(preprocess=lambda image: image**2 + bonus * np.arange(72)[:, np.newaxis] ** 3)
+
+    compensate_recording(once(5).replace(output_path=tmp_path / "expected"))
+    with pytest.raises(Killed):
+        compensate_recording(once(0), progress=stop_at(7))
+    done = []
+    compensate_recording(once(5), progress=lambda n, total: done.append(n))
+    assert done[0] == 1
+    assert_same_contents(options.output_path, contents(tmp_path / "expected"))
+    with pytest.raises(Killed):
+        compensate_recording(once(0), progress=stop_at(7))
+    compensate_recording(options, progress=lambda n, total: done.append(n))
+    assert done[12] == 1
+
+
 def mutated(path, rng):
     """Flip a bit, cut the end off, or zero a stretch."""
     data = bytearray(path.read_bytes())

@@ -25,6 +25,22 @@ def test_depth_of_frames_within_a_third_of_a_plane(simulated):
     assert not found.at_border.any()
 
 
+def test_frames_as_recorded_are_not_drawn_to_the_depth_of_the_average():
+    """Over a large drift, from motion that is not taken out beforehand."""
+    truth = simulate_depth(n_frames=60, photons=6, seed=4, drift_planes=2.8)
+    found = estimate_depth(truth.recording.movie, truth.stack, smoothing_frames=1)
+    assert np.abs(found.depth - truth.depth).max() < 0.25
+    assert np.abs(found.smoothed - truth.depth).mean() < 0.08
+    assert np.polyfit(truth.depth, found.depth, 1)[0] == pytest.approx(1, abs=0.08)
+    assert found.likeness > 0.6
+
+
+def test_threads_change_nothing(simulated):
+    truth, registered = simulated
+    one, three = (estimate_depth(registered[:9], truth.stack, n_threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one.correlation, three.correlation)
+
+
 def test_a_stack_upside_down_gives_the_depth_upside_down(simulated):
     truth, registered = simulated
     found = estimate_depth(registered[:20], truth.stack, smoothing_frames=0)

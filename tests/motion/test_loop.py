@@ -9,6 +9,7 @@ from pyflow.motion import compensate
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.options import OFOptions
+from pyflow.motion.register import FrameRegistration
 from pyflow.simulate import simulate_recording
 
 OPTIONS = OFOptions(alpha=20, quality_setting="fast", update_initialization_w=False, n_workers=2)
@@ -94,7 +95,7 @@ def test_long_batches_start_the_next_from_their_last_21_frames():
         start = w[size - last : size].astype(np.float64).mean(axis=0).astype(np.float32)
         state = begun(movie, reference, changed)
         preprocess = compensate.Preprocessor(state.reference, changed, movie.dtype)
-        register = compensate.FrameRegistration(state.template, state.reference, preprocess, changed, movie.dtype)
+        register = FrameRegistration(state.template, state.reference, preprocess, changed, movie.dtype)
         np.testing.assert_array_equal(register.estimate([movie[size]], register.start(start)).displacement, w[size])
 
 
@@ -106,7 +107,7 @@ def test_first_start_is_the_mean_of_the_first_22_frames():
     _, w = compensate_arr(movie[..., 0], recording.template, options.replace(update_initialization_w=True))
     state = begun(movie, recording.template, options)
     preprocess = compensate.Preprocessor(state.reference, options, movie.dtype)
-    register = compensate.FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[0]], register.start(start)).displacement, w[0])
 
 
@@ -116,10 +117,10 @@ def test_next_template_is_the_mean_of_a_batch_s_last_101_frames(size):
     movie, options = recording.movie[..., np.newaxis], OPTIONS.replace(alpha=40, update_reference=True)
     state = begun(movie, recording.template, options)
     preprocess = compensate.Preprocessor(state.reference, options, movie.dtype)
-    register = compensate.FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
+    register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     last = movie[max(size - 101, 0) : size]
     template = np.mean([register.alone([frame]).filtered for frame in last], axis=0, dtype=np.float64)
     _, w = compensate_arr(movie[..., 0], recording.template, options.replace(buffer_size=size))
-    after = compensate.FrameRegistration(template.astype(np.float32), state.reference, preprocess, options, movie.dtype)
+    after = FrameRegistration(template.astype(np.float32), state.reference, preprocess, options, movie.dtype)
     zero = after.start(np.zeros((32, 32, 2), np.float32))
     np.testing.assert_array_equal(after.estimate([movie[size]], zero).displacement, w[size])

@@ -92,5 +92,5 @@ def test_one_pixel_beyond_max_displacement_is_enough():
     )
     w = np.zeros((96, 96, 2), np.float32)
     w[..., 0] = 6 * np.exp(-((x - 48) ** 2 + (y - 48) ** 2) / 50)
-    assert register.finish([FrameEstimate(image, displacement=w, residual=w)]).problem == TOO_FAR
-    assert register.finish([FrameEstimate(image, displacement=w / 2, residual=w / 2)]).problem == 0
+    assert register.finish([FrameEstimate(image, field=w, residual=w)]).problem == TOO_FAR
+    assert register.finish([FrameEstimate(image, field=w / 2, residual=w / 2)]).problem == 0

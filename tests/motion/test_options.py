@@ -68,6 +68,8 @@ def test_what_is_given_leaves_nothing_to_a_schedule(given):
         ({"constancy_assumption": "gray"}, "const_assumption", "gray"),
         ({"const_assumption": "census"}, "const_assumption", "census"),
         ({"gnc_schedule": np.linspace(0, 1, 3)}, "gnc_schedule", (0, 0.5, 1)),
+        ({"cc_hw": np.array([64, 32])}, "cc_hw", (64, 32)),
+        ({"eta": 1}, "eta", 1.0),
     ],
 )
 def test_accepts(given, field, value):
@@ -82,7 +84,11 @@ def test_accepts(given, field, value):
         ({"alpha": (1, 2, 3)}, "alpha.*at most 2"),
         ({"alpha": "strong"}, "alpha.*'auto'"),
         ({"alpha": float("nan")}, "alpha.*finite"),
-        ({"eta": 1}, "eta.*less than"),
+        ({"eta": 1.01}, "eta.*less than"),
+        ({"cc_hw": (64, 4)}, "cc_hw.*greater than or equal to 8"),
+        ({"cc_hw": "small"}, "cc_hw.*pair"),
+        ({"naming_convention": "best"}, "naming_convention.*default.*batch"),
+        ({"preprocess": 3}, "preprocess.*callable"),
         ({"iterations": 2.5}, "iterations.*integer"),
         ({"sigma": (1, 1)}, "sigma"),
         ({"weight": []}, "weight.*at least 1"),
@@ -153,6 +159,41 @@ def test_named_files_count_by_content(tmp_path):
     assert OFOptions(reference_frames=path).result_fields() != before
 
 
+def test_an_image_in_memory_counts_by_content():
+    image = np.arange(12.0).reshape(3, 4)
+    options = OFOptions(reference_frames=image)
+    same, expected = OFOptions(reference_frames=image.copy()), image.copy()
+    image[0, 0] = 7  # the caller's, and no part of the options
+    np.testing.assert_array_equal(options.replace(alpha=2).reference_frames, expected)
+    assert options.replace(alpha=2).replace(alpha="auto") == options
+    json.dumps(options.result_fields())
+    assert options.result_fields() == same.result_fields() != OFOptions(reference_frames=image).result_fields()
+
+
+def test_options_that_came_later_change_no_key_where_they_are_left_out():
+    fields = OFOptions().result_fields()
+    later = {"warping_steps": 2, "preprocess": np.sqrt, "save_valid_mask": True, "reader": {"bin_size": 2}}
+    assert not later.keys() & fields.keys()
+    for name, value in later.items():
+        changed = OFOptions(**{name: value}).result_fields()
+        assert changed.keys() - fields.keys() == {name}
+        json.dumps(changed)
+
+
+def test_images_in_memory_are_saved_beside_the_options(tmp_path, monkeypatch):
+    weight, reference = np.random.default_rng(0).random((2, 4, 5))
+    options = OFOptions(weight=weight, reference_frames=reference)
+    (tmp_path / "a").mkdir()
+    options.to_json(tmp_path / "a" / "fast.json")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    found = OFOptions.from_json(tmp_path / "moved" / "fast.json")
+    np.testing.assert_array_equal(found.channel_weights((4, 5, 1))[..., 0], weight.astype(np.float32))
+    np.testing.assert_array_equal(np.load(found.reference_path), reference)
+    with pytest.raises(ValueError, match="preprocess is a function"):
+        OFOptions(preprocess=np.sqrt).to_json(tmp_path / "other.json")
+
+
 def test_channel_weights(tmp_path):
     np.testing.assert_allclose(OFOptions().channel_weights((4, 5, 1)), [1])
     np.testing.assert_allclose(OFOptions(weight=(1, 3)).channel_weights((4, 5, 2)), [0.25, 0.75])
@@ -164,3 +205,9 @@ def test_channel_weights(tmp_path):
     np.save(tmp_path / "map.npy", np.ones((4, 5, 3)))
     with pytest.raises(ValueError, match=r"map.npy has shape \(4, 5, 3\)"):
         OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2))
+
+
+def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():
+    plain = OFOptions().result_fields()
+    assert OFOptions(reader={"buffer_size": 10, "frame_rate": 30}).result_fields() == plain
+    assert OFOptions(reader={"bin_size": 2}).result_fields() != plain

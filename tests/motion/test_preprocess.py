@@ -73,3 +73,36 @@ def test_one_constant_channel_is_harmless(movie):
     raw[..., 1] = 7
     result = Preprocessor(raw, OFOptions(channel_normalization="separate"), raw.dtype).image(raw)
     assert np.isfinite(result).all()
+
+
+def test_a_function_of_the_user_s_goes_before_everything_but_the_filter_in_time(movie):
+    def hidden(image):
+        image[:, :3] = 0  # may write into what it gets
+        return np.sqrt(image)
+
+    options = OFOptions(sigma=(1, 1, 0.3), preprocess=hidden)
+    raw = movie[0].astype(float)
+    kept, preprocess = movie.copy(), Preprocessor(raw, options, movie.dtype)
+    by_hand = np.sqrt(raw)
+    by_hand[:, :3] = 0
+    plain = Preprocessor(by_hand, options.replace(preprocess=None), movie.dtype)
+    np.testing.assert_allclose(preprocess.image(raw), plain.image(by_hand), atol=1e-6)
+    same = [movie[4]] * 3  # whose mean over time is itself
+    by_hand = np.sqrt(movie[4].astype(np.float32))
+    by_hand[:, :3] = 0
+    np.testing.assert_allclose(preprocess(same), plain.image(by_hand), atol=1e-6)
+    np.testing.assert_array_equal(movie, kept)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda image: image[1:], r"returned float64 of shape \(11, 14, 2\), expected .* \(12, 14, 2\)"),
+        (lambda image: image + 1j, "returned complex128"),
+        (lambda image: None, "returned object of shape"),
+        (lambda image: image * np.nan, "returned NaN"),
+    ],
+)
+def test_what_is_no_image_is_refused(movie, function, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessor(movie[0].astype(float), OFOptions(preprocess=function), movie.dtype)

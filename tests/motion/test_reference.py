@@ -66,7 +66,7 @@ def test_a_reference_of_many_frames_made_at_half_resolution_gives_the_same_motio
     assert 0 < np.hypot(apart[..., 0], apart[..., 1]).mean() < 0.02
     assert jitter(half, truth, 8) < 1.02 * jitter(full, truth, 8)
     few = made(20, "auto")
-    monkeypatch.setattr("pyflow.motion.reference._MANY_FRAMES", 20)
+    monkeypatch.setattr("pyflow.motion.reference.MANY_FRAMES", 20)
     assert (made(20, "auto") != few).any()
 
 
@@ -98,6 +98,15 @@ def test_reference_from_file(tmp_path, scene):
         find_reference(source, OFOptions(alpha=10, reference_frames=path))
     with pytest.raises(FileNotFoundError, match=r"absent.npy"):
         find_reference(source, OFOptions(alpha=10, reference_frames=tmp_path / "absent.npy"))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_reference_in_memory(scene, axes):
+    image = scene.frame() if axes == 3 else scene.frame()[..., 0]
+    source = FrameSource(scene.movie(np.ones((3, 2))))
+    np.testing.assert_array_equal(find_reference(source, OFOptions(reference_frames=image)), scene.frame())
+    with pytest.raises(ValueError, match=r"reference_frames has shape \(4, 5\)"):
+        find_reference(source, OFOptions(reference_frames=np.zeros((4, 5))))
 
 
 def test_as_reference_checks_the_shape():

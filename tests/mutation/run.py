@@ -23,7 +23,12 @@ MUTATIONS = [
         "tests/motion/test_compensate_recording.py",
     ),
     ("csrc/warp.c", "top + 4 >= h", "top + 3 >= h", "tests/flow/test_warp.py"),
-    ("pyflow/motion/register.py", "if statistics[1] >", "if statistics[0] >", "tests/motion/test_marking.py"),
+    (
+        "pyflow/motion/register.py",
+        "if found.largest_length >",
+        "if found.mean_length >",
+        "tests/motion/test_marking.py",
+    ),
     ("pyflow/motion/noise.py", "frames))) / 4)", "frames))) / 2)", "tests/motion/test_noise.py"),
     ("pyflow/motion/coherence.py", "- variance - noise)", "- noise)", "tests/motion/test_coherence.py"),
     ("pyflow/motion/noise.py", "_COHERENT = 0.75", "_COHERENT = 1.0", "tests/motion/test_noise.py"),

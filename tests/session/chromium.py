@@ -5,9 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -92,14 +90,3 @@ class Chromium:
         form = {".png": {"format": "png"}, ".jpg": {"format": "jpeg", "quality": 80}}[path.suffix]
         shot = self("Page.captureScreenshot", captureBeyondViewport=whole, **form)
         path.write_bytes(base64.b64decode(shot["data"]))
-
-
-def main(page, picture, width, height):
-    """Take the picture of a page: what docs/report.jpg is made with."""
-    with Chromium(int(width), int(height)) as browser:
-        browser.open(Path(page).resolve())
-        browser.screenshot(Path(picture), whole=False)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,15 +1,20 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pyflow.io import ReaderOptions
 from pyflow.session import SessionConfig, cli, run_session, run_stage1
-from pyflow.session.cli import main, parse_of_params
+from pyflow.session.cli import main
+from pyflow.session.commands.arguments import parse_of_params, parse_passing_on
+from pyflow.session.commands.terminal import show_progress
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +45,24 @@ def test_all_stages(session, capsys, words):
     out = capsys.readouterr().out
     assert "pixels are valid in every recording" in out
     assert (session.parent / "final_results" / "final_valid_idx.mat").exists()
+
+
+def test_short_options_of_pyflowreg(session, capsys):
+    assert main(["run", "-c", str(session), "-s", "1", "-i", "2", "--of-params"]) == 0
+    assert [folder.name for folder in (session.parent / "compensated_outputs").iterdir()] == ["rec10"]
+    assert main(["run", "-c", str(session), "-s", "2", "-i", "2"]) == 2
+    assert "--array and --index are about stage 1" in capsys.readouterr().err
+
+
+def test_short_options_of_pyflowreg_and_of_schedulers_are_told_apart():
+    def parsed(line):
+        return parse_passing_on(cli._parser(), line.split())
+
+    options = parsed("dask -c my.toml -j 10 --scheduler slurm -c 8 -j oe -p gpu")
+    assert (options.session, options.jobs) == (Path("my.toml"), 10)
+    assert options.passed_on == ["-c", "8", "-j", "oe", "-p", "gpu"]
+    assert parsed("dask --scheduler sge -j y -c a/my.YAML").session == Path("a/my.YAML")
+    assert parsed("submit my.toml --scheduler slurm -c 8 -j 1").passed_on == ["-c", "8", "-j", "1"]
 
 
 def test_stages_one_by_one(session, capsys):
@@ -127,6 +150,32 @@ def test_wrong_usage_is_2(session, capsys, arguments, word):
         code = exit_.code
     assert code == 2
     assert word in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_fits_a_terminal_and_names_every_key(monkeypatch, capsys):
+    """Of each command: its examples can be parsed, and what is filled is no wider than 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = cli._parser()
+    known = parser.get_default("known")
+    assert {"run", "dask", "init", "demo"} <= known
+    for words in ([], *([name] for name in known)):
+        with pytest.raises(SystemExit) as exit_:
+            main([*words, "--help"])
+        assert exit_.value.code == 0
+        said = capsys.readouterr().out
+        assert max(map(len, said.splitlines())) <= 80, said
+        examples = re.findall(r"^  pyflow-session (.+?)(?:   .*)?$", said, re.MULTILINE)
+        assert examples, words
+        for example in (words for words in examples if "COMMAND" not in words):
+            example = example.split()
+            parser.parse_known_args(example if example[0] in known else ["run", *example])
+        if words == ["run"]:
+            titles = re.findall(r"^  (\w+)( = .+)?$", said, re.MULTILINE)
+            fields = [*SessionConfig.model_fields, *ReaderOptions.model_fields]
+            assert sorted(name for name, _ in titles) == sorted(fields)
+            assert dict(titles)["align_output_format"] == ' = "TIFF"'
+        if not words:
+            assert not set(SessionConfig.model_fields) - set(re.findall(r"\w+", said))
 
 
 def test_a_wrong_key_is_2(session, capsys):
@@ -254,7 +303,7 @@ def test_bars_show_names_as_they_are(monkeypatch):
     from rich.console import Console
 
     console = Console(file=StringIO(), force_terminal=True, width=100)
-    with cli._progress(console) as progress:
+    with show_progress(console) as progress:
         progress("rec [b]1[/b]", 1, 2)
     assert "rec [b]1[/b]" in console.file.getvalue()
 
@@ -283,10 +332,11 @@ def run_slowly(session, frames_per_s):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell runs in the background
         "from pyflow.session import SessionConfig, run_stage1\n"
         "from pyflow.session import cli\n"
+        "from pyflow.session.commands import run\n"
         "def slow(name, done, total):\n"
         f"    print(name, done, flush=True); time.sleep({1 / frames_per_s})\n"
         "from contextlib import nullcontext\n"
-        "cli._progress = lambda console: nullcontext(slow)\n"
+        "run.show_progress = lambda console: nullcontext(slow)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     arguments = [sys.executable, "-P", "-c", code, str(session), "--stage", "1"]

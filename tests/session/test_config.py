@@ -3,7 +3,10 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from pyflow.motion.options import OFOptions
 from pyflow.session import SessionConfig, discover_input_files, find_recordings
+from pyflow.session.keys import stage1_options
+from pyflow.session.recordings import Recording
 
 
 def touch(root, *names):
@@ -44,6 +47,8 @@ def test_toml_and_yaml_agree(tmp_path):
     )
     assert SessionConfig.from_file(toml) == SessionConfig.from_file(yaml)
     assert SessionConfig.from_yaml(yaml).flow_options == {"sigma": [1, 1, 0.1]}
+    empty = write(tmp_path / "empty.yml", "root: d\nflow_options:\n  # alpha: 4\n")
+    assert SessionConfig.from_yaml(empty).flow_options == {}
     assert SessionConfig.from_toml(toml).n_threads == 0
 
 
@@ -51,6 +56,83 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
     (tmp_path / "options.json").write_text(json.dumps({"alpha": 4}))
     config = SessionConfig.from_file(write(tmp_path / "s.toml", 'root = "."\nflow_options = "options.json"'))
     assert config.flow_options == {"alpha": 4}
+
+
+def test_options_that_pyflowreg_saved(tmp_path, caplog):
+    """All fields of an object are in its file, also those that a session decides itself."""
+    saved = {
+        "input_file": "a.h5",
+        "output_path": "r",
+        "alpha": [4.0, 4.0],
+        "constancy_assumption": "cs",
+        "verbose": True,
+    }
+    saved |= {"output_format": "MAT", "save_valid_idx": False, "flow_backend": "diso", "output_typename": ""}
+    write(tmp_path / "options.json", f"Compensation options 2025-03-07\n\n{json.dumps(saved)}")
+    config = SessionConfig.from_file(write(tmp_path / "s.toml", 'root = "."\nflow_options = "options.json"'))
+    assert config.flow_options == {"alpha": [4.0, 4.0], "constancy_assumption": "cs"}
+    said = [record.message for record in caplog.records]
+    assert [words in line for words, line in zip(("verbose", "diso", "set by the session"), said, strict=True)] == [
+        True
+    ] * 3
+    assert "input_file, output_path, output_format, save_valid_idx" in said[2]
+    config.replace(resume=False)
+    assert len(caplog.records) == 3
+    OFOptions(alpha=4).to_json(tmp_path / "options.json")
+    config = SessionConfig.from_file(tmp_path / "s.toml")
+    assert config.flow_options["alpha"] == 4
+    assert len(caplog.records) == 3, "nothing that our own file sets differs from what the session does"
+
+
+PYFLOWREG = """
+root = "experiment/"
+pattern = "*.tif"
+output_root = "compensated_outputs"
+final_results = "final_results"
+resume = true
+scheduler = "local"
+n_workers = -1
+flow_backend = "flowreg_torch"
+stage1_quality_setting = "balanced"
+cc_upsample = 4
+sigma_smooth = 6.0
+alpha_between = 25.0
+iterations_between = 100
+stage2_constancy_assumption = "cs"
+[backend_params]
+device = "cuda:0"
+[flow_options]
+buffer_size = 1000
+verbose = false
+save_w = false
+save_valid_idx = true
+save_meta_info = true
+constancy_assumption = "gradient"
+"""
+
+
+def test_a_session_file_of_pyflowreg(tmp_path, caplog):
+    config = SessionConfig.from_file(write(tmp_path / "session.toml", PYFLOWREG))
+    assert (config.flow_backend, config.backend_params, config.n_threads) == ("flowreg", {}, 0)
+    assert config.stage2_constancy_assumption == "census"
+    (record,) = caplog.records
+    assert "flow_backend 'flowreg_torch'" in record.message
+    options = stage1_options(config, Recording("a", tmp_path / "a.tif", tmp_path / "out"))
+    assert (options.quality_setting, options.const_assumption, options.buffer_size) == ("balanced", "gc", 1000)
+    config = config.with_flow_options({"quality_setting": "fast"})
+    assert stage1_options(config, Recording("a", tmp_path / "a.tif", tmp_path / "out")).quality_setting == "fast"
+
+
+def test_a_session_can_be_described_before_its_folder_is_there(tmp_path):
+    config = SessionConfig(root=tmp_path / "later", pattern="*.h5").replace(pattern="*.tif", alpha_between=3)
+    assert (config.pattern, config.alpha_between) == ("*.tif", 3)
+    assert not config.root.exists()
+    with pytest.raises(FileNotFoundError, match=r"root: there is no folder .*later"):
+        discover_input_files(config)
+    with pytest.raises(ValidationError, match="alpha_betwen"):
+        config.replace(alpha_betwen=3)
+    touch(config.root, "a.tif")
+    assert [path.name for path in discover_input_files(config)] == ["a.tif"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +153,10 @@ def test_options_from_a_json_file_beside_the_toml(tmp_path):
         ("flow_options = {alhpa = 3}", ["flow_options", "alhpa", "did you mean 'alpha'"]),
         ("flow_options = {alpha = -3}", ["flow_options", "alpha", "-3"]),
         ("flow_options = {output_path = 'x'}", ["flow_options", "output_path is set by the session"]),
+        ("flow_options = {naming_convention = 'batch'}", ["flow_options", "naming_convention is set by the session"]),
         ("flow_options = 'gone.json'", ["gone.json"]),
+        ("stage1_quality_setting = 'best'", ["stage1_quality_setting", "'best'", "balanced"]),
+        ("stage2_constancy_assumption = 'hue'", ["stage2_constancy_assumption", "'hue'", "census"]),
         ("flow_options = {}\nof_options_override = {}", ["two names of one key"]),
         ("this is no toml", ["s.toml", "not valid TOML"]),
     ],
@@ -84,7 +169,7 @@ def test_mistakes_are_named(tmp_path, text, words):
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["verbose = true", "n_jobs = 3", "flow_options = {verbose = true}", "'' = 3"])
+@pytest.mark.parametrize("text", ["verbose = true", "n_jobs = 3", "flow_options = {silent = true}", "'' = 3"])
 def test_names_that_resemble_nothing_are_not_guessed_at(tmp_path, text):
     with pytest.raises(ValueError, match=r"unknown (key|option)") as caught:
         SessionConfig.from_file(write(tmp_path / "s.toml", f'root = "data"\n{text}\n'))

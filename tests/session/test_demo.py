@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pyflow.session import cli
+from pyflow.session.commands import begin
 from pyflow.session.demo import run_demo, true_fields
 
 
@@ -12,7 +13,7 @@ def test_demo_finds_the_known_motion(tmp_path, monkeypatch, capsys):
         reports.append(run_demo(*arguments, **keywords))
         return reports[0]
 
-    monkeypatch.setattr(cli, "run_demo", keep_report)
+    monkeypatch.setattr(begin, "run_demo", keep_report)
     assert cli.main(["demo", str(tmp_path / "demo")]) == 0
     (report,) = reports
     assert report.mask_iou > 0.98

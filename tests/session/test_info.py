@@ -4,7 +4,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from pyflow.session.cli import DONE, FAILED, USAGE, main
+from pyflow.session.cli import main
+from pyflow.session.commands.terminal import DONE, FAILED, USAGE
 
 
 def scene(seed):

@@ -1,10 +1,12 @@
 """Names that lead out of a folder: nothing there is removed or written."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pyflow.export import load_session
 from pyflow.io import get_video_file_writer
 from pyflow.io.atomic import temporary_beside
 from pyflow.session import artifacts, run_session
@@ -136,3 +138,21 @@ def test_results_below_a_link_know_their_recording(config, tmp_path):
     with np.load(config.final_results / "final_valid_idx.npz") as data:
         for path in data["compensated_h5_paths"]:
             assert (config.final_results.resolve() / str(path)).is_file()
+
+
+def test_paths_in_the_final_results_are_absolute_where_that_is_asked_for(config, tmp_path, monkeypatch):
+    """Other programs open them as they stand, whatever folder they were started in."""
+    run_session(config)
+    video = config.final_results / "aligned_rec1.tif"
+    before = video.stat().st_mtime_ns
+    run_session(config.replace(absolute_paths=True))
+    monkeypatch.chdir(tmp_path)
+    with np.load(config.final_results / "final_valid_idx.npz") as data:
+        paths = [Path(str(path)) for name in ("compensated_h5_paths", "aligned_video_paths") for path in data[name]]
+    assert len(paths) == 6
+    for path in paths:
+        assert path.is_absolute()
+        assert path.is_file()
+    assert paths[3].samefile(video)
+    assert load_session(config.final_results)["aligned_video_paths"][0].samefile(video)
+    assert video.stat().st_mtime_ns == before

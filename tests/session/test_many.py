@@ -10,6 +10,7 @@ from session.test_memory import session_after_stage2
 
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, VIDEO_FILE
 from pyflow.session import artifacts, cli, run_session, run_stage3, session_status
+from pyflow.session.commands import look
 
 
 def test_status_reads_no_data(config, monkeypatch):
@@ -59,7 +60,7 @@ def test_a_touched_file_with_its_content_is_done(config):
 
 
 def test_of_very_many_recordings_those_that_are_not_done_are_shown(config, session, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_ROWS", 2)
+    monkeypatch.setattr(look, "_ROWS", 2)
     assert cli.main([str(session)]) == 0
     np.save(config.output_root / "rec10" / AVERAGE_FILE, np.zeros((3, 3)))
     capsys.readouterr()

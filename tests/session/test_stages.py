@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.session import (
@@ -23,6 +24,7 @@ from pyflow.session import (
     run_stage3,
     session_status,
 )
+from pyflow.session.keys import field_parts
 from pyflow.session.stage1_compensate import compute_and_save_temporal_average
 from pyflow.session.stage3_valid_mask import _valid_counts
 
@@ -374,9 +376,39 @@ def test_between_displacement_ignores_brightness_and_contrast(config):
     np.testing.assert_allclose(w[15:-15, 15:-15].mean(axis=(0, 1)), [-1, 2], atol=0.2)
 
 
+@pytest.mark.parametrize(("changes", "ratio"), [({}, 1), ({"alpha_between": 25.0}, 0.5)])
+def test_what_is_constant_between_recordings(config, changes, ratio):
+    """Census survives that one half became brighter, which matters where light is not taken out before."""
+    image = np.random.default_rng(1).random((60, 70))
+    image = gaussian_filter(image, 1.5)
+    a, b = image[5:53, 6:62], image[3:51, 7:63] * np.where(np.arange(56) < 28, 1, 3)
+    config = config.replace(**changes)
+    error = {}
+    for constant in ("gray", "census"):
+        w = compute_between_displacement(a, b, config.replace(stage2_constancy_assumption=constant))
+        error[constant] = np.abs(w - [-1, 2])[12:-12, 12:-12].mean()
+    assert error["census"] < ratio * error["gray"]
+    keys = [
+        field_parts(config.replace(stage2_constancy_assumption=constant), "", "", "", {})["options"]
+        for constant in ("gc", "gradient", "gray")
+    ]
+    assert keys[0] == keys[1] != keys[2]
+    assert "stage2_constancy_assumption" not in keys[0]
+
+
 def test_stage_1_takes_other_flow_options(config):
+    more = {"save_w": True, "save_valid_mask": True, "n_references": 2}
+    run_stage1(config, of_options_override=more)
+    folder = config.output_root / "rec1"
+    assert (folder / "w.hdf").exists()
+    shapes = {"valid_mask.npy": (48, 56), "reference_frames.npy": (1, 48, 56)}
+    for name, shape in shapes.items():
+        assert np.load(folder / name).shape == shape
+        (folder / name).unlink()
+        run_stage1(config, of_options_override=more)
+        assert (folder / name).exists()
     run_stage1(config, of_options_override={"save_w": True})
-    assert (config.output_root / "rec1" / "w.hdf").exists()
+    assert not [name for name in shapes if (folder / name).exists()]
     assert run_stage2(config.with_flow_options({"save_w": True}))[0] == 1
     run_stage1_array(config, 0, of_options_override={"alpha": 7})
     options = json.loads((config.output_root / "rec1/status.json").read_text())["markers"]["stage1"]["parts"]["options"]

@@ -179,6 +179,17 @@ def write_allen(folder, session, version="2.0", translation="xy_translation"):
         put(f"{place}/timestamps", session.timestamps)
         put(f"{place}/feature_description", np.array([b"x_motion", b"y_motion"]))
 
+        speed = np.random.default_rng(2).normal(8, 3, len(session.timestamps) - 5)
+        put(f"{pipeline}/BehavioralTimeSeries/running_speed/data", speed[:, None] if version < "2.0" else speed)
+        put(f"{pipeline}/BehavioralTimeSeries/running_speed/timestamps", session.timestamps[3:-2])
+        if session.number < 2:
+            times = session.timestamps[0] + np.arange(40) / 30
+            for name, scale in (("pupil_location", 0.1), ("pupil_location_spherical", 2.0)):
+                put(f"{pipeline}/EyeTracking/{name}/data", np.random.default_rng(4).normal(0, scale, (40, 2)))
+                put(f"{pipeline}/EyeTracking/{name}/timestamps", times)
+            put(f"{pipeline}/PupilTracking/pupil_size/data", np.random.default_rng(5).uniform(50, 90, 40))
+            put(f"{pipeline}/PupilTracking/pupil_size/timestamps", times)
+
         for name, (data, span) in stimuli(session).items():
             order = np.random.default_rng(1).permutation(len(data)) if name == "natural_movie_one" else np.s_[:]
             place = f"stimulus/presentation/{name}_stimulus"
@@ -258,10 +269,11 @@ def write_caiman(folder, session, *, dff=True, frame_rate=True):
     return path
 
 
-def write_nwb2(folder, session, *, masks="image", ids=True, image=True):
+def write_nwb2(folder, session, *, masks="image", ids=True, image=True, shown=False):
     """NWB 2 with one plane; the traces of the last series are in an order of their own.
 
-    Voxels lie in two planes, and every second of them is in both.
+    Voxels lie in two planes, and every second of them is in both. With `shown`, stimuli and running as well; they are
+    counted on the clock of the fluorescence, which begins at 2 s.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{session.name}.nwb"
@@ -319,7 +331,34 @@ def write_nwb2(folder, session, *, masks="image", ids=True, image=True):
             else:
                 start = series.create_dataset("starting_time", data=2.0)
                 start.attrs["rate"] = FRAME_RATE
+        if shown:
+            _write_nwb2_stimuli(file, session)
     return path
+
+
+def _write_nwb2_stimuli(file, session):
+    """A movie and gratings in tables, another movie as a series of frames, and flashes as a series of features."""
+    seconds = lambda samples: 2 + np.asarray(samples) / FRAME_RATE  # noqa: E731
+    starts = movie_starts(session).ravel()
+    table = _typed(file, "intervals/shown_presentations", "TimeIntervals")
+    table["id"] = np.arange(len(starts) + 2)
+    table["start_time"] = (20 + np.r_[starts, 20, 40]) / FRAME_RATE + 1e-5  # of a clock that rounds otherwise
+    table["stop_time"] = (20 + np.r_[starts + 1, 30, 50]) / FRAME_RATE
+    table["stimulus_name"] = ["natural_movie_one"] * len(starts) + ["gratings"] * 2
+    table["movie_frame_index"] = np.r_[np.tile(np.arange(MOVIE_FRAMES), MOVIE_REPEATS), -1, -1]
+    table["orientation"] = np.r_[np.full(len(starts), np.nan), 45.0, 90.0]
+    epochs = _typed(file, "intervals/epochs", "TimeIntervals")
+    epochs["start_time"], epochs["stop_time"] = seconds([20, 0]), seconds([50, 10])
+    epochs["tags"], epochs["tags_index"] = ["gratings", "loud", "dark"], np.array([2, 3])
+    series = _typed(file, "stimulus/presentation/natural_movie_two", "IndexSeries")
+    series["data"] = np.tile(np.arange(4, dtype=np.uint32), 2)
+    series["timestamps"] = seconds(200 + 2 * np.arange(8))
+    series = _typed(file, "stimulus/presentation/flashes", "AbstractFeatureSeries")
+    series["data"], series["features"] = np.array([[1.0, 0.2], [2.0, 0.4], [3.0, 0.6]]), ["size", "contrast"]
+    series.create_dataset("starting_time", data=seconds(250)).attrs["rate"] = 1.0
+    file["stimulus/templates/natural_movie_two/data"] = np.zeros((4, 3, 5), np.uint8)
+    speed = _typed(file, "processing/running/speed", "TimeSeries")
+    speed["data"], speed["timestamps"] = np.arange(10.0), np.arange(10.0)
 
 
 def _typed(file, name, kind):

@@ -14,6 +14,7 @@ import pytest
 from units import simulated
 
 from pyflow.units.across.opening import open_sessions
+from pyflow.units.sources import SourceError
 
 _PYTHON = os.environ.get("PYFLOW_ALLENSDK_PYTHON")
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.skipif(
 _ASK = """
 import json, sys
 import numpy as np
+from allensdk.brain_observatory.brain_observatory_exceptions import NoEyeTrackingException
 from allensdk.core.brain_observatory_nwb_data_set import BrainObservatoryNwbDataSet
 
 out, asked = sys.argv[1], json.loads(sys.argv[2])
@@ -52,6 +54,15 @@ for name, (path, cells) in asked.items():
     for stimulus in [*data.list_stimuli(), "master", None]:
         table = data.get_stimulus_table(stimulus) if stimulus else data.get_stimulus_epoch_table()
         found[f"{name}/stimulus/{stimulus}"] = np.array(table.to_json(orient="table"))
+    in_order = sorted(set(cells), key=lambda cell: data.get_cell_specimen_indices([cell]))
+    found[name + "/r"] = data.get_neuropil_r(in_order)
+    found[name + "/speed"] = np.stack(data.get_running_speed())
+    try:
+        for key, get in (("spherical", data.get_pupil_location), ("size", data.get_pupil_size),
+                         ("location", lambda: data.get_pupil_location(as_spherical=False))):
+            found[name + "/pupil_times/" + key], found[name + "/pupil/" + key] = get()
+    except NoEyeTrackingException:
+        pass
     found[name + "/session_type"] = np.array(data.get_session_type())
     found[name + "/images"] = data.get_stimulus_template("natural_movie_one")
     masks = data.get_roi_mask(cells)
@@ -67,8 +78,10 @@ import sys
 from datetime import datetime, timezone
 import numpy as np
 from pynwb import NWBFile, NWBHDF5IO
-from pynwb.base import Images
-from pynwb.image import GrayscaleImage
+from pynwb.base import Images, TimeSeries
+from pynwb.behavior import BehavioralTimeSeries
+from pynwb.epoch import TimeIntervals
+from pynwb.image import GrayscaleImage, ImageSeries, IndexSeries
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
 
 path, data, how = sys.argv[1:]
@@ -98,6 +111,20 @@ ophys.add(Fluorescence(roi_response_series=[
     RoiResponseSeries("RoiResponseSeries", data["fluorescence"].T, "a.u.", everything, rate=10.0, starting_time=1.0)]))
 ophys.add(DfOverF(roi_response_series=[
     RoiResponseSeries("traces", data["dff"][[3, 1]].T, "1", some, timestamps=data["times"])]))
+shown = TimeIntervals("movie_presentations", "shown")
+shown.add_column("stimulus_name", "which")
+shown.add_column("frame", "of the movie")
+for n in range(6):
+    shown.add_interval(start_time=4 + n / 10, stop_time=4 + (n + 1) / 10, stimulus_name="my_movie", frame=n % 3)
+file.add_time_intervals(shown)
+file.add_epoch(4.0, 5.0, ["movie", "first"])
+images = ImageSeries("other", data=np.zeros((2, 3, 5), np.uint8), unit="n.a.", rate=1.0)
+file.add_stimulus_template(images)
+file.add_stimulus(IndexSeries("other", data=np.array([1, 0], np.uint32), unit="N/A", indexed_timeseries=images,
+                              timestamps=[6.0, 7.0]))
+behavior = file.create_processing_module("behavior", "what it did")
+running = TimeSeries("running_speed", data=np.arange(5.0), unit="cm/s", timestamps=np.arange(5.0))
+behavior.add(BehavioralTimeSeries(time_series=running))
 with NWBHDF5IO(path, "w") as io:
     io.write(file)
 """
@@ -124,6 +151,13 @@ def test_files_that_pynwb_writes(tmp_path, how):
     found = ours.get_metadata()
     assert (found["identifier"], found["session_id"], found["targeted_structure"]) == ("id-1", "7", "VISp")
     assert found["excitation_lambda"] == 910.0
+    assert ours.list_stimuli() == ["my_movie", "other"]
+    shown = ours.get_stimulus_table("my_movie")[["frame", "repeat", "start", "end"]]  # the fluorescence begins at 1 s
+    assert shown.to_numpy().tolist() == [[n % 3, n // 3, 30 + n, 30 + n] for n in range(6)]
+    assert ours.get_stimulus_table("other")[["frame", "start", "end"]].to_numpy().tolist() == [[1, 50, 59], [0, 60, 69]]
+    assert ours.get_stimulus_epoch_table().to_numpy().tolist() == [["movie, first", 30, 39]]
+    assert ours.get_stimulus_template("other").shape == (2, 3, 5)
+    np.testing.assert_array_equal(ours.get_running_speed(), [np.arange(5.0)] * 2)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +205,29 @@ def test_allensdk_finds_the_same(both, number):
     motion = ours.get_motion_correction()
     same("motion", motion.to_numpy())
     same("motion_columns", list(motion))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_allensdk_finds_the_same_behaviour(both, number):
+    days, asked, theirs, sessions = both
+    name = days[number].name
+    ours = sessions.get_ophys_experiment_data(501704220 + number)
+    in_order = sorted(set(asked[name][1]), key=lambda cell: ours.get_cell_specimen_indices([cell]))
+    np.testing.assert_array_equal(ours.get_neuropil_r(in_order), theirs[f"{name}/r"])
+    np.testing.assert_array_equal(np.stack(ours.get_running_speed()), theirs[f"{name}/speed"])
+    gets = {
+        "size": ours.get_pupil_size,
+        "spherical": ours.get_pupil_location,
+        "location": lambda: ours.get_pupil_location(as_spherical=False),
+    }
+    for key, get in gets.items():
+        if number == 2:
+            with pytest.raises(SourceError, match="no eye tracking"):
+                get()
+            continue
+        times, values = get()
+        np.testing.assert_array_equal(times, theirs[f"{name}/pupil_times/{key}"])
+        np.testing.assert_array_equal(values, theirs[f"{name}/pupil/{key}"])
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -385,3 +385,16 @@ def test_a_workbook_nested_without_end(tmp_path):
             archive.writestr("content.xml", f"<office:body {spaces}><table:table>{body}</table:table></office:body>")
         with pytest.raises(TableError, match=r"deep\.ods: .*nested"):
             read_spreadsheet(tmp_path / "deep.ods")
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "NaT", "<NA>"])
+def test_words_of_programs_for_nothing_are_no_ids(store, tmp_path, word):
+    """Two rows whose cell is 'nan' would else be one cell."""
+    before = store.read_bytes()
+    path = tmp_path / "a.csv"
+    for column, rows in (("Unique unit no", f"a,1,{word}\nb,1,{word}"), ("Cell", f"a,{word},1\nb,2,1")):
+        path.write_text("Session,Cell,Unique unit no\n" + rows + "\n")
+        message = f"row 2, column '{column}': .* holds '{word}', which programs write where nothing is; empty the cell"
+        with UnitStore.open(store) as opened, pytest.raises(TableError, match=message):
+            opened.import_spreadsheet(path)
+    assert store.read_bytes() == before

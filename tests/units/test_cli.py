@@ -119,7 +119,7 @@ def test_link_unlink_lock_undo(imported, capsys):
     assert "is locked" in capsys.readouterr().err
     assert main(["unlock", "31"]) == 0
     assert main(["unlink", a]) == 0
-    assert "is none of the cells it was linked with" in capsys.readouterr().out
+    assert "is another cell than the units it was linked with" in capsys.readouterr().out
     assert answer(capsys, "stats")["followed"] == before["followed"]
     for what in ("unlink", "unlock", "lock", "link"):
         assert answer(capsys, "undo")["undone"].split()[0] == what
@@ -237,7 +237,7 @@ def test_plot_of_movie_responses(folder, capsys):
     ("words", "message"),
     [
         (["import", "units.txt"], "units.txt: a .txt, expected one of .xlsx, .ods"),
-        (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy"),
+        (["import", "empty"], "empty: holds neither cluster_group.tsv nor iscell.npy nor track_ops.npy nor MatchTable"),
         (["import", "units.txt", "empty"], "units.txt: expected a folder with cluster_group.tsv or iscell.npy"),
         (["import", "cells.mat"], "cells.mat: does not name its sessions"),
         (["link", "a", "b"], "'a': expected session/unit or session/group/unit"),
@@ -447,3 +447,40 @@ def test_tables_of_ids(folder, capsys):
     pd.DataFrame({"cell": ["A", "B"], "Mo": ["1", "2"], "Di": ["1", None]}).to_csv("wide.csv", index=False)
     assert answer(capsys, "import", "wide.csv", "--layout", "wide")["by_sessions"] == {"1": 1, "2": 1}
     assert answer(capsys, "compare", "ids", "wide")["counts"]["shared"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["import", "phy", "--span", "a=0:2", "--span", "a=3:9"], "--span: 'a' is given twice"),
+        (["import", "units.csv", "--column", "unit=A", "--column", "unit=B"], "--column: 'unit' is given twice"),
+    ],
+)
+def test_what_may_be_given_once(folder, capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written(imported, folder, capsys):
+    (folder / "d.csv").mkdir()
+    assert main(["export", "d.csv"]) == 1
+    assert "d.csv: a folder, not a file to write" in capsys.readouterr().err
+    assert main(["plot", "presence", "--out", "x.zip"]) == 1
+    assert "x.zip: no figure is written as '.zip'; choose one of " in capsys.readouterr().err
+
+
+def test_one_of_a_kind_is_said_so(folder, capsys):
+    (folder / "one.csv").write_text("session,unit\na,1\n")
+    assert main(["import", "one.csv", "--layout", "ids"]) == 0
+    assert "1 unit in 1 session\none: 1 of them is followed; it is 1 cell\n" in capsys.readouterr().out
+    assert main(["present-in", "1"]) == 0
+    assert "1 cell in at least 1 session" in capsys.readouterr().out
+
+
+def test_sorted_units_have_no_traces_to_draw(folder, capsys):
+    (folder / "phy").mkdir()
+    for name in ("spike_times", "spike_clusters"):
+        np.save(folder / "phy" / f"{name}.npy", np.array([1, 2, 3]))
+    assert main(["import", "phy", "--span", "a=0:10"]) == 0
+    assert main(["plot", "1"]) == 1
+    assert "phy: holds sorted units, which have spikes (`pyflow-units plot CELL --spikes`)" in capsys.readouterr().err

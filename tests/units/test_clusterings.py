@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from pyflow.units.incoming.clusterings import (
     split_spikes,
 )
 from pyflow.units.incoming.id_tables import read_id_table, read_wide_table
+from pyflow.units.incoming.recognise import UnrecognisedError, read_any
 from pyflow.units.unit_table import TableError, UnitTable
 
 SPANS = {"morning": (0, 1000), "noon": (1000, 1800), "evening": (2000, 3000)}
@@ -137,11 +139,23 @@ def test_phy_folders(tmp_path):
     one = write_phy(tmp_path / "d1", SPIKES, {7: "good", 12: "mua", 3: "noise"}, {3: "good", 5: "mua"})
     two = write_phy(tmp_path / "d2", SPIKES, {7: "noise", 12: "good"})
     table = read_phy_ids({"d1": one, "d2": two}, name="curated")
-    assert keys(table) == [("d1", "5", "5"), ("d1", "7", "7"), ("d1", "12", "12"), ("d2", "12", "12")]
-    assert table.units["quality"].tolist() == ["mua", "good", "mua", "good"]
+    # cluster 5 was merged into another: it has the sorter's verdict and no spikes
+    assert keys(table) == [("d1", "7", "7"), ("d1", "12", "12"), ("d2", "12", "12")]
+    assert table.units["quality"].tolist() == ["good", "mua", "good"]
     assert table.sessions["source"].tolist() == [str(one), str(two)]
     with pytest.raises(FileNotFoundError, match=r"cluster_group\.tsv"):
         read_phy_ids({"d3": tmp_path}, name="curated")
+
+
+def test_kilosort_folders_that_nobody_curated(tmp_path):
+    """Kilosort 2.5 to 4 copy cluster_KSLabel.tsv, whose column is not called group, to cluster_group.tsv."""
+    folder = write_phy(tmp_path / "d1", SPIKES, None, {7: "good", 12: "mua", 3: "noise", 9: "good"})
+    shutil.copyfile(folder / "cluster_KSLabel.tsv", folder / "cluster_group.tsv")
+    assert keys(read_phy_ids({"d1": folder}, name="a")) == [("d1", "7", "7"), ("d1", "9", "9"), ("d1", "12", "12")]
+    assert set(read_clustering(folder, SPANS).units["unit"]) == {"7", "9", "12"}
+    (folder / "cluster_group.tsv").write_text("cluster_id\tother\n7\tgood\n")
+    with pytest.raises(TableError, match=r"no column 'group' or 'KSLabel'; found 'cluster_id', 'other'"):
+        read_clustering(folder, SPANS)
 
 
 def test_suite2p_folders(tmp_path):
@@ -220,6 +234,34 @@ def test_wide_table(tmp_path, suffix):
     assert keys(read_wide_table(tmp_path / "unnamed.csv")) == [
         (session, unit, str("ABC".index(cell) + 1)) for session, unit, cell in expected
     ]
+
+
+def test_wide_arrays(tmp_path):
+    arrays = {
+        "numbers": np.array([[12, -1], [np.nan, 7], [3, 0]]),
+        "text": np.array([["12", ""], ["", "7"], ["3", " 0 "]]),
+        "whole": np.array([[12, -1], [-1, 7], [3, 0]]),
+        "mixed": np.array([[12, None], [None, "7"], ["3", 0.0]], dtype=object),
+    }
+    expected = [("d1", "12", "1"), ("d2", "7", "2"), ("d1", "3", "3"), ("d2", "0", "3")]
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
+        table = read_any([tmp_path / f"{name}.npy"], layout="wide", sessions=["d1", "d2"])
+        assert keys(table) == expected
+        assert table.name == name
+    for array, message in (
+        (np.array([[1.5, 2]]), r"row 1, column 'd1': 1.5 is no id: expected whole numbers or text"),
+        (np.array([[np.inf, 2]]), r"row 1, column 'd1': inf is no id"),
+        (np.array([[1, 2], [1, 3]]), r"rows 1 and 2, column 'unit'.*'1' is listed twice"),
+        (np.array([[1, 2, 3]]), r"shape \(1, 3\), int64, but 2 names of sessions; expected one per column"),
+        (np.array([[True, False]]), r"shape \(1, 2\), bool, but 2 names of sessions"),
+        (np.array([[-1, -1]]), "no units"),
+    ):
+        np.save(tmp_path / "bad.npy", array)
+        with pytest.raises(TableError, match=message):
+            read_any([tmp_path / "bad.npy"], layout="wide", sessions=["d1", "d2"])
+    with pytest.raises(UnrecognisedError, match="does not name its sessions"):
+        read_any([tmp_path / "bad.npy"], layout="wide")
 
 
 def test_wide_tables_that_are_refused(tmp_path):
@@ -325,3 +367,14 @@ def test_appending_keeps_scores_and_says_both_sources(tmp_path):
         assert (claim["source"], claim["algorithm"]) == ("a.csv; b.csv", "test")
         assert json.loads(claim["parameters"]) == {"a": 1, "b": 1}
         assert [len(store.scores(key)) for key in (("d1", "a", "1"), ("d2", "b", "1"))] == [1, 1]
+
+
+@pytest.mark.parametrize("clusters", [[7.0, np.nan, 12], ["a", "b", "c"], [1.5, 2, 3], [np.inf, 1, 2]])
+def test_clusters_that_are_none(tmp_path, clusters):
+    folder = write_phy(tmp_path / "d1", SPIKES[:3], {7: "good"})
+    np.save(folder / "spike_clusters.npy", np.array(clusters))
+    for read in (lambda: read_clustering(folder, SPANS), lambda: read_phy_ids({"d1": folder}, name="a")):
+        with pytest.raises(TableError, match=r"spike_clusters\.npy: .* are no clusters: expected whole numbers"):
+            read()
+    np.save(folder / "spike_clusters.npy", np.array([7.0, 7.0, 12.0]))
+    assert set(read_clustering(folder, SPANS).units["unit"]) == {"7", "12"}

@@ -15,7 +15,7 @@ import scipy.io
 
 from pyflow.units import UnitStore
 from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
-from pyflow.units.incoming.recognise import read_any
+from pyflow.units.incoming.recognise import UnrecognisedError, read_any
 from pyflow.units.unit_table import TableError
 
 DAYS = ["day1", "day2", "day3"]
@@ -357,9 +357,14 @@ def test_unitmatch_with_a_neuron_split_in_two(tmp_path):
     better = (table["ID1"] == 8) & (table["RecSes 1"] == 3) & (table["RecSes 2"] < 3) & (table["UM UID int 2"] == 10)
     table.loc[better, "UM Probabilities"] = 0.99
     table.to_csv(tmp_path / "MatchTable.csv", index=False)
-    with pytest.raises(TableError, match="identity '10', session 'day3' has two units in one session: 'day3//3'"):
-        read_unitmatch(tmp_path / "MatchTable.csv", DAYS)
-    kept = read_unitmatch(tmp_path / "MatchTable.csv", DAYS, oversplit="best").units.set_index(["session", "unit"])
+    (tmp_path / "other.npy").write_bytes(b"")
+    with pytest.raises(
+        TableError, match=r"units 3 and 8 of session 'day3' have one intermediate UID \(10\): .*--oversplit"
+    ):
+        read_any([tmp_path], sessions=DAYS)
+    with pytest.raises(UnrecognisedError, match=r"oversplit is only for UnitMatch's MatchTable\.csv"):
+        read_any([tmp_path / "other.npy"], sessions=DAYS, oversplit="best")
+    kept = read_any([tmp_path], sessions=DAYS, oversplit="best").units.set_index(["session", "unit"])
     assert kept.loc[("day3", "8"), "identity"] == "10"
     assert pd.isna(kept.loc[("day3", "3"), "identity"])
     assert kept["identity"].notna().sum() == 6
@@ -373,7 +378,7 @@ def test_unitmatch_refuses(tmp_path):
         read_unitmatch(path, DAYS[:1])
     with pytest.raises(TableError, match="or 'UID Liberal 1', 'UID Liberal 2' or 'UID1Liberal'"):
         read_unitmatch(path, DAYS, level="liberal")
-    with pytest.raises(TableError, match="'1', session 'day1' has two units"):
+    with pytest.raises(TableError, match="units 4 and 7 of session 'day1' have one conservative UID"):
         read_unitmatch(path, DAYS, level="conservative")
     with pytest.raises(ValueError, match="level='best' is none of"):
         read_unitmatch(path, DAYS, level="best")
@@ -388,3 +393,68 @@ def test_unitmatch_refuses(tmp_path):
     path.write_text("")
     with pytest.raises(TableError, match="no columns 'ID1', 'ID2'; found"):
         read_unitmatch(path, DAYS)
+
+
+# What no program writes
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.array([[1e300, 0]]), r"row 1, column 'a': 1e\+300 is no index"),
+        (np.array([[np.inf, 0]]), "row 1, column 'a': inf is no index"),
+        (np.array([[1j, 0]]), "complex128: expected numbers"),
+        (np.array([[True, False]]), "bool: expected numbers"),
+        (np.array([["x", "y"]]), "<U1: expected numbers"),
+        (np.array([[{}, None]], dtype=object), "object: expected numbers"),
+        (np.array([["7", None]], dtype=object), "object: expected numbers"),
+        (np.full((3, 2), np.nan), "no cells"),
+        (np.zeros((0, 2)), "no cells"),
+    ],
+)
+def test_matrices_that_are_none(tmp_path, array, says):
+    np.save(tmp_path / "q.npy", array, allow_pickle=True)
+    with pytest.raises(TableError, match=rf"q.npy.*{says}"):
+        read_caiman(tmp_path / "q.npy", ["a", "b"])
+    if array.dtype.kind in "fcU":
+        scipy.io.savemat(tmp_path / "c.mat", {"cell_to_index_map": array + 1 if array.dtype.kind == "f" else array})
+        with pytest.raises(TableError, match=r"c.mat"):
+            read_cellreg(tmp_path / "c.mat", ["a", "b"])
+
+
+@pytest.mark.parametrize("labels", ["[1.5]", "[NaN]", "[1e400]", '["a"]', "null", "[[1]]", "[1e300]", "[true]", '"ab"'])
+def test_labels_that_are_none(tmp_path, labels):
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"labels_bySession": [[1], {labels}]}}')
+    with pytest.raises(TableError, match=r"a.json: labels of session 'b' are no whole numbers"):
+        read_roicat(path, ["a", "b"])
+
+
+def test_labels_nested_without_end(tmp_path):
+    (tmp_path / "a.json").write_text('{"labels_bySession":' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(TableError, match=r"a.json: no labels_bySession"):
+        read_roicat(tmp_path / "a.json", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("1e300,1,1,1,1,1,.5\n", "row 2: an id is missing or no whole number"),
+        ("1,1,1,1,1,1,.5\n1,2,1,2,1,1,2\n2,1,2,1,1,1,7\n", "row 3, column 'MatchProb': 2.0 is no probability"),
+        ("1,2,1,2,1,1,.9\n", "row 2: unit 2 of session 'b' is no first of a pair"),
+        ("", "no pairs"),
+    ],
+)
+def test_match_tables_that_are_none(tmp_path, rows, says):
+    (tmp_path / "MatchTable.csv").write_text("ID1,ID2,RecSes1,RecSes2,UID1,UID2,MatchProb\n" + rows)
+    with pytest.raises(TableError, match=f"MatchTable.csv.*{says}"):
+        read_unitmatch(tmp_path, ["a", "b"])
+
+
+def test_sessions_of_one_name(tmp_path):
+    np.save(tmp_path / "q.npy", np.array([[0, np.nan], [np.nan, 1]]))
+    (tmp_path / "a.json").write_text('{"labels_bySession": [[0], [1]]}')
+    (tmp_path / "MatchTable.csv").write_text("ID1,ID2,RecSes1,RecSes2,UID1,UID2,MatchProb\n1,1,1,1,1,1,.5\n")
+    for path in ("q.npy", "a.json", "MatchTable.csv"):
+        with pytest.raises(TableError, match=rf"{path}: two sessions are called 'a'"):
+            read_any([tmp_path / path], sessions=["a", "a"])

@@ -346,13 +346,11 @@ def test_experiments_pass_all_filters(allen):
     assert ids(transgenic_lines=["Ai94"]) == ids(reporter_lines=["Cux2-CreERT2"]) == []
     assert ids(stimuli=["natural_scenes", "natural_movie_two"]) == [501704221, 501704222]
     assert ids(stimuli=["natural_movie_one"], session_types=["three_session_C"]) == [501704222]
-    assert ids(require_eye_tracking=True) == []
+    assert ids(require_eye_tracking=True) == [501704220, 501704221]
     with h5py.File(days[1].path, "r+") as file:
-        file.create_group("processing/brain_observatory_pipeline/EyeTracking")
         del file["general/subject/genotype"]
         file["general/subject/genotype"] = b"Cux2-CreERT2/wt;Camk2a-tTA/wt;Ai93(TITL-GCaMP6f)/Ai93(TITL-GCaMP6f)"
     sessions = open_sessions(folder)
-    assert ids(require_eye_tracking=True) == [501704221]
     assert ids(cre_lines=["Cux2-CreERT2"], reporter_lines=["Ai93(TITL-GCaMP6f)"]) == everything
     assert sessions.get_experiment_containers(transgenic_lines=["camk2a-tta"]) == [container]
     assert sessions.get_experiment_containers(reporter_lines=["Ai94"]) == []
@@ -707,3 +705,126 @@ def test_presence(suite2p):
     assert list(presence.columns) == ["day1", "day2", "day3"]
     for day in days:
         assert {number_of(store, cell) for cell in day.cells} == set(presence.index[presence[day.name]])
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """NWB 2 files with stimuli."""
+    folder, days = tmp_path_factory.mktemp("shown"), simulated.sessions()
+    for day in days:
+        simulated.write_nwb2(folder, day, shown=True)
+    return days, open_sessions(folder)
+
+
+def test_stimuli_of_nwb_2(shown):
+    days, sessions = shown
+    data = sessions.get_ophys_experiment_data("day1")
+    assert data.list_stimuli() == ["flashes", "gratings", "natural_movie_one", "natural_movie_two"]
+    starts = simulated.movie_starts(days[0])
+    movie = data.get_stimulus_table("natural_movie_one")
+    assert movie["start"].tolist() == starts.ravel().tolist()
+    assert movie["end"].tolist() == starts.ravel().tolist()
+    assert movie["frame"].tolist() == list(range(simulated.MOVIE_FRAMES)) * simulated.MOVIE_REPEATS
+    assert movie["repeat"].tolist() == np.repeat(range(simulated.MOVIE_REPEATS), simulated.MOVIE_FRAMES).tolist()
+    gratings = data.get_stimulus_table("gratings")
+    assert gratings[["start", "end", "orientation"]].to_numpy().tolist() == [[20, 29, 45], [40, 49, 90]]
+    assert gratings["start_time"].tolist() == pytest.approx([4, 6], abs=1e-4)
+    second = data.get_stimulus_table("natural_movie_two")
+    assert second[["frame", "repeat", "start", "end"]].to_numpy().tolist() == [
+        [n % 4, n // 4, 200 + 2 * n, 201 + 2 * n] for n in range(8)
+    ]
+    flashes = data.get_stimulus_table("flashes")
+    assert flashes[["size", "contrast", "start", "end"]].to_numpy().tolist() == [
+        [1, 0.2, 250, 259],
+        [2, 0.4, 260, 269],
+        [3, 0.6, 270, 279],
+    ]
+    assert len(data.get_stimulus_table("master")) == len(movie) + 2 + 8 + 3
+    with pytest.raises(SourceError, match="no stimulus 'gabors'; it has flashes, gratings"):
+        data.get_stimulus_table("gabors")
+    assert data.get_stimulus_epoch_table().to_numpy().tolist() == [["dark", 0, 9], ["gratings, loud", 20, 49]]
+    assert data.get_stimulus_template("natural_movie_two").shape == (4, 3, 5)
+    with pytest.raises(SourceError, match="no images of stimulus 'flashes'; it has natural_movie_two"):
+        data.get_stimulus_template("flashes")
+    speed, times = data.get_running_speed()
+    assert (speed[3], times[3]) == (3, 3)
+    assert [e["id"] for e in sessions.get_ophys_experiments(stimuli=["gratings"])] == ["day1", "day2", "day3"]
+
+
+def test_movie_responses_of_nwb_2(shown):
+    days, sessions = shown
+    cell = next(c for c in days[0].cells if all(c in day.cells for day in days))
+    found = sessions.movie_responses(cell, "natural_movie_one", kind="fluorescence")
+    for day in days:
+        expected = day.traces["fluorescence"][day.row(cell)][simulated.movie_starts(day)]
+        np.testing.assert_array_equal(found[day.name], expected)
+
+
+def test_epochs_of_nwb_2_are_joined_where_the_file_names_none(tmp_path):
+    day = simulated.sessions()[0]
+    path = simulated.write_nwb2(tmp_path, day, shown=True)
+    with h5py.File(path, "r+") as file:
+        del file["intervals/epochs"]
+    found = open_sessions(path).get_ophys_experiment_data("day1").get_stimulus_epoch_table()
+    starts = simulated.movie_starts(day).ravel()
+    assert found.to_numpy().tolist() == [
+        ["gratings", 20, 49],
+        ["natural_movie_one", starts[0], starts[-1]],
+        ["natural_movie_two", 200, 215],
+        ["flashes", 250, 279],
+    ]
+
+
+def test_nwb_2_without_stimuli(tmp_path):
+    simulated.write_nwb2(tmp_path, simulated.sessions()[0])
+    data = open_sessions(tmp_path).get_ophys_experiment_data("day1")
+    assert data.list_stimuli() == []
+    with pytest.raises(SourceError, match="no stimuli"):
+        data.get_stimulus_epoch_table()
+    with pytest.raises(SourceError, match="expected one series of running speed, found none"):
+        data.get_running_speed()
+    with pytest.raises(SourceError, match="nwb results keep no pupil size"):
+        data.get_pupil_size()
+    with pytest.raises(SourceError, match="nwb results keep no r of the neuropil"):
+        data.get_neuropil_r()
+
+
+def test_damaged_stimuli_of_nwb_2_are_named(tmp_path):
+    table, series = "intervals/shown_presentations", "stimulus/presentation"
+    changes = {
+        f"{table}/stop_time": (None, "has no column stop_time"),
+        f"{table}/start_time": (np.full(50, np.nan), "start_time holds what is no time"),
+        f"{table}/stop_time ": (["a"] * 50, "stop_time holds what is no time"),
+        f"{table}/orientation": (np.zeros(3), "columns of different lengths: .*'orientation': 3"),
+        f"{series}/natural_movie_two/data": (np.arange(3), "two/data has 3 rows and 8 timestamps"),
+        f"{series}/flashes/features": (["a"], r"flashes/data has shape \(3, 2\), expected 1 columns: a"),
+    }
+    for place, (value, message) in changes.items():
+        path, place = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True), place.strip()
+        with h5py.File(path, "r+") as file:
+            file["intervals/other"], file[f"{series}/other"] = 1, 2  # no tables: not looked at
+            del file[place]
+            if value is not None:
+                file[place] = value
+        data = open_sessions(path).get_ophys_experiment_data("day1")
+        assert "natural_movie_two" in data.list_stimuli()  # sessions are listed even so
+        with pytest.raises(SourceError, match=rf"day1.nwb: /.*{message}"):
+            data.get_stimulus_table("master")
+    with h5py.File(path, "r+") as file:
+        del file["intervals"], file["stimulus"], file["processing/running/speed/data"]
+        file["processing/running/speed/data"] = np.zeros(3)
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    with pytest.raises(SourceError, match="speed has 3 values and 10 timestamps"):
+        data.get_running_speed()
+
+
+def test_presentations_outside_the_traces_are_left_out(tmp_path):
+    path = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True)
+    with h5py.File(path, "r+") as file:
+        for name in ("start_time", "stop_time"):
+            file[f"intervals/shown_presentations/{name}"][:] = -5 if name == "start_time" else -4
+        del file["stimulus"]
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    assert data.list_stimuli() == ["gratings", "natural_movie_one"]
+    assert len(data.get_stimulus_table("gratings")) == 0
+    assert list(data.get_stimulus_table("master")) == ["end", "start", "stimulus"]

@@ -261,6 +261,49 @@ def test_tetrodes_in_folders_of_their_own(tmp_path):
             assert len(store.spike_times(cell)["Mon"]) == len(sortings[group].samples[7])
 
 
+def test_tetrodes_imported_one_after_the_other_keep_their_own_folders(tmp_path, monkeypatch):
+    """Wherever they lie, and wherever the store goes."""
+    monkeypatch.chdir(tmp_path)
+    sortings = {"tetrode 1": Sorting(1), "tetrode 2": Sorting(2), "tetrode 3": Sorting(3)}
+    spans = {"a": (0, 240_000), "b": (300_000, 600_000)}
+
+    def spikes(store):
+        found = {g: [len(times) for times in store.spike_times(f"{g}/7").values()] for g in sortings}
+        expected = {
+            g: [int(((s.samples[7] >= start) & (s.samples[7] < end)).sum()) for start, end in spans.values()]
+            for g, s in sortings.items()
+        }
+        return found == expected
+
+    with UnitStore.open("units.sqlite") as store:
+        for number, (group, sorting) in enumerate(sortings.items()):
+            folder = write_phy(tmp_path / f"anywhere{number}", sorting)
+            table = read_clustering(folder, spans, group=group, group_name="rat")
+            store.import_table(table, other_groups="append")
+        assert spikes(store)
+        of = lambda **which: store.members(**which)["source"].tolist()  # noqa: E731
+        assert of(unit="tetrode 2/7") == of(groups=["tetrode 2"])[:2] == ["anywhere1"] * 2
+        store.import_table(table, other_groups="append")  # again: nothing changes
+        assert len(store.link_sets()) == 3
+        (tmp_path / "anywhere1").rename("moved")
+        store.import_table(read_clustering("moved", spans, group="tetrode 2", group_name="rat"), other_groups="append")
+        assert of(unit="tetrode 2/7") == ["moved"] * 2
+        assert spikes(store)
+        store.export("rat.xlsx")
+    (tmp_path / "new").mkdir()
+    for way in ("sheet", "merge"):
+        with UnitStore.open(tmp_path / "new" / f"{way}.sqlite") as other:
+            other.import_spreadsheet("rat.xlsx") if way == "sheet" else other.merge("units.sqlite")
+            assert spikes(other)
+    for number, group in enumerate(sortings):
+        (tmp_path / ("moved" if number == 1 else f"anywhere{number}")).rename(tmp_path / "new" / group)
+    with UnitStore.open("units.sqlite") as store:
+        for session in spans:
+            store.set_source(session, "new")  # which holds a folder for each
+        assert spikes(store)
+        assert set(of(groups=["tetrode 2"])) == {"new"}
+
+
 def test_autocorrelogram_counts_every_pair():
     times = np.sort(np.random.default_rng(0).uniform(0, 10, 400))
     lags, rate = autocorrelogram(times, bin_s=0.01, window_s=0.1)

@@ -721,3 +721,81 @@ def test_stores_that_cannot_be_one(store, tmp_path):
     with pytest.raises(UnitStoreError, match=r"session 'Mon' started at 2024-01-01 in .*, but at 2024-01-02 in"):
         store.merge(tmp_path / "b")
     assert content(store) == before
+
+
+def unit(day, number):
+    return day, "2", str(number)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kinds", "says"),
+    [
+        # a locked cell is one decision: where a part of it contradicts ours, none of it comes in
+        ("unlink Mon/0 Tue/1", "lock 7", ["unlink"], "Mon/2/0 and Tue/2/1 are locked as one cell"),
+        ("unlink Mon/0 Wed/2", "lock 7", ["unlink"], "Tue/2/1 and Wed/2/2 are locked as one cell"),
+        ("link Mon/1 Wed/1", "lock 8", ["link"], "Mon/2/1 and Tue/2/0 are locked as one cell"),
+        ("lock 7", "unlink Mon/0 Wed/2", ["lock", "lock"], "Mon/2/0 and Wed/2/2 are different cells"),
+        ("lock 8", "link Wed/1 Tue/0", ["lock"], "Tue/2/0 and Wed/2/1 are one cell"),
+        ("unlink Mon/1 Tue/0", "link Mon/1 Tue/0", ["unlink"], "Mon/2/1 and Tue/2/0 are one cell"),
+        ("lock 7", "lock 7", ["lock", "lock"], None),
+        ("lock 8", "lock 7", ["lock", "lock", "lock"], None),
+    ],
+)
+def test_a_merge_takes_over_the_decisions_that_ours_leave_room_for(store, tmp_path, caplog, ours, theirs, kinds, says):
+    with UnitStore.open(tmp_path / "other.sqlite", author="Bob") as other:
+        other.import_table(table(THREE_DAYS))
+        for into, what in ((store, ours), (other, theirs)):
+            verb, *words = what.split()
+            words = [unit(*word.split("/")) for word in words] if verb != "lock" else words
+            getattr(into, verb)(*words)
+        store.merge(other)
+    assert store.pins()["kind"].tolist() == kinds
+    said = [record.message for record in caplog.records if "is left out" in record.message]
+    assert bool(said) == (says is not None)
+    assert says is None or any(says in message for message in said)
+    assert store.check() == []
+
+
+def test_names_that_look_alike_are_one(tmp_path, caplog):
+    """macOS writes an accent as a letter of its own in names of files, and other systems do not."""
+    one, other = "caf\u00e9", "cafe\u0301"
+    rows = [{"session": one, "unit": "1", "identity": other}, {"session": "b", "unit": other, "identity": one}]
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(pd.DataFrame(rows), name="a", origin="a"))
+        again = [{"session": other, "unit": "1", "identity": one}, {"session": "b", "unit": one, "identity": one}]
+        store.import_table(UnitTable(pd.DataFrame(again), name="a", origin="a"))
+        assert len(store.sessions()) == 2
+        assert len(store.link_sets()) == 1
+        for name in (one, other):
+            assert store.multi_sess_unit(name).n_sessions == 2
+            assert store.find(name, "1") == store.find("b", name)
+            assert len(store.members(sessions=[name])) == 1
+        caplog.clear()
+        rows = pd.DataFrame({"session": ["B", "CAF\u00c9"], "unit": "1", "identity": "1"})
+        store.import_table(UnitTable(rows, name="b", origin="b"))
+        assert [record.message for record in caplog.records if "case" in record.message] == [
+            "b: session 'B' differs from session 'b' in nothing but case; they are two sessions",
+            f"b: session 'CAF\u00c9' differs from session {one!r} in nothing but case; they are two sessions",
+        ]
+
+
+def test_numbers_of_sessions_that_cannot_be(store):
+    assert store.present_in(10**30).size == 0
+    for sessions in (None, ["Mon"]):
+        with pytest.raises(ValueError, match="at_least is -1, expected 1 or more"):
+            store.present_in(-1, sessions=sessions)
+
+
+def test_an_empty_file_is_a_store_only_where_one_is_made(tmp_path):
+    path = tmp_path / "units.sqlite"
+    path.write_bytes(b"")
+    with pytest.raises(UnitStoreError, match=r"units.sqlite: an empty file, not a unit store"):
+        UnitStore.open(path, create=False)
+    assert path.read_bytes() == b""
+    with UnitStore.open(path) as store:
+        assert store.stats() == {"sessions": 0, "units": 0}
+
+
+def test_text_that_is_none(store):
+    with pytest.raises(UnitStoreError, match=r"units.sqlite: 'a\\udcff' is no text"):
+        store.multi_sess_unit("a\udcff")

@@ -11,7 +11,15 @@ import numpy as np
 from pyflow.io.readers import bruker
 from pyflow.io.readers.axes import Layout, check_plane, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
-from pyflow.io.readers.video import ArrayReader, ChannelReader, JoinedReader, PartReader, PlaneReader, VideoReader
+from pyflow.io.readers.video import (
+    ArrayReader,
+    BinnedReader,
+    ChannelReader,
+    JoinedReader,
+    PartReader,
+    PlaneReader,
+    VideoReader,
+)
 
 # Format: module, class, extensions, options. A new format is one line.
 _ARRAYS = ("dataset", "axes", "plane")
@@ -25,6 +33,10 @@ _FORMATS = {
     "CaImAn": ("flat", "CaimanReader", (".mmap",), ("plane",)),
     "raw": ("flat", "RawReader", (".raw", ".dat"), ("shape", "dtype", "offset", "axes", "plane")),
 }
+
+# Options about a recording, not its files, and what they are where all of it is read as it is.
+_WHOLE = {"frames": None, "channels": None, "frame_rate": None, "bin_size": 1, "buffer_size": None}
+
 _BY_EXTENSION = {extension: name for name, (_, _, extensions, _) in _FORMATS.items() for extension in extensions}
 
 # Bytes that a file of a format starts with, whatever it is called.
@@ -101,20 +113,20 @@ def open_video(
         not fit it. The message says what was found.
     """
     options = reader_options({**(options.model_dump(exclude_defaults=True) if options else {}), **more})
-    reader = _open(source, options)
+    return _part(_open(source, options), options)
+
+
+def _part(reader: VideoReader, options: ReaderOptions) -> VideoReader:
+    """Return the part of a video that is asked for, in the bins and batches that are asked for."""
     try:
-        frames = (
-            None if options.frames is None else options.range_of(len(reader), str(reader.path or "video in memory"))
-        )
-        if frames is None and options.channels is None and options.frame_rate is None:
-            return reader
-        return PartReader(
-            reader,
-            frames=frames,
-            channels=options.channels,
-            frame_rate_hz=options.frame_rate,
-            owned=reader is not source,
-        )
+        name = str(reader.path or "video in memory")
+        frames = None if options.frames is None else options.range_of(len(reader), name)
+        if frames is not None or options.channels is not None or options.frame_rate is not None:
+            reader = PartReader(reader, frames=frames, channels=options.channels, frame_rate_hz=options.frame_rate)
+        if options.bin_size > 1:
+            reader = BinnedReader(reader, options.bin_size)
+        reader.buffer_size = options.buffer_size
+        return reader
     except BaseException:
         reader.close()
         raise
@@ -133,7 +145,7 @@ def _open(source: Any, options: ReaderOptions) -> VideoReader:
         check_numbers(files)
         if files != [path]:
             return _of_several(files, options)
-    return get_video_file_reader(path, options)
+    return _open_file(path, options)
 
 
 def _of_array(frames: np.ndarray, options: ReaderOptions) -> VideoReader:
@@ -149,7 +161,7 @@ def _of_several(sources: list[Source], options: ReaderOptions) -> VideoReader:
     if not sources:
         raise ValueError("no files: the list of recordings is empty")
     thor = _of_thor(sources) if options.files is None else {}
-    inner = options.model_copy(update={"frames": None, "channels": None, "frame_rate": None})
+    inner = options.model_copy(update=_WHOLE)
     if len(thor) > 1:
         plane = check_plane(options.plane, len(thor), str(Path(sources[0]).parent))
         files = [file for of_channel in thor[sorted(thor)[plane]].values() for file in of_channel]
@@ -228,7 +240,7 @@ def _gathered_readers(items: list[tuple[Any, ReaderOptions]], opening: Any) -> l
 def _open_one(source: Any, options: ReaderOptions) -> VideoReader:
     """Open one of several files, without those that its header says belong to it."""
     if isinstance(source, str | Path) and not Path(source).is_dir():
-        return get_video_file_reader(source, options, alone=True)
+        return _open_file(Path(source), options, alone=True)
     return _open(source, options)
 
 
@@ -363,6 +375,15 @@ def recording_name(path: Path, files: str | None = None) -> str:
     return path.stem
 
 
+def format_by_name(path: Path) -> tuple[str, str]:
+    """Return the format that a file's name speaks of, and, where it cannot be read, what turns it into one that can.
+
+    Both are empty for a name that says nothing.
+    """
+    suffix = path.suffix.lower()
+    return _BY_EXTENSION.get(suffix, ""), _ELSEWHERE.get(suffix, "")
+
+
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is a store of Zarr."""
     return any((path / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
@@ -374,29 +395,33 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
     Parameters
     ----------
     path : str or Path
+        A file.
     options : ReaderOptions, optional
         Those that are about one file.
     **more
-        The same, one by one; ``alone=True``: without the other files of a set.
+        The same, one by one.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, ValueError
         See `open_video`.
     """
-    alone = more.pop("alone", False)
-    given = (options.model_dump(exclude_defaults=True) if options else {}) | more
-    given = reader_options(given).model_dump(exclude_defaults=True)
-    path = Path(path)
+    options = reader_options({**(options.model_dump(exclude_defaults=True) if options else {}), **more})
+    return _part(_open_file(Path(path), options), options)
+
+
+def _open_file(path: Path, options: ReaderOptions, *, alone: bool = False) -> VideoReader:
+    """Open one file whole; `alone`: without the others that its header says belong to it."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir() and not is_zarr(path):
         raise IsADirectoryError(f"{path}: is a folder, expected a video file")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
+    given = options.model_dump(exclude_defaults=True)
     name = _format_of(path, given)
     module, reader, _, known = _FORMATS[name]
-    others = set(given) - set(known) - {"frames", "channels", "frame_rate", "files"}
+    others = set(given) - set(known) - {*_WHOLE, "files"}
     if others:
         wrong = sorted(others)[0]
         raise ValueError(

@@ -31,6 +31,9 @@ _AXES = (3, 4, 5)
 _FILTERS = {307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd"}
 _FILTERS |= {32017: "sz", 32024: "sz3", 32026: "blosc2", 32028: "sperr"}
 
+# Data sets of a file of displacements, which are no video but have its shape.
+_DISPLACEMENT = {"u", "v"}
+
 _NWB_SERIES = ("TwoPhotonSeries", "OnePhotonSeries", "ImageSeries")
 
 
@@ -41,8 +44,9 @@ class Hdf5Reader(StackReader):
     ----------
     path : Path
     dataset : str or sequence of str, optional
-        Data sets to read, one per channel, or one with all. By default ``ch1``, ``ch2`` ... in any case; else the only
-        numeric data set of 3 to 5 axes in the file, or its only two-photon series (NWB).
+        Data sets to read, one per channel, or one with all. By default ``ch1``, ``ch2`` ... in any case, or ``u`` and
+        ``v`` of displacements; else the only numeric data set of 3 to 5 axes in the file, or its only two-photon series
+        (NWB).
     axes : str, optional
         Its axes, such as ``"HWT"``. By default what the file says, as labels of dimensions or by being NWB, and else
         the rule of `pyflow.io.readers.axes.axes_by_rule`. Of a file of MATLAB, in MATLAB's order.
@@ -175,6 +179,8 @@ def _find(path: Path, file: h5py.File, names: Any, nwb: bool) -> list[h5py.Datas
     channels = {name: int(match[1]) for name, match in matches.items() if match}
     if channels:
         return [videos[name] for name in sorted(channels, key=channels.__getitem__)]
+    if set(videos) == _DISPLACEMENT:
+        return [videos[name] for name in sorted(videos)]
     if len(videos) == 1:
         return list(videos.values())
     problem = "which data set is the video? name one with dataset=" if videos else "no 3-D or 4-D data set"

@@ -16,11 +16,17 @@ from pydantic import (
     model_validator,
 )
 
+from pyflow._help import short_help
+
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
 
+@short_help
 class ReaderOptions(BaseModel):
     """What a recording's files do not say, or which part of it to read.
+
+    >>> ReaderOptions(n_channels=2, frames="100:2000").given()
+    {'n_channels': 2, 'frames': '100:2000'}
 
     Parameters
     ----------
@@ -37,7 +43,13 @@ class ReaderOptions(BaseModel):
     frames
         Frames to read, ``"first:stop"`` as in Python. None: all.
     frame_rate
-        Frames per second, whatever the file says.
+        How fast the recording was taken, whatever the file says. Unit: frames per second.
+    bin_size
+        Number of successive frames averaged into one, float32, after `frames` were chosen; the last one may be made of
+        fewer.
+    buffer_size
+        Frames of a batch where the recording is iterated over or read by `VideoReader.read_batch`. None: a few
+        megabytes.
     files
         What several files are: ``"time"``, pieces of one recording, or ``"channels"``, one channel each. None: pieces
         of one where each holds a single frame, else channels. In a session, it joins the files of a folder whose names
@@ -62,6 +74,8 @@ class ReaderOptions(BaseModel):
     channels: tuple[NonNegativeInt, ...] | None = None
     frames: str | None = None
     frame_rate: PositiveFloat | None = None
+    bin_size: PositiveInt = 1
+    buffer_size: PositiveInt | None = None
     files: Literal["time", "channels"] | None = None
     shape: tuple[PositiveInt, ...] | None = None
     dtype: str | None = None

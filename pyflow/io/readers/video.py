@@ -33,6 +33,8 @@ class VideoReader(ABC):
         Frames per second; None where the file does not say.
     n_planes, plane : int, int or None
         Planes of the recording, and which one this is.
+    buffer_size : int or None
+        Frames of a batch, by iteration and `read_batch`; None: a few megabytes.
     origin : mapping
         Where what was found was read from: a fact, such as ``"axes"``, and a sentence.
     """
@@ -43,7 +45,9 @@ class VideoReader(ABC):
     frame_rate_hz: float | None = None
     n_planes: int = 1
     plane: int | None = None
+    buffer_size: int | None = None
     origin: Mapping[str, str] = MappingProxyType({})
+    _next_of_batch: int = 0
 
     @abstractmethod
     def _read(self, indices: np.ndarray) -> np.ndarray:
@@ -123,7 +127,8 @@ class VideoReader(ABC):
 
         Parameters
         ----------
-        indices : sequence of int, or boolean mask of length T
+        indices : sequence of int, or mask (T,) of bool
+            Which frames.
 
         Returns
         -------
@@ -177,9 +182,41 @@ class VideoReader(ABC):
             yield first, self._read(np.arange(first, min(first + size, len(self))))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield all frames in batches ``(n, H, W, C)`` of a few megabytes, which writers take as they are."""
-        for _, frames in self.batches(piece_length(self.shape[1:], self.dtype)):
+        """Yield all frames in batches ``(n, H, W, C)``, which writers take as they are; see `buffer_size`."""
+        for _, frames in self.batches(self._batch_length):
             yield frames
+
+    def has_batch(self) -> bool:
+        """Tell whether `read_batch` has frames left."""
+        return self._next_of_batch < len(self)
+
+    def read_batch(self) -> np.ndarray:
+        """Read the frames after those of the call before; see `buffer_size`.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W, C)
+            The last batch may have fewer frames.
+
+        Raises
+        ------
+        EOFError
+            None are left.
+        """
+        if not self.has_batch():
+            raise EOFError(f"{self._name}: all {len(self)} frames were read; reset() begins again")
+        first = self._next_of_batch
+        frames = self._read(np.arange(first, min(first + self._batch_length, len(self))))
+        self._next_of_batch = first + len(frames)
+        return frames
+
+    def reset(self) -> None:
+        """Let `read_batch` begin again with the first frame."""
+        self._next_of_batch = 0
+
+    @property
+    def _batch_length(self) -> int:
+        return self.buffer_size or piece_length(self.shape[1:], self.dtype)
 
     @property
     def _name(self) -> str:
@@ -192,6 +229,7 @@ class ArrayReader(VideoReader):
     Parameters
     ----------
     frames : array_like, shape (T, H, W) or (T, H, W, C)
+        The video.
     path : Path, optional
         Where it comes from, for messages.
 
@@ -372,6 +410,34 @@ class PartReader(VideoReader):
         """Close the file, if it is this one's."""
         if self._owned:
             self._reader.close()
+
+
+class BinnedReader(PartReader):
+    """Means of successive frames of a video, float32; the last one may be of fewer.
+
+    Parameters
+    ----------
+    reader : VideoReader
+        Closed with this one.
+    bin_size : int
+        How many.
+    """
+
+    def __init__(self, reader: VideoReader, bin_size: int) -> None:
+        super().__init__(reader)
+        self._bin_size = bin_size
+        self.shape = (-(-len(reader) // bin_size), *reader.shape[1:])
+        self.dtype = np.dtype(np.float32)
+        self.frame_rate_hz = reader.frame_rate_hz and reader.frame_rate_hz / bin_size
+        self.origin["bins"] = f"means of {bin_size} frames, as given"
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), *self.shape[1:]), np.float32)
+        for mean, index in zip(out, indices, strict=True):
+            first = int(index) * self._bin_size
+            frames = super()._read(np.arange(first, min(first + self._bin_size, len(self._reader))))
+            mean[:] = frames.mean(axis=0, dtype=np.float64)
+        return out
 
 
 class PlaneReader(PartReader):

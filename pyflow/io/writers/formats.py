@@ -17,6 +17,7 @@ _FORMATS = {
     "CAIMAN_HDF5": ("pyflow.io.writers.hdf5", "CaimanHdf5Writer", ()),
     "ZARR": ("pyflow.io.writers.zarr", "ZarrWriter", (".zarr",)),
     "SUITE2P": ("pyflow.io.writers.suite2p", "Suite2pWriter", (".bin",)),
+    "ARRAY": ("pyflow.io.writers.many", "ArrayWriter", ()),
     "NULL": ("pyflow.io.writers.many", "NullWriter", ()),
 }
 _BY_EXTENSION = {extension: name for name, (*_, extensions) in _FORMATS.items() for extension in extensions}
@@ -31,10 +32,11 @@ def get_video_file_writer(path: str | Path, output_format: str | None = None, **
     Parameters
     ----------
     path : str or Path
-        Target; its folder must exist.
-    output_format : {"TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "ZARR", "SUITE2P", "NULL"}, optional
+        Target; its folder must exist. ``"ARRAY"`` and ``"NULL"`` have no file, and any name will do.
+    output_format : {"TIFF", "HDF5", "MAT", "MAT7", "CAIMAN_HDF5", "ZARR", "SUITE2P", "ARRAY", "NULL"}, optional
         By the extension where not given. ``"MULTIFILE_TIFF"``, ``"MULTIFILE_HDF5"``, ``"MULTIFILE_MAT"`` and so on
-        write a file for each channel, with ``_ch1`` ... behind the name. See the classes in `pyflow.io.writers`.
+        write a file for each channel, with ``_ch1`` ... behind the name. ``"ARRAY"`` keeps the frames in memory, where
+        ``get_array()`` gives them, and ``"NULL"`` forgets them. See the classes in `pyflow.io.writers`.
     **options
         Of the format, for example ``compression`` of HDF5.
 

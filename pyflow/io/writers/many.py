@@ -1,4 +1,4 @@
-"""Writers that are made of others, or of nothing."""
+"""Writers that are made of others, or have no file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +112,37 @@ class NullWriter(VideoWriter):
 
     def discard(self) -> None:
         """Do nothing."""
+
+
+class ArrayWriter(NullWriter):
+    """Keeps the frames in memory, for those who want an array; it outlives `close`.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of no file; for messages.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._pieces: list[np.ndarray] = []
+
+    def _append(self, frames: np.ndarray) -> None:
+        self._pieces.append(frames.copy())
+
+    def get_array(self) -> np.ndarray:
+        """Return all frames so far, (T, H, W, C).
+
+        Raises
+        ------
+        ValueError
+            Nothing was written, so that neither size nor type is known.
+        """
+        if not self._pieces:
+            raise ValueError("no frames were written, so that there is no array")
+        self._pieces = [np.concatenate(self._pieces) if len(self._pieces) > 1 else self._pieces[0]]
+        return self._pieces[0]
+
+    def discard(self) -> None:
+        """Let go of the frames."""
+        self._pieces = []

@@ -243,6 +243,22 @@ class DataSet:
         """Translations of the frames: DataFrame with `x_motion`, `y_motion` (pixels), `timestamp`."""
         return self.source.motion_correction()
 
+    def get_neuropil_r(self, cell_specimen_ids: Sequence[int | str] | None = None) -> np.ndarray:
+        """Share of the neuropil that is subtracted from cells (all by default), (N,); see `Source.neuropil_r`."""
+        return self.source.neuropil_r(self._rows_of(cell_specimen_ids))
+
+    def get_running_speed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Speed in cm/s and timestamps, in this order, as AllenSDK has it; see `Source.running_speed`."""
+        return self.source.running_speed()
+
+    def get_pupil_location(self, as_spherical: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps, and altitude and azimuth in degrees or x and y in centimetres, (n, 2); see `Source.pupil`."""
+        return self.source.pupil("location_spherical" if as_spherical else "location")
+
+    def get_pupil_size(self) -> tuple[np.ndarray, np.ndarray]:
+        """Timestamps, and the pupil's area in pixels; see `Source.pupil`."""
+        return self.source.pupil("size")
+
     def get_session_type(self) -> str:
         """What was done in this session, as the file or else the unit store says.
 

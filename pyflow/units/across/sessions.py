@@ -13,6 +13,7 @@ from pyflow.units.across import listing
 from pyflow.units.across.dataset import DataSet, typed_as_text
 from pyflow.units.sources import Source, SourceError, open_source
 from pyflow.units.sources.stimuli import stimuli_of
+from pyflow.units.store.schema import SOURCE_OF
 
 _NO_SOURCE = "session {!r} has no source in the unit store"
 
@@ -517,14 +518,17 @@ def followed_experiments(sessions: pd.DataFrame, members: pd.DataFrame, folder: 
     for (name, group), rows in members.groupby(["session", "group"], sort=False):
         followed.setdefault(name, {})[group] = rows
     nobody = dict.fromkeys(members["group"], members.iloc[:0]) or {"": members}
-    attributes = [c for c in sessions if c not in ("name", "start_time", "source", "kind", "n_units")]
+    own = ("name", "start_time", "source", "kind", "n_units")
+    attributes = [c for c in sessions if c not in own and not c.startswith(SOURCE_OF)]
     experiments = []
     for session in sessions.to_dict("records"):
-        name, path = session["name"], folder / session["source"] if session["source"] else None
+        name = session["name"]
         known = {key: session[key] for key in attributes if not pd.isna(session[key])}
         planes = followed.get(name, nobody)
         for group, rows in planes.items():
             key = name if len(planes) == 1 else f"{name}/{group}"
+            source = rows["source"].iloc[0] if len(rows) else session["source"]
+            path = folder / source if source else None
             experiments.append(Experiment(key, name, path, group, rows, known))
     return experiments
 

@@ -140,9 +140,9 @@ def spike_trains(
 
 def _open(session, member, folder):
     name = session["name"]
-    if not session["source"]:
+    if not member.source:
         raise SourceError(f"session {name!r} has no source in the unit store")
-    path, span = folder / session["source"], [session.get(attribute) for attribute in SPAN]
+    path, span = folder / member.source, [session.get(attribute) for attribute in SPAN]
     span = None if any(pd.isna(sample) for sample in span) else (int(span[0]), int(span[1]))
     source = find_spikes(path, member.group, span)
     if source is None:

@@ -23,8 +23,10 @@ Spans = Mapping[str, tuple[int, int]]
 
 MAX_GROUP_NAME = 64  # characters of a multi-session clustering's name
 
-# phy's verdict and the sorter's; the file, and its column beside `cluster_id`
-VERDICTS = (("cluster_group.tsv", "group"), ("cluster_groups.csv", "group"), ("cluster_KSLabel.tsv", "KSLabel"))
+# phy's verdict and the sorter's
+VERDICTS = ("cluster_group.tsv", "cluster_groups.csv", "cluster_KSLabel.tsv")
+# their column beside `cluster_id`; Kilosort 2.5 to 4 make cluster_group.tsv a copy of cluster_KSLabel.tsv
+_VERDICT_COLUMNS = ("group", "KSLabel")
 
 
 def clustering_table(
@@ -156,9 +158,9 @@ def read_clustering(
         A file does not hold what it should, or the spans overlap.
     """
     folder = Path(folder)
-    spikes = [load_npy(folder / name) for name in ("spike_times.npy", "spike_clusters.npy")]
+    times, clusters = load_npy(folder / "spike_times.npy"), _load_clusters(folder)
     try:
-        clusters = split_spikes(*spikes, spans)
+        clusters = split_spikes(times, clusters, spans)
     except ValueError as error:
         raise TableError(str(folder), str(error)) from error
     sessions = session_table(spans, [folder] * len(spans), "phy")
@@ -177,32 +179,45 @@ def read_clustering(
     )
 
 
+def _load_clusters(folder):
+    """Cluster of each spike."""
+    clusters = load_npy(folder / "spike_clusters.npy").ravel()
+    if clusters.dtype.kind == "f" and np.isfinite(clusters).all() and (clusters % 1 == 0).all():
+        return clusters.astype(np.int64)
+    if clusters.dtype.kind not in "iu":
+        message = f"values of type {clusters.dtype} are no clusters: expected whole numbers"
+        raise TableError(str(folder / "spike_clusters.npy"), message)
+    return clusters
+
+
 def _read_verdicts(folder):
     """Cluster -> verdict, phy's where it gave one; None where the folder has none."""
     found = None
-    for name, column in reversed(VERDICTS):
+    for name in reversed(VERDICTS):
         path = folder / name
         if not path.exists():
             continue
-        table = _read_table(path, ("cluster_id", column))
+        table = _read_table(path, ("cluster_id",), _VERDICT_COLUMNS)
         for row, value in table["cluster_id"].items():
             if value is None or not value.isdecimal():
                 message = f"{value!r} is no cluster"
                 raise TableError(str(path), message, rows=[row], column="cluster_id", values=[value])
-        found = (found or {}) | dict(zip(table["cluster_id"].astype(int), table[column], strict=True))
+        found = (found or {}) | dict(table.astype({"cluster_id": int}).to_numpy().tolist())
     return found
 
 
-def _read_table(path, columns):
-    """Cells of a text file as text, None where blank, indexed by row; the first row has the headings."""
+def _read_table(path, *columns):
+    """Columns of a text file as text, None where blank, indexed by row; each by the first of its headings in row 1."""
     rows = list(read_sheets(path)[0].rows.items())
-    header = rows[0][1] if rows else []
-    missing = [column for column in columns if column not in header]
-    if missing:
-        found = ", ".join(map(repr, header)) or "an empty file"
-        raise TableError(str(path), f"no column {missing[0]!r}; found {found}", rows=[1])
+    header, chosen = rows[0][1] if rows else [], []
+    for headings in columns:
+        heading = next((heading for heading in headings if heading in header), None)
+        if heading is None:
+            found = ", ".join(map(repr, header)) or "an empty file"
+            raise TableError(str(path), f"no column {' or '.join(map(repr, headings))}; found {found}", rows=[1])
+        chosen.append(heading)
     cells = [(row + [None] * len(header))[: len(header)] for _, row in rows[1:]]
-    return pd.DataFrame(cells, columns=header, index=[number for number, _ in rows[1:]], dtype=object)
+    return pd.DataFrame(cells, columns=header, index=[number for number, _ in rows[1:]], dtype=object)[chosen]
 
 
 def consistent_ids(ids: Mapping[str, Iterable[Any]], *, name: str, group: str = "", **claim: Any) -> UnitTable:
@@ -248,7 +263,8 @@ def read_phy_ids(
     Parameters
     ----------
     folders : dict of str to path-like
-        Session name -> folder with ``cluster_group.tsv``.
+        Session name -> folder with ``cluster_group.tsv``. Clusters without a verdict, or without spikes in
+        ``spike_clusters.npy``, are no units.
     name : str
         Name of the link set.
     exclude : sequence of str
@@ -274,8 +290,11 @@ def read_phy_ids(
     for session, folder in folders.items():
         verdicts = _read_verdicts(Path(folder))
         if verdicts is None:
-            raise FileNotFoundError(f"{Path(folder) / VERDICTS[0][0]}: no such file")
-        kept = {i: verdict for i, verdict in sorted(verdicts.items()) if verdict not in exclude}
+            raise FileNotFoundError(f"{Path(folder) / VERDICTS[0]}: no such file")
+        has_spikes = (Path(folder) / "spike_clusters.npy").exists()
+        # those that were merged or split may keep the sorter's verdict, but no spikes
+        present = set(_load_clusters(Path(folder)).tolist()) if has_spikes else verdicts
+        kept = {i: verdict for i, verdict in sorted(verdicts.items()) if i in present and verdict not in exclude}
         ids[session] = list(kept)
         quality += kept.values()
     claim = {"sessions": session_table(folders, folders.values(), "phy")} | claim

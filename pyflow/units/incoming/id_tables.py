@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from pyflow.io.unpickle import load_npy
 from pyflow.units.incoming.sheet_columns import Grid
 from pyflow.units.incoming.sheets import Sheet, read_sheets
-from pyflow.units.unit_table import UnitTable, in_group, session_table
+from pyflow.units.unit_table import TableError, UnitTable, in_group, session_table
 
 CELL = "cell"
 """Heading of a wide table's column with the cells' own names."""
@@ -92,9 +93,10 @@ def read_wide_table(
     ----------
     path : path-like
         .xlsx, .ods, .csv or .tsv. Blank: the cell is absent. A column with the heading "cell" holds the cells' own
-        names; without it they are numbered.
+        names; without it they are numbered. Or .npy: an array (N, S) of ids, numbers or text; NaN, a negative number,
+        None or empty text: absent.
     sessions : sequence of str, optional
-        Headings of the sessions' columns; by default all but "cell".
+        Headings of the sessions' columns; by default all but "cell". Of an array, the names of its columns.
     sheet : str, optional
         The sheet's name; by default the one that has the header.
     group : str
@@ -115,7 +117,11 @@ def read_wide_table(
     TableError
         A column is missing, a unit stands in two rows, or a cell has no name.
     """
-    path, sheets = Path(path), read_sheets(path)
+    path = Path(path)
+    claim = {"name": path.stem if name is None else name, "source": str(path), "algorithm": "table of cells"} | claim
+    if path.suffix.lower() == ".npy":
+        return _read_wide_array(path, sessions, group, claim)
+    sheets = read_sheets(path)
     columns = _first_row(sheets, sheet) if sessions is None else list(sessions)
     grid = Grid(path, sheets, sheet, {key: key for key in (*columns, CELL)}, columns)
     columns = [column for column in columns if column != CELL]
@@ -139,9 +145,39 @@ def read_wide_table(
     table = pd.DataFrame(dict(zip(("session", "unit", "identity"), of_unit, strict=True)), index=index, dtype=object)
     table["global_id"] = global_ids(table["identity"])
     table["identity"] = in_group(group, table["identity"])
-    claim = {"origin": grid.origin, "source": str(path), "algorithm": "table of cells"} | claim
-    claim = {"sessions": session_table(columns)} | claim
-    return UnitTable(table.assign(group=group), name=path.stem if name is None else name, **claim)
+    claim = {"origin": grid.origin, "sessions": session_table(columns)} | claim
+    return UnitTable(table.assign(group=group), **claim)
+
+
+def _read_wide_array(path, sessions, group, claim):
+    ids = load_npy(path)
+    if ids.ndim != 2 or ids.dtype.kind not in "iufOUS" or sessions is None or ids.shape[1] != len(sessions):
+        named = "no names of sessions" if sessions is None else f"{len(sessions)} names of sessions"
+        raise TableError(str(path), f"shape {ids.shape}, {ids.dtype}, but {named}; expected one per column of ids")
+    rows = []
+    for cell, of_cell in enumerate(ids.tolist(), 1):
+        for session, value in zip(sessions, of_cell, strict=True):
+            unit = _id(path, cell, session, value)
+            rows += [(cell, session, unit, str(cell))] if unit else []
+    if not rows:
+        raise TableError(str(path), "no units")
+    index, *columns = zip(*rows, strict=True)
+    table = pd.DataFrame(dict(zip(("session", "unit", "identity"), columns, strict=True)), index=index, dtype=object)
+    table["identity"] = in_group(group, table["identity"])
+    claim = {"origin": str(path), "sessions": session_table(sessions)} | claim
+    return UnitTable(table.assign(group=group), **claim)
+
+
+def _id(path, row, session, value):
+    """A unit's id as text, empty where there is none."""
+    value = value.decode() if isinstance(value, bytes) else value
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if isinstance(value, bool) or not isinstance(value, int | float) or (value == value and value % 1):
+        raise TableError(
+            str(path), f"{value!r} is no id: expected whole numbers or text", rows=[row], column=session, values=[value]
+        )
+    return str(int(value)) if value >= 0 else ""
 
 
 def _first_row(sheets: list[Sheet], title: str | None) -> list[str]:

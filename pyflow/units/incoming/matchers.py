@@ -23,7 +23,15 @@ import scipy.io
 from numpy.typing import ArrayLike
 
 from pyflow.io.unpickle import load_npy, load_npz
-from pyflow.units.unit_table import TableError, UnitTable, in_group, session_table, unit_table
+from pyflow.units.unit_table import (
+    LARGEST_INDEX,
+    TableError,
+    UnitTable,
+    as_numbers,
+    in_group,
+    session_table,
+    unit_table,
+)
 
 _CELLREG_MAPS = ("cell_to_index_map", "optimal_cell_to_index_map")
 
@@ -43,6 +51,7 @@ _UIDS = {
         ("UID1Conservative", "UID2Conservative"),
     ),
 }
+MATCH_TABLE = "MatchTable.csv"
 _SESSIONS = (("RecSes1", "RecSes2"), ("RecSes 1", "RecSes 2"))
 _PROBABILITIES = ("UM Probabilities", "MatchProb", "Prob")
 _RICHFILE_LABELS = "clusters.dict_item/value.dict/labels_bySession.dict_item/value.json"
@@ -120,7 +129,7 @@ def _read_cellreg_map(path):
     if index_map is None:
         raise TableError(str(path), f"no {_CELLREG_MAPS[0]}; is this CellReg's cellRegistered_....mat?")
     scores = found.get("cell_scores")
-    return np.asarray(index_map, dtype=np.float64), None if scores is None else np.ravel(scores)
+    return as_numbers(str(path), index_map), None if scores is None else np.ravel(scores)
 
 
 def read_caiman(
@@ -161,20 +170,13 @@ def read_caiman(
         origin, path = str(assignments), Path(assignments)
         try:
             is_archive = path.suffix == ".npz"
-            assignments = load_npz(path, "assignments") if is_archive else _as_matrix(load_npy(path))
+            assignments = load_npz(path, "assignments") if is_archive else load_npy(path)
         except ValueError as error:
             raise TableError(origin, f"no array of assignments: {error}") from error
     _check_lengths(origin, sessions, indices=indices, sources=sources)
     claim = {"name": name, "origin": origin, "algorithm": "CaImAn register_multisession"}
     options = {"indices": indices, "sources": sources, "kind": kind if sources else "", "group": group}
     return unit_table(sessions, assignments, source="" if origin == "assignments" else origin, **options, **claim)
-
-
-def _as_matrix(array):
-    """Numbers of an array of objects in which None is an absent unit."""
-    if array.dtype != object:
-        return array
-    return np.where(array == None, np.nan, array).astype(np.float64)  # noqa: E711
 
 
 def read_roicat(
@@ -216,7 +218,7 @@ def read_roicat(
         origin = str(labels)
         try:
             labels = _read_roicat_labels(Path(labels))
-        except (ValueError, KeyError, TypeError, *_DAMAGE) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, *_DAMAGE) as error:
             message = (
                 "no labels_bySession; expected ROICaT's ....tracking.results_clusters.json or results_all.richfile"
             )
@@ -224,7 +226,7 @@ def read_roicat(
     _check_lengths(origin, sessions, labels=labels, indices=indices, sources=sources)
     units = []
     for s, (session, of_session) in enumerate(zip(sessions, labels, strict=True)):
-        of_session = np.asarray(of_session, dtype=np.int64)
+        of_session = _labels(origin, session, of_session)
         original = np.arange(len(of_session)) if indices is None else np.asarray(indices[s])
         if len(original) != len(of_session):
             message = f"{len(of_session)} labels, but {len(original)} indices in session {session!r}"
@@ -239,6 +241,16 @@ def read_roicat(
     units["group"] = group
     claim = {"name": name, "origin": origin, "algorithm": "ROICaT", "source": "" if origin == "labels" else origin}
     return UnitTable(units, sessions=session_table(sessions, sources, kind), **claim)
+
+
+def _labels(origin, session, labels):
+    try:
+        found = as_numbers(origin, labels)
+    except (TableError, ValueError):  # lists of different lengths among them make numpy's ValueError
+        found = np.array(np.nan)
+    if found.ndim != 1 or not (np.abs(found) < LARGEST_INDEX).all() or (found % 1).any():
+        raise TableError(origin, f"labels of session {session!r} are no whole numbers, one for each ROI")
+    return found.astype(np.int64)
 
 
 def _read_roicat_labels(path):
@@ -265,7 +277,9 @@ def _read_roicat_labels(path):
 
 
 def _check_lengths(origin, sessions, **lists):
-    """Refuse lists that do not have one entry per session."""
+    """Refuse sessions of one name, and lists that do not have one entry per session."""
+    if len(set(sessions)) < len(sessions):
+        raise TableError(origin, f"two sessions are called {max(sessions, key=list(sessions).count)!r}")
     for what, entries in lists.items():
         if entries is not None and len(entries) != len(sessions):
             message = f"{what} of {len(entries)} sessions, but {len(sessions)} session names"
@@ -295,7 +309,7 @@ def read_track2p(
     sessions : sequence of str, optional
         Session names; by default the names of the recordings' folders.
     sources : sequence of path-like, optional
-        suite2p's folder of each session, or that of its only plane; by default ``suite2p`` in the recordings' folders.
+        Each session's suite2p folder, or that of its only plane; by default ``suite2p`` in the recordings' folders.
     name : str
         Name of the link set.
 
@@ -338,7 +352,7 @@ def _read_track2p_plane(folder, plane, sessions, sources, options):
         path = folder / f"{plane}_match_mat.npy"
         of_plane = (Path(source) / plane if (Path(source) / plane).is_dir() else Path(source) for source in sources)
         indices = [_track2p_selection(source / "iscell.npy", options) for source in of_plane]
-    matrix = _as_matrix(load_npy(path))
+    matrix = as_numbers(str(path), load_npy(path))
     table = unit_table(sessions, matrix, indices=indices, group=plane, name="track2p", origin=str(path))
     curation = options.get(f"vector_curation_plane_{plane.removeprefix('plane')}")
     table.units.loc[table.units.index.isin(1 + _track2p_rejected(path, matrix, curation)), "identity"] = None
@@ -388,7 +402,7 @@ def read_unitmatch(
     Parameters
     ----------
     path : path-like
-        ``MatchTable.csv``, of UnitMatch in Python or MATLAB, with unique ids.
+        ``MatchTable.csv``, of UnitMatch in Python or MATLAB, with unique ids; or the folder that holds it.
     sessions : sequence of str
         Session names in UnitMatch's order (its RecSes 1, 2 ...).
     level : {"intermediate", "liberal", "conservative"}
@@ -417,12 +431,21 @@ def read_unitmatch(
         A column is missing, a session has no name, or two units of one session share an id.
     """
     path = Path(path)
+    path = path / MATCH_TABLE if path.is_dir() else path
     _check_lengths(str(path), sessions, sources=sources)
     pairs = _read_pairs(path, level, len(sessions))
     first = pairs.drop_duplicates(["session", "unit"]).sort_values(["session", "unit"])
     rows = pd.MultiIndex.from_frame(first[["session", "unit"]])
     pairs["a"] = rows.get_indexer(pd.MultiIndex.from_frame(pairs[["session", "unit"]]))
     pairs["b"] = rows.get_indexer(pd.MultiIndex.from_frame(pairs[["session_2", "unit_2"]]))
+    if (pairs["b"] < 0).any():
+        row, pair = next(pairs[pairs["b"] < 0].iterrows())
+        session = sessions[int(pair["session_2"]) - 1] if 0 < pair["session_2"] <= len(sessions) else pair["session_2"]
+        raise TableError(
+            str(path),
+            f"unit {int(pair['unit_2'])} of session {session!r} is no first of a pair: expected each pair both ways",
+            rows=[row + 2],
+        )
     apart = pairs[pairs["session"] != pairs["session_2"]]
     partners = apart[apart["uid"] == apart["uid_2"]]
     probability = partners.groupby("a")["p"].mean().reindex(range(len(first)))
@@ -435,17 +458,32 @@ def read_unitmatch(
             "probability": probability.to_numpy(),
         }
     )
+    order = units.sort_values("probability", ascending=False, na_position="last", kind="stable")
+    split = order.duplicated(["session", "identity"])
     if oversplit == "best":
-        order = units.sort_values("probability", ascending=False, na_position="last", kind="stable")
-        units.loc[order.index[order.duplicated(["session", "identity"])], ["identity", "probability"]] = None
+        units.loc[order.index[split], ["identity", "probability"]] = None
     elif oversplit != "raise":
         raise ValueError(f"oversplit={oversplit!r} is neither 'raise' nor 'best'")
+    elif split.any():
+        _refuse_split(path, units, order[split].iloc[0], level)
     both = apart.assign(a=apart[["a", "b"]].min(axis=1), b=apart[["a", "b"]].max(axis=1))
     scores = both.groupby(["a", "b"], as_index=False)["p"].mean().rename(columns={"p": "value"})
     scores = scores[scores["value"] > _SCORED].assign(name="UnitMatch probability")
     claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "UnitMatch"}
     table = session_table(sessions, sources, "phy")
     return UnitTable(units, sessions=table, scores=scores, parameters={"level": level}, **claim)
+
+
+def _refuse_split(path, units, other, level):
+    session, identity = other["session"], other["identity"]
+    together = units.loc[(units["session"] == session) & (units["identity"] == identity), "unit"].tolist()
+    raise TableError(
+        str(path),
+        f"units {' and '.join(together)} of session {session!r} have one {level} UID ({identity}): UnitMatch takes "
+        "them for one neuron that was split; oversplit='best' (--oversplit best) follows the one that matches the "
+        "other sessions best",
+        values=together,
+    )
 
 
 def _stem(column):
@@ -482,10 +520,17 @@ def _read_pairs(path, level, n_sessions):
         raise TableError(str(path), f"not a table of numbers: {error}") from error
     pairs.columns = ["unit", "unit_2", "session", "session_2", "uid", "uid_2", "p"]
     ids = pairs.columns[:6]
-    bad = pairs[ids].isna().any(axis=1) | (pairs[ids] % 1 != 0).any(axis=1)
+    if pairs.empty:
+        raise TableError(str(path), "no pairs")
+    bad = ~((pairs[ids].abs() < LARGEST_INDEX) & (pairs[ids] % 1 == 0)).all(axis=1)
     if bad.any():
         raise TableError(str(path), "an id is missing or no whole number", rows=[int(np.argmax(bad)) + 2])
     pairs[ids] = pairs[ids].astype(np.int64)
+    none = (pairs["p"] < 0) | (pairs["p"] > 1)
+    if none.any():
+        row = int(np.argmax(none))
+        message = f"{pairs['p'][row]} is no probability (0 to 1)"
+        raise TableError(str(path), message, rows=[row + 2], column=names[6], values=[pairs["p"][row]])
     outside = ~pairs["session"].between(1, n_sessions)
     if outside.any():
         row = int(np.argmax(outside))

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from pyflow.units.incoming.clusterings import VERDICTS, Spans, read_clustering, read_phy_ids, read_suite2p_ids
 from pyflow.units.incoming.id_tables import read_id_table, read_wide_table
-from pyflow.units.incoming.matchers import read_caiman, read_cellreg, read_roicat, read_track2p, read_unitmatch
+from pyflow.units.incoming.matchers import (
+    MATCH_TABLE,
+    read_caiman,
+    read_cellreg,
+    read_roicat,
+    read_track2p,
+    read_unitmatch,
+)
 from pyflow.units.incoming.spreadsheet import read_spreadsheet
 from pyflow.units.unit_table import UnitTable
 
@@ -29,15 +36,16 @@ def read_any(
     sheet: str | None = None,
     columns: dict[str, str] | None = None,
     layout: str = "cells",
+    oversplit: str = "raise",
 ) -> UnitTable:
     """Read a claim about identities, whatever its form.
 
     Parameters
     ----------
     paths : list of path-like
-        One file: a spreadsheet, or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT (.json) or UnitMatch
-        (MatchTable.csv). One folder: track2p's, or Kilosort's or phy's with `spans`. Several folders: one per session,
-        of phy or suite2p, in which the same id is the same unit.
+        One file: a spreadsheet, a wide array (.npy), or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT
+        (.json) or UnitMatch (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`.
+        Several folders: one per session, of phy or suite2p, in which the same id is the same unit.
     name : str, optional
         Name of the link set; by default the reader's.
     sessions : list of str, optional
@@ -54,6 +62,8 @@ def read_any(
         What a spreadsheet is: one that says in a column which cell each unit is (`read_spreadsheet`); a list of units
         in which the same id is the same cell (`read_id_table`); or one row per cell, one column per session
         (`read_wide_table`).
+    oversplit : {"raise", "best"}
+        As in `read_unitmatch`, and only for its table.
 
     Returns
     -------
@@ -75,15 +85,19 @@ def read_any(
     grouped = {} if group is None else {"group": group}
     named = grouped | ({} if name is None else {"name": name})
     first = paths[0]
+    if first.name == MATCH_TABLE or (first / MATCH_TABLE).is_file():
+        return read_unitmatch(first, _sessions_of(first, sessions), sources=sources, oversplit=oversplit, **named)
+    if oversplit != "raise":
+        raise UnrecognisedError(f"{first}: oversplit is only for UnitMatch's {MATCH_TABLE}")
     if _is_richfile(first):
         return read_roicat(first, _sessions_of(first, sessions), sources=sources, **named)
     if len(paths) > 1 or _is_folder_of_session(first, spans):
         return _read_folders(paths, sessions, named)
     if first.is_dir():
         return _read_folder(first, sessions, sources, spans, name, grouped)
-    if first.suffix.lower() in _SPREADSHEETS and first.name != "MatchTable.csv":
+    if first.suffix.lower() in _SPREADSHEETS or (layout == "wide" and first.suffix.lower() == ".npy"):
         return _read_table(first, layout, sessions, grouped, sheet=sheet, columns=columns, name=name)
-    reader = read_unitmatch if first.name == "MatchTable.csv" else _BY_SUFFIX.get(first.suffix.lower())
+    reader = _BY_SUFFIX.get(first.suffix.lower())
     if reader is None:
         known = ", ".join((*_SPREADSHEETS, *_BY_SUFFIX))
         raise UnrecognisedError(f"{first}: a {first.suffix or 'file without suffix'}, expected one of {known}")
@@ -95,7 +109,7 @@ def read_any(
 
 def _sessions_of(path, sessions):
     if sessions is None:
-        raise UnrecognisedError(f"{path}: does not name its sessions; give their names in its order")
+        raise UnrecognisedError(f"{path}: does not name its sessions; give each one's name (--session), in its order")
     return sessions
 
 
@@ -105,6 +119,7 @@ def _is_richfile(path):
 
 def _read_table(path, layout, sessions, grouped, *, sheet, columns, name):
     if layout == "wide":
+        sessions = _sessions_of(path, sessions) if path.suffix.lower() == ".npy" else sessions
         return read_wide_table(path, sessions=sessions, sheet=sheet, name=name, **grouped)
     _refuse_group(path, grouped)
     if layout == "ids":
@@ -122,7 +137,7 @@ def _is_folder_of_session(path, spans):
 
 
 def _kind(folder):
-    if any((folder / verdict).exists() for verdict, _ in VERDICTS):
+    if any((folder / verdict).exists() for verdict in VERDICTS):
         return read_phy_ids
     return read_suite2p_ids if (folder / "iscell.npy").exists() else None
 
@@ -134,7 +149,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
         _refuse_group(folder, grouped)
         return read_track2p(folder, sessions=sessions, sources=sources, name=name or "track2p")
     raise UnrecognisedError(
-        f"{folder}: holds neither {VERDICTS[0][0]} nor iscell.npy nor track_ops.npy; "
+        f"{folder}: holds neither {VERDICTS[0]} nor iscell.npy nor track_ops.npy nor {MATCH_TABLE}; "
         "a recording that joins several sessions needs their spans"
     )
 
@@ -142,7 +157,7 @@ def _read_folder(folder, sessions, sources, spans, name, grouped):
 def _read_folders(folders, sessions, named):
     for folder in folders:
         if not folder.is_dir() or (kind := _kind(folder)) is None:
-            raise UnrecognisedError(f"{folder}: expected a folder with {VERDICTS[0][0]} or iscell.npy, one per session")
+            raise UnrecognisedError(f"{folder}: expected a folder with {VERDICTS[0]} or iscell.npy, one per session")
         if kind is not _kind(folders[0]):
             raise UnrecognisedError(f"{folder}: another kind of folder than {folders[0]}")
     names = _names(folders) if sessions is None else sessions

@@ -20,6 +20,8 @@ def export(gathered: Gathered, path: str | Path) -> Path:
     path = Path(path)
     if (suffix := path.suffix.lower()) not in _WRITERS:
         raise ValueError(f"{path}: no export to {suffix!r}; choose one of {', '.join(_WRITERS)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder, not a file to write")
     with replacing(path) as temporary:
         _WRITERS[suffix](temporary, gathered)
     return path

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pyflow.units.sources import allen, caiman, nwb, recording, suite2p
 from pyflow.units.sources.base import Footprint, Source, SourceError
+from pyflow.units.sources.spikes import find_spikes
 
 __all__ = ["Footprint", "Source", "SourceError", "find_sources", "open_source"]
 
@@ -60,6 +61,10 @@ def open_source(path: str | Path, group: str = "") -> Source:
         None of the formats, or no such plane.
     """
     sources = find_sources(path)
+    if not sources and find_spikes(path, group) is not None:
+        raise SourceError(
+            f"{path}: holds sorted units, which have spikes (`pyflow-units plot CELL --spikes`), no traces"
+        )
     if not sources:
         raise SourceError(
             f"{path}: expected an NWB file with segmented planes, a CaImAn result, a suite2p folder, or a folder with "

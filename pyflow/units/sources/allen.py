@@ -1,6 +1,7 @@
 """Allen Brain Observatory files: NWB 1.0."""
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ _NEUROPIL = f"{_FLUORESCENCE}_neuropil_response"
 _DFF = f"{_PIPELINE}/DfOverF/imaging_plane_1"
 # The name changed with version 1.0 of their pipeline.
 _TRANSLATIONS = [f"{_PIPELINE}/MotionCorrection/2p_image_series/xy_translation{s}" for s in ("s", "")]
+
+_RUNNING = f"{_PIPELINE}/BehavioralTimeSeries/running_speed"
+_PUPIL = {
+    "location": f"{_PIPELINE}/EyeTracking/pupil_location",
+    "location_spherical": f"{_PIPELINE}/EyeTracking/pupil_location_spherical",
+    "size": f"{_PIPELINE}/PupilTracking/pupil_size",
+}
 
 _METADATA = {
     "sex": "general/subject/sex",
@@ -166,6 +174,35 @@ class AllenSource(Source):
         """Images of a stimulus."""
         with open_hdf5(self.path) as file:
             return stimuli.template(file, name)
+
+    def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sample by sample of the fluorescence, from where it was measured on."""
+        with open_hdf5(self.path) as file:
+            speed = dataset(file, f"{_RUNNING}/data")[()]
+            times = dataset(file, f"{_RUNNING}/timestamps", 1)[()]
+        speed = speed[:, 0] if speed.ndim == 2 else speed  # a column in version 0.9 of their pipeline
+        if len(speed) != len(times):
+            raise SourceError(f"{self.path}: {_RUNNING} has {len(speed)} values and {len(times)} timestamps")
+        samples = self.timestamps("fluorescence")
+        before = int(np.searchsorted(samples, times[0])) if len(times) else 0
+        before = before if before < len(samples) and samples[before] == times[0] else 0
+        after = max(len(samples) - before - len(times), 0)
+        times = np.concatenate([samples[:before], times, samples[len(samples) - after :]])
+        return np.pad(speed.astype(np.float64), (before, after), constant_values=np.nan), times
+
+    def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Of eye tracking, which not all sessions have."""
+        with open_hdf5(self.path) as file:
+            if _PUPIL[what] not in file:
+                raise SourceError(f"{self.path}: no eye tracking ({_PUPIL[what]})")
+            return dataset(file, f"{_PUPIL[what]}/timestamps", 1)[()], dataset(file, f"{_PUPIL[what]}/data")[()]
+
+    def neuropil_r(self, rows: Sequence[int]) -> np.ndarray:
+        """Share of the neuropil that is subtracted."""
+        if "r" not in self._places:
+            return super().neuropil_r(rows)
+        with open_hdf5(self.path) as file:
+            return take(dataset(file, self._places["r"], 1), rows)
 
     def experiment(self) -> dict[str, Any]:
         """The metadata, and what AllenSDK lists beside it."""

@@ -166,6 +166,52 @@ class Source(ABC):
         """
         raise SourceError(f"{self.path}: {self.kind} results keep no stimuli (asked for {name!r})")
 
+    def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
+        """How fast the animal ran.
+
+        Returns
+        -------
+        speed : ndarray, shape (T,)
+            cm/s; NaN where it was not measured.
+        timestamps : ndarray, shape (T,)
+
+        Raises
+        ------
+        SourceError
+            The source does not keep it.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no running speed")
+
+    def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """The pupil over time.
+
+        Parameters
+        ----------
+        what : {"location", "location_spherical", "size"}
+            Its place on the monitor, (n, 2), in centimetres or degrees from the centre; or its area, pixels.
+
+        Returns
+        -------
+        timestamps : ndarray, shape (n,)
+        values : ndarray, shape (n, 2) or (n,)
+
+        Raises
+        ------
+        SourceError
+            The source does not keep it.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no pupil {what}")
+
+    def neuropil_r(self, rows: Sequence[int]) -> np.ndarray:
+        """Share of the neuropil that is subtracted from the ROIs in rows, (n,).
+
+        Raises
+        ------
+        SourceError
+            The source does not keep it.
+        """
+        raise SourceError(f"{self.path}: {self.kind} results keep no r of the neuropil")
+
     def timestamps(self, kind: str) -> np.ndarray:
         """Times of a kind's samples, (T,) float64, in `time_unit`."""
         self._check_kind(kind)

@@ -1,5 +1,6 @@
 """NWB 2.x files with segmented planes."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pyflow.units.sources import nwb_stimuli, stimuli
 from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text
 
 # Columns that say which cell an ROI is in all sessions: AllenSDK's, ours.
@@ -23,6 +25,7 @@ _KINDS = {
     "corrected": ("corrected",),
     "fluorescence": ("",),
 }
+_RUNNING = re.compile(r"(^|/)(running/speed|running_speed|BehavioralTimeSeries/speed)$")
 _IMAGES = {"max": "maximum projection", "mean": "mean image", "average": "mean image", "corr": "correlation image"}
 
 
@@ -230,9 +233,64 @@ class NwbSource(Source):
         with open_hdf5(self.path) as file:
             return take(file[path]["data"], [columns[int(row)] for row in rows], axis)
 
+    @cached_property
+    def _stimulus_tables(self):
+        with open_hdf5(self.path) as file:
+            return nwb_stimuli.tables(file, self._clock)
+
+    @cached_property
+    def _clock(self):
+        """Times of the traces' samples, in which stimuli are counted."""
+        kinds = self.trace_kinds
+        return self.timestamps("fluorescence" if "fluorescence" in kinds else kinds[0]) if kinds else np.empty(0)
+
+    def stimuli(self) -> list[str]:
+        """Names of the tables below ``intervals``, or of the stimuli in them, and of series of images or features."""
+        with open_hdf5(self.path) as file:
+            return nwb_stimuli.names(file)
+
+    def stimulus_table(self, name: str) -> pd.DataFrame:
+        """When a stimulus was shown; also `start_time` and `stop_time`, seconds, and the file's other columns."""
+        tables = self._stimulus_tables
+        if name == "master" and tables:
+            return stimuli.master(tables)
+        if name not in tables:
+            raise SourceError(f"{self.path}: no stimulus {name!r}; it has {', '.join(tables) or 'none'}")
+        return tables[name].copy()
+
+    def stimulus_epochs(self) -> pd.DataFrame:
+        """The table ``intervals/epochs``; without it, stretches with one stimulus."""
+        with open_hdf5(self.path) as file:
+            return nwb_stimuli.epochs(file, self._clock)
+
+    def stimulus_template(self, name: str) -> np.ndarray:
+        """Images of a stimulus."""
+        with open_hdf5(self.path) as file:
+            return nwb_stimuli.template(file, name)
+
+    def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the series that is called speed of running."""
+        with open_hdf5(self.path) as file:
+            found = []
+
+            def visit(name, item):
+                if isinstance(item, h5py.Group) and _RUNNING.search(name) and {"data", "timestamps"} <= set(item):
+                    found.append(item)
+
+            if "processing" in file:
+                file["processing"].visititems(visit)
+            if len(found) != 1:
+                there = ", ".join(item.name for item in found) or "none"
+                raise SourceError(f"{self.path}: expected one series of running speed, found {there}")
+            speed, times = (dataset(found[0], name, 1)[()] for name in ("data", "timestamps"))
+            if len(speed) != len(times):
+                raise SourceError(f"{self.path}: {found[0].name} has {len(speed)} values and {len(times)} timestamps")
+            return speed, times
+
     def experiment(self) -> dict[str, Any]:
-        """The metadata."""
-        return self.metadata()
+        """The metadata, and the stimuli."""
+        shown = self.stimuli()
+        return self.metadata() | ({"stimuli": shown} if shown else {})
 
     def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys, from where NWB 2 keeps them; those that the file lacks are None."""

@@ -21,7 +21,7 @@ _OF_SESSION_TYPE = {
 # Frames without a stimulus that do not end its epoch: a drifting grating pauses for 30 frames, other stimuli only where
 # the camera or the monitor dropped some. AllenSDK's numbers, so that its epochs are found.
 _PAUSE = {"three_session_A": 39, "three_session_B": 15, "three_session_C": 7, "three_session_C2": 7}
-_LONGEST_PAUSE = max(_PAUSE.values())
+LONGEST_PAUSE = max(_PAUSE.values())
 
 _PRESENTATION = "stimulus/presentation"
 
@@ -76,7 +76,12 @@ def template(file: h5py.File, name: str) -> np.ndarray:
 
 def epochs(tables: dict[str, pd.DataFrame], session_type: str | None) -> pd.DataFrame:
     """Join presentations of one stimulus that follow each other; see `Source.stimulus_epochs`."""
-    pause, found = _PAUSE.get(session_type, _LONGEST_PAUSE), []
+    return join(tables, _PAUSE.get(session_type, LONGEST_PAUSE))
+
+
+def join(tables: dict[str, pd.DataFrame], pause: int) -> pd.DataFrame:
+    """Join presentations of one stimulus between which there are at most `pause` frames without it."""
+    found = []
     for name, shown in tables.items():
         start, end = shown["start"].to_numpy(), shown["end"].to_numpy()
         cuts = np.flatnonzero(start[1:] - end[:-1] > pause)
@@ -87,6 +92,6 @@ def epochs(tables: dict[str, pd.DataFrame], session_type: str | None) -> pd.Data
 
 def master(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Presentations of all stimuli in one table, with column `stimulus`; NaN where a stimulus lacks a column."""
-    return pd.concat(
-        [shown.assign(stimulus=name) for name, shown in tables.items() if len(shown)], sort=True, ignore_index=True
-    )
+    parts = [shown.assign(stimulus=name) for name, shown in tables.items() if len(shown)]
+    empty = [] if parts else [pd.DataFrame(columns=["end", "start", "stimulus"])]
+    return pd.concat(parts + empty, sort=True, ignore_index=True)

@@ -13,6 +13,7 @@ from pyflow.units.store.comparison import Members, mutual_best, overlap
 from pyflow.units.store.database import Database, UnitStoreError, now
 from pyflow.units.store.lookup import current
 from pyflow.units.store.pins import hold
+from pyflow.units.store.schema import SOURCE_OF
 from pyflow.units.unit_table import SESSION_COLUMNS, UNIT_COLUMNS, UnitTable
 
 logger = logging.getLogger(__name__)
@@ -79,17 +80,22 @@ def _patch(database, table, row_id, attributes):
 def _add_sessions(database, table, change_id):
     """Row of each session by name."""
     known = dict(database.rows("SELECT name, session_id FROM session"))
-    attributes = _attributes(table.sessions, SESSION_COLUMNS)
-    rows = table.sessions[list(SESSION_COLUMNS)].itertuples(index=False)
+    folded = {name.casefold(): name for name in known}
+    sessions = _beside_store(database, table.sessions)
+    attributes = _attributes(sessions, SESSION_COLUMNS)
+    rows = sessions[list(SESSION_COLUMNS)].itertuples(index=False)
     for (name, *values), of_session in zip(rows, attributes, strict=True):
-        values[_SOURCE] = beside_store(database, values[_SOURCE])
         if name not in known:
+            if (other := folded.setdefault(name.casefold(), name)) != name:
+                message = "%s: session %r differs from session %r in nothing but case; they are two sessions"
+                logger.warning(message, table.origin, name, other)
             known[name] = database.run(
                 "INSERT INTO session (name, start_time, source, kind, attributes, change_id) "
                 "VALUES (?, ?, ?, ?, json_patch('{}', ?), ?)",
                 *(name, *values, of_session, change_id),
             ).lastrowid
             continue
+        values[_SOURCE] = _source_of_all(database, table, name, known[name], values[_SOURCE])
         for column, value in zip(SESSION_COLUMNS[1:], values, strict=True):
             if value:
                 database.run(
@@ -97,6 +103,40 @@ def _add_sessions(database, table, change_id):
                 )
         _patch(database, "session", known[name], of_session)
     return known
+
+
+def _source_of_all(database, table, name, row, source):
+    """A known session's new source; empty where it is that of some groups only, which is noted with them."""
+    before = database.value("SELECT source FROM session WHERE session_id = ?", row)
+    groups = table.units.loc[table.units["session"] == name, "group"].unique().tolist()
+    if not source or not before or not groups or "" in groups:
+        return source
+    others = {
+        group for (group,) in database.rows("SELECT DISTINCT group_name FROM unit WHERE session_id = ?", row)
+    } - set(groups)
+    if not others:
+        return source
+    own = {f"{SOURCE_OF}{group}": None if source == before else source for group in groups}
+    _patch(database, "session", row, json.dumps(own))
+    return ""
+
+
+def forget_sources_of_groups(database: Database, session_id: int) -> None:
+    """Leave a session one source for all its groups."""
+    attributes = json.loads(database.value("SELECT attributes FROM session WHERE session_id = ?", session_id))
+    own = {key: None for key in attributes if key.startswith(SOURCE_OF)}
+    _patch(database, "session", session_id, json.dumps(own))
+
+
+def _beside_store(database, sessions):
+    """Sessions whose sources are as seen from the store."""
+    columns = [column for column in sessions if column == "source" or column.startswith(SOURCE_OF)]
+    return sessions.assign(
+        **{
+            c: [beside_store(database, path) if isinstance(path, str) else path for path in sessions[c]]
+            for c in columns
+        }
+    )
 
 
 def beside_store(database: Database, source: str) -> str:
@@ -169,7 +209,10 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
             rows = pd.concat([others[rows.columns], rows], ignore_index=True)
             scores = sorted(scores + _scores_among(database, old, others["unit"]))
             *before, text = database.row(_CLAIM, old)
-            said = tuple("; ".join(dict.fromkeys(filter(None, both))) for both in zip(before, said, strict=True))
+            said = tuple(
+                "; ".join(dict.fromkeys(filter(None, [*was.split("; "), own])))
+                for was, own in zip(before, said, strict=True)
+            )
             parameters = json.loads(text) | parameters
     rows, overruled, broken = hold(database, rows, covered)
     _tell(database, table.name, "overruled by a decision made by hand", overruled)

@@ -126,9 +126,10 @@ class Comparison:
 
     @cached_property
     def conflicting(self) -> pd.DataFrame:
-        """Units that have another partner in the same session: session, group, unit, partner_session, group_in_a,
-        unit_in_a, group_in_b, unit_in_b.
-        """  # noqa: D205
+        """Units that have another partner in the same session.
+
+        Columns: session, group, unit, partner_session, group_in_a, unit_in_a, group_in_b, unit_in_b.
+        """
         n_sessions, (places_a, units_a), (places_b, units_b) = self._strangers
         places, in_a, in_b = np.intersect1d(places_a, places_b, assume_unique=True, return_indices=True)
         pair = places // n_sessions

@@ -96,6 +96,8 @@ class Database:
             raise UnitStoreError(f"{self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise UnitStoreError(f"{self.path}: {error}") from error
+        except UnicodeEncodeError as error:  # words of a command line whose bytes are no UTF-8
+            raise UnitStoreError(f"{self.path}: {error.object!r} is no text") from error
 
     def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Cursor of one statement."""

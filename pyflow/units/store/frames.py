@@ -110,9 +110,19 @@ def members(database: Database, link_set_id: int) -> pd.DataFrame:
     frame, place = frame.iloc[order].reset_index(drop=True), place[order]
     for column in ("start_time", "source", "kind"):
         frame[column] = of_session[column].take(place).array
+    for session_name, group, source in _own_sources(database):
+        frame.loc[(frame["session"] == session_name) & (frame["group"] == group), "source"] = source
     index = units["original_index"].array.take(_places(units["unit_id"], frame["unit_id"]))
     frame["original_index"] = pd.array(index, dtype="Int64")
     return frame[_OF_MEMBER]
+
+
+def _own_sources(database):
+    """Session, group and source of groups that have a source of their own."""
+    return database.rows(
+        "SELECT name, substr(key, ?2), value FROM session, json_each(session.attributes) WHERE key LIKE ?1 || '%'",
+        *(schema.SOURCE_OF, len(schema.SOURCE_OF) + 1),
+    )
 
 
 def gather(database: Database, link_set: str | None = None) -> Gathered:

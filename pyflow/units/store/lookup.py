@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.unit_table import composed
 
 
 class UnitKey(NamedTuple):
@@ -70,27 +71,28 @@ def link_set_id(database: Database, name: str | None = None) -> int:
 
 def session_id(database: Database, name: str) -> int:
     """Row of a session."""
-    found = database.value("SELECT session_id FROM session WHERE name = ?", name)
+    found = database.value("SELECT session_id FROM session WHERE name = ?", composed(name))
     if found is None:
         raise UnitStoreError(f"{database.path}: no session {name!r}")
     return found
 
 
-def refuse_unknown(database: Database, column: str, names: Sequence[str]) -> None:
-    """Refuse names of sessions or groups (what `column` says) that the store does not have."""
+def known_names(database: Database, column: str, names: Sequence[str]) -> list[str]:
+    """Names of sessions or groups (what `column` says) as the store has them; one that it lacks is refused."""
     if isinstance(names, str):
         raise TypeError(f"{column}s is {names!r}, expected a list of names")
     sql = {"session": "SELECT name FROM session", "group": "SELECT DISTINCT group_name FROM unit"}[column]
     known = [name for (name,) in database.rows(sql)]
     for name in names:
-        if name not in known:
+        if composed(name) not in known:
             there = ", ".join(map(repr, known)) or "none"
             raise UnitStoreError(f"{database.path}: no {column} {name!r}; there are {there}")
+    return [composed(name) for name in names]
 
 
 def unit_id(database: Database, key: tuple[str, str, str]) -> int:
     """Row of the unit (session, group, unit)."""
-    key = UnitKey(*key)
+    key = UnitKey(*map(composed, key))
     found = database.value(
         "SELECT unit_id FROM unit WHERE session_id = ? AND group_name = ? AND unit_name = ?",
         *(session_id(database, key.session), key.group, key.unit),
@@ -152,7 +154,7 @@ def multi_sess_unit_id(database: Database, unit: UnitReference, of_link_set: int
         if found is None:
             raise UnitStoreError(f"{database.path}: {UnitKey(*unit)} is not followed")
         return found
-    text = unit.global_id if isinstance(unit, MultiSessUnit) else str(unit)
+    text = unit.global_id if isinstance(unit, MultiSessUnit) else composed(str(unit))
     columns = ("label", "global_id")
     if isinstance(unit, MultiSessUnit):
         columns = ("global_id",)

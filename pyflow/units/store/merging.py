@@ -1,14 +1,18 @@
 """Everything that another store knows, taken over into this one in one change."""
 
 import json
-from pathlib import Path
+import logging
 
 import pandas as pd
 
 from pyflow.units.store import frames, lookup
 from pyflow.units.store.adding import add_within
 from pyflow.units.store.database import Database, UnitStoreError
+from pyflow.units.store.pins import locked_cells, read_pins
+from pyflow.units.store.schema import SOURCE_OF
 from pyflow.units.unit_table import UnitTable
+
+logger = logging.getLogger(__name__)
 
 _CLAIM = ("source", "algorithm", "version", "author", "created")
 
@@ -38,27 +42,52 @@ def _sessions(database, other):
                 f"session {name!r} started at {start_of[name]} in {database.path}, but at {start} in {other.path}"
             )
     folder = other.path.absolute().parent
-    where = [folder / source if source else Path() for source in sessions["source"]]
-    return sessions.assign(
-        source=[
-            str(path) if path.exists() and old else old for path, old in zip(where, sessions["source"], strict=True)
-        ]
-    )
+    sources = [column for column in sessions if column == "source" or column.startswith(SOURCE_OF)]
+    return sessions.assign(**{column: sessions[column].map(lambda path: _anywhere(folder, path)) for column in sources})
+
+
+def _anywhere(folder, source):
+    """A source as seen from anywhere; as it is, where there is none or nothing is there."""
+    is_there = isinstance(source, str) and source and (folder / source).exists()
+    return str(folder / source) if is_there else source
 
 
 def _add_pins(database, other, change_id):
-    """Pins of the other store, between the units as they are called here; where both have one, ours holds."""
-    pins = other.rows("SELECT kind, unit_a, unit_b FROM pin")
-    if not pins:
-        return
-    ids = sorted({unit for _, *pair in pins for unit in pair})
+    """Pins of the other store, between the units as they are called here, but for those that contradict ours."""
+    pins = read_pins(other)
+    ids = sorted({unit for pin in pins for unit in (pin.a, pin.b)})
     keys = lookup.unit_keys(other, ids).itertuples(index=False)
     here = {old: lookup.unit_id(database, tuple(key)) for old, key in zip(ids, keys, strict=True)}
-    ours = {frozenset(pair) for pair in database.rows("SELECT unit_a, unit_b FROM pin")}
-    for kind, *pair in pins:
-        a, b = sorted(here[unit] for unit in pair)
-        if frozenset((a, b)) not in ours:
-            database.run("INSERT INTO pin (unit_a, unit_b, kind, change_id) VALUES (?, ?, ?, ?)", a, b, kind, change_id)
+    # as rows of a table they are sorted, and a lock is a chain of such pairs
+    theirs = [pin._replace(a=min(pair), b=max(pair)) for pin in pins for pair in [(here[pin.a], here[pin.b])]]
+    ours = read_pins(database)
+    locks, their_locks = locked_cells(ours), locked_cells(theirs)
+    for pin in reversed(theirs):
+        lock = their_locks[pin.a] if pin.kind == "lock" else None
+        if any(pin[:3] == known[:3] for known in ours):
+            continue
+        if any(_contradict(known, pin, lock, locks) for known in ours):
+            logger.warning(
+                "%s: this decision of %s is left out, since others were made here: %s",
+                *(database.path, other.path, pin.sentence(database)),
+            )
+            continue
+        database.run(
+            "INSERT INTO pin (unit_a, unit_b, kind, change_id) VALUES (?, ?, ?, ?)", pin.a, pin.b, pin.kind, change_id
+        )
+
+
+def _contradict(ours, theirs, lock, locks):
+    """Whether a pin of ours leaves no room for one of theirs; `lock`: all units of the lock that theirs is part of."""
+    if {ours.a, ours.b} == {theirs.a, theirs.b}:
+        return True
+    ours_here = locks[ours.a] if ours.kind == "lock" else frozenset()
+    if lock is not None:  # exactly these units, so that no other may be one cell with one of them
+        if ours.kind == "unlink":
+            return {ours.a, ours.b} <= lock
+        return len({ours.a, ours.b} & lock) == 1 or (bool(ours_here & lock) and ours_here != lock)
+    inside = len({theirs.a, theirs.b} & ours_here)
+    return inside == 2 if theirs.kind == "unlink" else inside == 1
 
 
 def _add_link_set(database, other, name, kept, change_id):

@@ -42,6 +42,16 @@ def read_pins(database: Database) -> list[Pin]:
     return [Pin(*row) for row in database.rows(sql)]
 
 
+def locked_cells(pins: Iterable[Pin]) -> dict[int, frozenset[int]]:
+    """Of each unit that is locked, all units of its locked cell."""
+    cells = {}
+    for pin in pins:
+        if pin.kind == "lock":
+            cell = cells.get(pin.a, frozenset((pin.a,))) | cells.get(pin.b, frozenset((pin.b,)))
+            cells |= dict.fromkeys(cell, cell)
+    return cells
+
+
 def _places(database):
     """Row of the session and group of each unit that has a pin."""
     rows = database.rows(

@@ -163,9 +163,13 @@ VIEWS = {
 }
 
 # What `UnitStore.members` tells of the members of one identity
+# Attribute of a session: where the results of one of its groups are, if not where those of the others are.
+SOURCE_OF = "source of "
+
 MEMBERS = (
-    "SELECT number, global_id, label, s.name AS session, start_time, source, kind, "
-    'group_name AS "group", unit_name AS unit, original_index, probability, unit_id '
+    "SELECT number, global_id, label, s.name AS session, start_time, "
+    f"coalesce((SELECT value FROM json_each(s.attributes) WHERE key = '{SOURCE_OF}' || group_name), source) AS source, "
+    'kind, group_name AS "group", unit_name AS unit, original_index, probability, unit_id '
     "FROM multi_sess_unit u JOIN member_unit m USING (multi_sess_unit_id) JOIN unit USING (unit_id) "
     "JOIN session s ON s.session_id = m.session_id WHERE u.multi_sess_unit_id = ? "
     f"ORDER BY {BY_TIME}, s.session_id"

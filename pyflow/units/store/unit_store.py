@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyflow.units.store import adding, edits, frames, lookup, pins, schema
-from pyflow.units.store.comparison import Comparison, overlap
+from pyflow.units.store import adding, edits, frames, lookup, pins, questions, schema
+from pyflow.units.store.comparison import Comparison
 from pyflow.units.store.database import Database, UnitStoreError
 from pyflow.units.store.frames import Gathered, Restriction
 from pyflow.units.store.lookup import MultiSessUnit, UnitKey, UnitReference
@@ -64,6 +64,8 @@ class UnitStore:
             raise FileNotFoundError(f"{path}: no such unit store")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: no folder {path.parent}")
+        if not create and not path.stat().st_size:
+            raise UnitStoreError(f"{path}: an empty file, not a unit store")
         return cls(Database(path, author, timeout_s))
 
     @property
@@ -156,10 +158,7 @@ class UnitStore:
     def pins(self) -> pd.DataFrame:
         """What people decided: kind (link, unlink, lock), both units (session_a, group_a ...), time, author."""
         frame = self._database.frame(schema.VIEWS["pin"])
-        units = [
-            lookup.unit_keys(self._database, frame.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
-        ]
-        return pd.concat([frame, *units], axis=1)
+        return pd.concat([frame, *questions.both_units(self._database, frame)], axis=1)
 
     def current(self) -> str | None:
         """Name of the current link set, None in a store without one."""
@@ -191,8 +190,9 @@ class UnitStore:
         -------
         pandas.DataFrame
             `number`, `global_id`, `label` of the cell; `session`, `start_time`, `source`, `kind` of the
-            member's session; `group`, `unit` (its id, text), `original_index` (0-based, over all that was detected),
-            `probability`, `unit_id`; by number, then the session's time.
+            member's session (`source` of its group, where that has one of its own); `group`, `unit` (its id, text),
+            `original_index` (0-based, over all that was detected), `probability`, `unit_id`; by number, then the
+            session's time.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class UnitStore:
         wanted = {"session": sessions, "group": groups}
         wanted = {column: names for column, names in wanted.items() if names is not None}
         for column, names in wanted.items():
-            lookup.refuse_unknown(self._database, column, names)
+            wanted[column] = lookup.known_names(self._database, column, names)
         if unit is None:
             frame = frames.members(self._database, link_set_id)
         else:
@@ -265,26 +265,10 @@ class UnitStore:
         ------
         UnitStoreError
             No such link set or session.
+        ValueError
+            `at_least` is less than 1.
         """
-        link_set_id = self._link_set(link_set)
-        chosen, values = ("n_sessions >= ?", (at_least,)) if sessions is None else ("TRUE", ())
-        # As one string each: 100000 rows one by one take three times as long.
-        ids, numbers = (
-            np.fromstring(text or "", dtype=np.int64, sep=",")
-            for text in self._database.row(
-                "SELECT group_concat(multi_sess_unit_id), group_concat(number) FROM multi_sess_unit "
-                f"WHERE link_set_id = ? AND {chosen}",
-                *(link_set_id, *values),
-            )
-        )
-        if sessions is not None:
-            wanted = [lookup.session_id(self._database, name) for name in sessions]
-            members = self._database.members(link_set_id)
-            counted = np.zeros(1 + max(members.session.max(initial=0), *wanted), dtype=bool)
-            counted[wanted] = True
-            counts = np.bincount(members.identity[counted[members.session]], minlength=1 + ids.max(initial=0))
-            numbers = numbers[counts[ids] >= at_least]
-        return np.sort(numbers)
+        return questions.present_in(self._database, self._link_set(link_set), at_least, sessions)
 
     def gather(self, link_set: str | None = None) -> Gathered:
         """All units and the cells they are in a link set, by default the current one.
@@ -309,16 +293,8 @@ class UnitStore:
             session_a, group_a, unit_a, session_b, group_b, unit_b, name, value.
         """
         link_set_id = self._link_set(link_set)
-        members = "SELECT unit_id FROM member_unit WHERE multi_sess_unit_id = ?2"
-        scores = self._database.frame(
-            "SELECT unit_a, unit_b, name, value FROM score "
-            f"WHERE link_set_id = ?1 AND (unit_a IN ({members}) OR unit_b IN ({members})) ORDER BY 1, 2, 3",
-            *(link_set_id, lookup.multi_sess_unit_id(self._database, unit, link_set_id)),
-        )
-        units = [
-            lookup.unit_keys(self._database, scores.pop(f"unit_{side}")).add_suffix(f"_{side}") for side in ("a", "b")
-        ]
-        return pd.concat([*units, scores], axis=1)
+        row = lookup.multi_sess_unit_id(self._database, unit, link_set_id)
+        return questions.scores(self._database, link_set_id, row)
 
     def stats(self, *, link_set: str | None = None) -> dict[str, Any]:
         """Numbers of sessions and units and, of a link set, of followed units and of cells by sessions.
@@ -329,20 +305,7 @@ class UnitStore:
             `sessions`, `units`, and in a store with link sets `link_set`, `followed`, `multi_sess_units`,
             `by_sessions` (number of sessions -> number of cells present in so many).
         """
-        value = self._database.value
-        stats = {"sessions": value("SELECT count(*) FROM session"), "units": value("SELECT count(*) FROM unit")}
-        if link_set is None and self.current() is None:
-            return stats
-        link_set_id = self._link_set(link_set)
-        by_sessions = self._database.rows(
-            "SELECT n_sessions, count(*) FROM multi_sess_unit WHERE link_set_id = ? GROUP BY n_sessions", link_set_id
-        )
-        return stats | {
-            "link_set": self.current() if link_set is None else link_set,
-            "followed": sum(n * count for n, count in by_sessions),
-            "multi_sess_units": sum(count for _, count in by_sessions),
-            "by_sessions": dict(by_sessions),
-        }
+        return questions.stats(self._database, link_set)
 
     def compare(self, a: str, b: str) -> Comparison:
         """Compare the links (pairs of units said to be one cell) of two link sets.
@@ -374,23 +337,10 @@ class UnitStore:
             `old_number`, `old_global_id`, `new_number`, `new_global_id`, `shared` members, `old_size`, `new_size`; one
             row per pair with a member in common, and one per unit without (missing on the other side).
         """
-        rows = [self._link_set(name) for name in (old, new)]
-        shared = overlap(*(self._database.members(row) for row in rows))
-        frame = pd.DataFrame(shared._asdict(), dtype=np.int64)
-        for side, row in zip(("old", "new"), rows, strict=True):
-            identities = self._database.frame(
-                f"SELECT multi_sess_unit_id AS {side}, number AS {side}_number, global_id AS {side}_global_id, "
-                f"n_sessions AS {side}_size FROM multi_sess_unit WHERE link_set_id = ?",
-                row,
-            )
-            frame = frame.merge(identities, how="outer", on=side)
-        frame["shared"] = frame["shared"].fillna(0)
-        columns = ["old_number", "old_global_id", "new_number", "new_global_id", "shared", "old_size", "new_size"]
-        frame = frame[columns].astype({c: "Int64" for c in columns if not c.endswith("id")})
-        return frame.sort_values(["old_number", "new_number"], ignore_index=True)
+        return questions.id_map(self._database, *(self._link_set(name) for name in (old, new)))
 
     def set_source(self, session: str, source: str | Path, *, kind: str | None = None) -> None:
-        """Say where a session's results are.
+        """Say where a session's results are, those of all its groups.
 
         Parameters
         ----------
@@ -414,6 +364,7 @@ class UnitStore:
         with self._database.change("set-source", f"{session} {source}"):
             kept = adding.beside_store(self._database, str(source))
             self._database.run("UPDATE session SET source = ? WHERE session_id = ?", kept, row)
+            adding.forget_sources_of_groups(self._database, row)
             if kind is not None:
                 self._database.run("UPDATE session SET kind = ? WHERE session_id = ?", kind, row)
 
@@ -426,6 +377,7 @@ class UnitStore:
         Parameters
         ----------
         other : UnitStore or path-like
+            The store that is read.
 
         Returns
         -------

@@ -1,0 +1,1 @@
+"""The commands of ``pyflow-units``, by what they are for."""
