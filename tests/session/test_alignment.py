@@ -1,5 +1,7 @@
 """Stage 2 says which recordings can be believed, and nothing is made of those that cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,7 +12,8 @@ from pyflow.session import SessionConfig, compute_between_displacement, run_sess
 from pyflow.session.artifacts import read_marker
 from pyflow.session.cli import main
 from pyflow.session.pipeline import session_status
-from pyflow.session.results import open_session
+from pyflow.session.recordings import Recording
+from pyflow.session.results import Session, Stage1Result, open_session
 from pyflow.simulate import invert
 
 SHAPE = (64, 80)
@@ -152,6 +155,13 @@ def test_a_chain_goes_where_the_direct_way_does_not(morphing):
     run_stage2(morphing)
     assert verdicts(morphing)["day4"] == "not alignable"
     assert all(state.stage2.done for state in session_status(morphing)[0])
+
+
+def test_chains_are_tried_through_two_recordings_on_each_side_nearest_first():
+    results = [Stage1Result(Recording(str(i), None, Path()), "", Path()) for i in range(6)]
+    session = Session(SessionConfig(root="/tmp"), results, 2)
+    tried = {i: "".join(other.recording.name for other in session.neighbours(results[i])) for i in (0, 3, 5)}
+    assert tried == {0: "1", 3: "415", 5: "43"}
 
 
 def test_the_centre_that_the_others_resemble_is_found(morphing):
