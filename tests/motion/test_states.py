@@ -110,6 +110,14 @@ def test_what_several_references_leave(recording, tmp_path):
         assert file["reference_idx"].tolist() == result.chosen.tolist()
 
 
+def test_frames_without_an_image_belong_to_no_state(recording):
+    movie = tifffile.imread(recording.input_file).astype(np.float32)
+    movie[14], movie[20] = np.nan, 3
+    result = compensate_recording(recording.replace(input_file=movie))
+    assert sorted(result.problems) == [14, 20]
+    assert result.chosen.tolist() == [0] * 12 + [1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]
+
+
 def test_too_few_frames_make_no_reference(recording, caplog):
     result = compensate_recording(recording.replace(min_frames_per_reference=20))
     assert len(result.references) == 1
