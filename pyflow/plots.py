@@ -545,9 +545,14 @@ def plot_depth(depth: "Focus", *, step_um: float | None = None, frame_rate_hz: f
     )
     axes.legend(loc="upper right", fontsize="small")
     figure.colorbar(image, ax=axes, label="correlation with the plane")
-    low, high = np.nanmin(depth.smoothed) * step, np.nanmax(depth.smoothed) * step
+    known = depth.smoothed[np.isfinite(depth.smoothed)] * step
     unit = "µm" if step_um else "planes"
-    _heading(figure, f"focus between {low:.1f} and {high:.1f} {unit}, average at {depth.center * step:.1f}")
+    _heading(
+        figure,
+        f"focus between {known.min():.1f} and {known.max():.1f} {unit}, average at {depth.center * step:.1f}"
+        if known.size
+        else "no frame shows anything",
+    )
     return figure
 
 

@@ -25,6 +25,7 @@ from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import VideoReader
 from pyflow.io.atomic import replacing
+from pyflow.motion.quality import PROBLEMS, frame_problem
 from pyflow.threads import resolve_threads
 
 _FINE_PX, _COARSE_PX = 1.0, 8.0  # structure between these sizes tells planes apart; below is noise, above is light
@@ -43,13 +44,14 @@ class DepthEstimate:
     Attributes
     ----------
     depth : ndarray, shape (T,), float64
-        Depth of each frame by itself, in planes of the stack counted from 0; NaN for a frame without structure.
+        Depth of each frame by itself, in planes of the stack counted from 0; NaN for a frame without structure, and
+        for one that contains NaN or inf.
     smoothed : ndarray, shape (T,), float64
         The same from correlations that are averaged over neighbouring frames.
     correlation : ndarray, shape (T, Z), float32
         Correlation of each frame with each plane, not averaged.
     center : float
-        Depth of the recording's average, in planes.
+        Depth of the recording's average, in planes; NaN where no frame has structure.
     likeness : float
         Correlation of the average with the plane that it resembles most; near 0 for a stack of other tissue.
     planes : ndarray, shape (Z, H, W), float32
@@ -126,8 +128,8 @@ def estimate_depth(
     Raises
     ------
     ValueError
-        The stack has fewer than three planes or another frame size than the recording, something has a wrong number
-        of axes, or the aligned stack overlaps with too few valid pixels.
+        The stack has fewer than three planes or another frame size than the recording, or a plane without an image;
+        something has a wrong number of axes, or the aligned stack overlaps with too few valid pixels.
     """
     if stack.ndim not in (3, 4) or len(stack) < 3:
         raise ValueError(f"stack has shape {stack.shape}, expected (Z, H, W) or (Z, H, W, C) with at least 3 planes")
@@ -138,20 +140,26 @@ def estimate_depth(
             f"stack has planes of {stack.shape[1:3]} pixels, expected the recording's {movie.shape[1:3]}; "
             "scale the stack to the recording's pixel size and cut it to its field of view"
         )
-    if smoothing_frames < 0:
+    if not 0 <= smoothing_frames < np.inf:
         raise ValueError(f"smoothing_frames is {smoothing_frames}, expected 0 or more")
     inside = np.ones(movie.shape[1:3], bool) if valid is None else np.asarray(valid, bool)
     if inside.shape != movie.shape[1:3]:
         raise ValueError(f"valid has shape {inside.shape}, expected {movie.shape[1:3]}")
     _check_pixels(inside)
+    gray = _gray(stack)
+    for z, plane in enumerate(gray):
+        if problem := frame_problem(plane):
+            raise ValueError(f"plane {z} of the stack: {PROBLEMS[problem]}, expected an image in each plane")
     average = _average(movie)
-    planes, inside = _aligned(_gray(stack), average, inside)
+    planes, inside = _aligned(gray, average, inside)
     _check_pixels(inside)
     even = [_even(plane) for plane in planes]
     templates = np.stack([_standardized(plane, inside) for plane in even])
     onto = [RigidShift(image, upsample=_STEPS_PER_PX) for image in (_even(average), *even)]
 
     def compare(frame: np.ndarray) -> np.ndarray:
+        if frame_problem(frame):
+            return np.full(len(planes), np.nan)
         image = _even(frame)
         found = templates @ _standardized(_shifted(image, onto[0](image)), inside)
         if not np.isfinite(found).all():
@@ -193,14 +201,17 @@ def _gray(images: np.ndarray) -> np.ndarray:
 
 
 def _average(movie: np.ndarray | VideoReader) -> np.ndarray:
-    """Mean of frames spread over the recording, each shifted onto the mean before, (H, W) float32."""
+    """Mean of frames spread over the recording, each shifted onto the mean before, (H, W) float32; zeros of none."""
     times = range(0, len(movie), max(1, len(movie) // _AVERAGE_FRAMES))
 
     def mean(finished: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        total = np.zeros(movie.shape[1:3])
+        total, count = np.zeros(movie.shape[1:3]), 0
         for t in times:  # read anew each time, since so many frames together may not fit
-            total += finished(_gray(np.asarray(movie[t])[np.newaxis])[0])
-        return (total / len(times)).astype(np.float32)
+            frame = _gray(np.asarray(movie[t])[np.newaxis])[0]
+            if not frame_problem(frame):
+                total += finished(frame)
+                count += 1
+        return (total / max(count, 1)).astype(np.float32)
 
     average = mean(lambda frame: frame)
     for _ in range(2):

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyflow.flow.backends import list_backends
 
 logger = logging.getLogger(__name__)
@@ -46,8 +48,6 @@ _WITHOUT_MEANING = {
     "output_file_writer": "the movie is written as output_format says",
 }
 
-_ONLY_IN_MATLAB = ("datatype", "output_file_writer")
-
 # Where nothing, [] or '' stands for "not given".
 _MAY_BE_EMPTY = ("input_file", "output_file_name", "output_typename", "channel_idx", "gnc_schedule", "warping_steps")
 
@@ -68,8 +68,13 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
         What `OFOptions` takes; a name that nobody knows is still among them.
     notes : list of str
         A sentence for each option that cannot be honoured as it stands, or is read differently: what becomes of it.
+
+    Raises
+    ------
+    ValueError
+        MATLAB's numbers of frames or channels begin below 1, or its map of weights is none.
     """
-    matlab = any(name in fields for name in _ONLY_IN_MATLAB)
+    matlab = "datatype" in fields  # which pyflowreg does not have
     empty = [name for name in _MAY_BE_EMPTY if name in fields and _is_empty(fields[name])]
     fields = {name: value for name, value in fields.items() if name not in empty}
     notes = []
@@ -79,11 +84,11 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
     for name, consequence in _WITHOUT_MEANING.items():
         if not _is_empty(fields.pop(name, None)):
             notes.append(f"{name}: {consequence}")
-    if fields.get("output_format") in _FORMATS:
+    if _word(fields, "output_format") in _FORMATS:
         ours, consequence = _FORMATS[fields["output_format"]]
         notes.append(f"output_format {str(fields['output_format'])!r}: {consequence}")
         fields["output_format"] = ours
-    backend = fields.get("flow_backend")
+    backend = _word(fields, "flow_backend")
     if backend in _BACKENDS and backend not in list_backends():
         notes.append(f"flow_backend {str(backend)!r}: {_BACKENDS[backend]}")
         fields.pop("flow_backend")
@@ -106,12 +111,17 @@ def _translate_values(fields: dict[str, Any], notes: list[str], matlab: bool) ->
     if not matlab:
         return
     for name in ("reference_frames", "channel_idx"):
-        if isinstance(fields.get(name), list):
-            fields[name] = [int(index) - 1 for index in fields[name]]
+        indices = fields.get(name)
+        if isinstance(indices, list) and all(isinstance(index, int | float) and index % 1 == 0 for index in indices):
+            if min(indices, default=1) < 1:
+                raise ValueError(f"{name}: MATLAB counts from 1, found {indices}")
+            fields[name] = [int(index) - 1 for index in indices]
             notes.append(f"{name}: MATLAB counts from 1; read as {_shown(fields[name])}, counted from 0")
     if _depth(fields.get("weight")) == 3:  # MATLAB's first axis is the channel
-        channels = fields["weight"]
-        fields["weight"] = [[list(pixel) for pixel in zip(*rows, strict=True)] for rows in zip(*channels, strict=True)]
+        try:
+            fields["weight"] = np.moveaxis(np.array(fields["weight"]), 0, -1).tolist()
+        except ValueError as error:
+            raise ValueError(f"weight: expected channels of one size: {error}") from None
 
 
 def read_options(path: str | os.PathLike) -> dict[str, Any]:
@@ -124,17 +134,20 @@ def read_options(path: str | os.PathLike) -> dict[str, Any]:
     FileNotFoundError
         There is no such file.
     ValueError
-        It is not a JSON object; the message names the file.
+        It is not a JSON object, or what MATLAB counts or orders otherwise cannot be read; the message names the file.
     """
-    text = Path(path).read_text(encoding="utf-8-sig")
-    theirs = text.startswith(HEADER)
     try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        theirs = text.startswith(HEADER)
         fields = _parsed(text.partition("\n")[2]) if theirs else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{path}: expected a JSON object of options, found {type(fields).__name__}")
-    fields, notes = translated(fields, theirs=theirs)
+    try:
+        fields, notes = translated(fields, theirs=theirs)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     for note in notes:
         logger.warning("%s: %s", path, note)
     for name in ("weight", "reference_frames"):
@@ -160,6 +173,12 @@ def _letters(value: Any) -> str:
     """Return all text in options, where names of files are."""
     if isinstance(value, dict | list):
         return "".join(map(_letters, value.values() if isinstance(value, dict) else value))
+    return value if isinstance(value, str) else ""
+
+
+def _word(fields: Mapping[str, Any], name: str) -> str:
+    """Return an option that may be one of their words; what else it is, our checks tell."""
+    value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 

@@ -34,6 +34,7 @@ from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
+from pyflow.io.unpickle import load_npy
 from pyflow.motion.foreign import CONSTANCY_NAMES, read_options
 
 T = TypeVar("T")
@@ -99,12 +100,18 @@ def _map_in_memory(value: Any) -> Any:
 def _read_map(path: Path) -> np.ndarray:
     """Read an array (H, W) or (H, W, C), or an image, whose largest value stands for 1."""
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return load_npy(path)
     with open_video(path) as reader:
         if len(reader) != 1:
             raise ValueError(f"weight: {path} has {len(reader)} frames, expected an image")
         image = reader[0].astype(np.float32)
     return image / max(float(image.max()), np.finfo(np.float32).tiny)
+
+
+def _with_a_step(text: str) -> str:
+    if (parts := _SLICE.fullmatch(text)) and parts[3] and int(parts[3][1:]) == 0:
+        raise ValueError(f"expected 'first:stop', or 'first:stop:step' with a step other than 0, found {text!r}")
+    return text
 
 
 def _within(name: str) -> Any:
@@ -244,7 +251,7 @@ class OFOptions(BaseModel):
     cc_hw
         For that, images are reduced to at most this many pixels per side, or to at most (rows, columns). Unit: pixels.
     cc_up
-        For that, steps per pixel of the reduced image.
+        For that, how finely the reduced image is shifted. Unit: steps per pixel.
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
@@ -257,7 +264,7 @@ class OFOptions(BaseModel):
         `pyflow.motion.states`. They are registered among each other, and each frame to the one that it resembles most.
         Not together with `update_reference`.
     min_frames_per_reference
-        A further reference is made of at least so many frames, rounded up to stretches of 5.
+        A further reference is made of at least so many, rounded up to stretches of 5. Unit: frames.
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w
@@ -364,7 +371,7 @@ class OFOptions(BaseModel):
     cc_up: PositiveInt = 1
     reference_frames: Annotated[
         Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[str, BeforeValidator(os.fspath), Tag("text")]
+        | Annotated[str, BeforeValidator(os.fspath), AfterValidator(_with_a_step), Tag("text")]
         | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
         _one_of("a list of frames, 'first:stop', an image (H, W) or (H, W, C), or a file name", maps=True),
     ] = "50:500"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pyflow.io import open_video
+from pyflow.io.unpickle import load_npy
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
@@ -75,13 +76,15 @@ def as_reference(image: np.ndarray, frame_shape: tuple[int, int, int], name: str
     Raises
     ------
     ValueError
-        Its shape is not that of the frames; the message starts with `name`.
+        Its shape is not that of the frames, or its values are no real numbers; the message starts with `name`.
     """
-    image = np.asarray(image, dtype=np.float64)
+    image = np.asarray(image)
     planes = image[..., np.newaxis] if image.ndim == 2 else image
     if planes.shape != frame_shape:
         raise ValueError(f"{name} has shape {image.shape}, the recording's frames have {frame_shape}")
-    return planes
+    if image.dtype.kind not in "buif":
+        raise ValueError(f"{name} has dtype {image.dtype}, expected an integer or floating type")
+    return planes.astype(np.float64, copy=False)
 
 
 def reference_indices(options: OFOptions, n_frames: int) -> list[int]:
@@ -205,7 +208,7 @@ def _read_image(path: Path, frame_shape: tuple[int, int, int]) -> np.ndarray:
     tifffile does it: those are no movies of frames (H, W).
     """
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return load_npy(path)
     with open_video(path) as reader:
         if frame_shape[2] > 1 and reader.shape == (*frame_shape, 1):
             return reader[:][..., 0]

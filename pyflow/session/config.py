@@ -197,7 +197,8 @@ class SessionConfig(BaseModel):
     @field_validator("backend_params", mode="after")
     @classmethod
     def _known_backend(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        get_backend(info.data["flow_backend"], **value)
+        if "flow_backend" in info.data:  # else it is no name, which is said already
+            get_backend(info.data["flow_backend"], **value)
         return value
 
     @field_validator("alpha_between", "iterations_between", mode="after")
@@ -383,7 +384,7 @@ def _ours(fields: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 def _read(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
 

@@ -369,6 +369,24 @@ def test_pyflowreg_itself_is_told_apart(tmp_path):
     assert "put 'import pyflow.compat.pyflowreg' above its first import" in done.stderr
 
 
+def test_whoever_loads_the_layer_anew_is_let(tmp_path):
+    """As consoles and notebooks do before they run a script again."""
+    run = python(
+        "import importlib, sys\n"
+        "import pyflow.compat.pyflowreg as layer\n"
+        "from pyflowreg.motion_correction import OFOptions\n"
+        "importlib.reload(layer)\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] == 'pyflow']:\n"
+        "    del sys.modules[name]\n"
+        "import pyflow.compat.pyflowreg\n"
+        "from pyflowreg.motion_correction import OFOptions as again\n"
+        "import pyflow.compat.pyflowreg.options as options\n"
+        "assert again is options.OFOptions is not OFOptions\n"
+        "import pyflowreg.nothing"
+    )
+    assert "pyflowreg.nothing has no counterpart" in run.stderr
+
+
 def test_options(run, folder):
     found = run("options")
     defaults = found["defaults"]

@@ -240,14 +240,14 @@ def test_channels_sort_naturally_in_any_case(tmp_path):
 
 
 def test_a_data_set_can_be_named(tmp_path):
-    with h5py.File(tmp_path / "w.h5", "w") as file:
-        file["u"], file["v"] = movie()[..., 0], movie()[..., 0] + 1
-    with open_video(tmp_path / "w.h5", dataset=["v", "u"]) as reader:
+    with h5py.File(tmp_path / "planes.h5", "w") as file:
+        file["a"], file["b"] = movie()[..., 0], movie()[..., 0] + 1
+    with open_video(tmp_path / "planes.h5", dataset=["b", "a"]) as reader:
         np.testing.assert_array_equal(reader[..., 0], reader[..., 1] + 1)
-    with pytest.raises(ValueError, match=r"which data set is the video.*u \(7, 10, 12\) uint16, v \(7"):
-        open_video(tmp_path / "w.h5")
-    with pytest.raises(ValueError, match="no 3-D or 4-D data set 'x'; found: u"):
-        open_video(tmp_path / "w.h5", dataset="x")
+    with pytest.raises(ValueError, match=r"which data set is the video.*a \(7, 10, 12\) uint16, b \(7"):
+        open_video(tmp_path / "planes.h5")
+    with pytest.raises(ValueError, match="no 3-D or 4-D data set 'x'; found: a"):
+        open_video(tmp_path / "planes.h5", dataset="x")
 
 
 # ---- damaged and foreign files ----------------------------------------------------------------------------

@@ -90,6 +90,7 @@ def test_channels_and_progress(simulated):
         (np.ones((2, 128, 128)), {}, r"stack has shape \(2, 128, 128\), expected .* at least 3 planes"),
         (np.ones((5, 64, 128)), {}, r"planes of \(64, 128\) pixels, expected the recording's \(128, 128\)"),
         (np.ones((5, 128, 128)), {"smoothing_frames": -1}, "smoothing_frames is -1, expected 0 or more"),
+        (np.ones((5, 128, 128)), {"smoothing_frames": np.nan}, "smoothing_frames is nan, expected 0 or more"),
         (np.ones((5, 128, 128)), {"valid": np.ones((3, 3))}, r"valid has shape \(3, 3\), expected \(128, 128\)"),
         (np.ones((5, 128, 128)), {"valid": np.zeros((128, 128))}, "0 pixels are valid"),
     ],
@@ -110,3 +111,31 @@ def test_result_is_saved_and_drawn(simulated, tmp_path):
     assert figure.axes[0].get_ylabel() == "depth (µm)"
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), 5 * found.smoothed)
     figure.savefig(tmp_path / "depth.png")
+
+
+def test_frames_without_an_image_have_no_depth_and_no_part_in_the_average(simulated):
+    truth, registered = simulated
+    damaged = registered[:20].astype(np.float32)
+    damaged[3], damaged[5, 2, 2], damaged[11] = np.nan, np.inf, 4
+    found = estimate_depth(damaged, truth.stack, smoothing_frames=1)
+    bad = np.isin(np.arange(20), (3, 5, 11))
+    np.testing.assert_array_equal(np.isnan(found.depth), bad)
+    clean = estimate_depth(np.delete(registered[:20], (3, 5, 11), axis=0), truth.stack, smoothing_frames=1)
+    np.testing.assert_allclose(found.depth[~bad], clean.depth, atol=0.01)
+    assert found.center == pytest.approx(clean.center, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [7, np.nan])
+def test_a_recording_of_nothing_has_no_depth_and_is_drawn(simulated, value):
+    found = estimate_depth(np.full((4, 64, 64), value, np.float32), simulated[0].stack[:, :64, :64])
+    assert np.isnan(found.depth).all()
+    assert np.isnan(found.center)
+    assert "no frame" in plot_depth(found).texts[0].get_text()
+
+
+@pytest.mark.parametrize(("value", "message"), [(7, "all pixels are equal"), (np.nan, "contains NaN or inf")])
+def test_a_plane_without_an_image_is_named(simulated, value, message):
+    stack = simulated[0].stack.astype(np.float32)
+    stack[1] = value
+    with pytest.raises(ValueError, match=f"plane 1 of the stack: {message}"):
+        estimate_depth(simulated[1][:3], stack)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from pyflow.flow import backends
 from pyflow.motion.foreign import translated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.options import OFOptions
@@ -161,6 +162,13 @@ def test_what_has_no_meaning_here_is_said_once_with_its_consequence(save, caplog
     assert re.search(note, record.message)
 
 
+def test_a_back_end_of_their_name_is_taken_where_it_is_installed(save, caplog, monkeypatch):
+    factory = backends._FACTORIES["flowreg"]
+    monkeypatch.setitem(backends._FACTORIES, "flowreg_torch", factory)
+    assert OFOptions.from_json(save(PYFLOWREG, flow_backend="flowreg_torch")).flow_backend == "flowreg_torch"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "value"),
     [
@@ -189,6 +197,12 @@ def test_maps_of_weights_and_channels(save, fields):
     assert options.channel_idx == ((0, 1) if fields is MATLAB else (1, 2))
 
 
+def test_a_file_that_an_editor_of_windows_saved_anew(save):
+    path = save(PYFLOWREG, alpha=3)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert OFOptions.from_json(path).alpha == 3
+
+
 def test_typing_errors_are_errors_in_their_files_too(save):
     with pytest.raises(ValueError, match=r"(?s)options\.json.*'itterations', did you mean 'iterations'"):
         OFOptions.from_json(save(PYFLOWREG, itterations=3))
@@ -208,7 +222,50 @@ def test_a_reference_saved_beside_the_options(save, tmp_path, monkeypatch, rng, 
 
 
 def test_ours_stay_as_they_are():
-    fields = json.loads(OFOptions(weight=(1, 2), channel_idx=[0]).model_dump_json(exclude={"preprocess"}))
+    options = OFOptions(weight=(1, 2), channel_idx=[0], gnc_schedule=(0, 1))
+    fields = json.loads(options.model_dump_json(exclude={"preprocess"}))
     assert translated(fields)[1] == []
-    assert OFOptions(**translated(fields)[0]) == OFOptions(weight=(1, 2), channel_idx=[0])
+    assert OFOptions(**translated(fields)[0]) == options
     assert translated({"preproc_funct": np.sqrt}) == ({"preprocess": np.sqrt}, [])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ('{"output_path": "Müller"}'.encode("latin-1"), "not valid JSON: .*utf-8"),
+        (json.dumps({"alpha": 2}).encode("utf-16"), "not valid JSON: .*utf-8"),
+        (b'{"alpha": ' + b"[" * 100_000, "not valid JSON"),
+        (b'{"output_format": ["HDF5"]}', "output_format"),
+        (b'{"output_format": {}}', "output_format"),
+        (b'{"flow_backend": ["flowreg"]}', "flow_backend"),
+        (b'{"datatype": "MAT", "reference_frames": [1, NaN]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1, 1e999]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1, null]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [1.5, 2]}', "reference_frames"),
+        (b'{"datatype": "MAT", "reference_frames": [0, 1]}', r"MATLAB.*found \[0, 1\]"),
+        (b'{"datatype": "MAT", "channel_idx": ["red"]}', "channel_idx"),
+        (b'{"datatype": "MAT", "weight": [[[1, 2], [3]], [[1, 2], [3, 4]]]}', "weight"),
+        (b'{"datatype": "MAT", "weight": [[[1, 2], 3], [[1, 2], [3, 4]]]}', "weight"),
+    ],
+)
+def test_damaged_files_are_errors_that_name_the_file_and_the_option(tmp_path, damaged, said):
+    path = tmp_path / "options.json"
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=rf"(?s)options\.json: .*{said}"):
+        OFOptions.from_json(path)
+
+
+def test_an_image_given_as_numbers_is_no_list_of_frames(save):
+    image = np.arange(20.0).reshape(4, 5)
+    options = OFOptions.from_json(save(MATLAB, reference_frames=image.tolist()))
+    np.testing.assert_array_equal(options.reference_frames, image)
+
+
+def test_a_path_whose_letters_look_like_tabs_and_line_breaks_is_read(save):
+    assert str(OFOptions.from_json(save(MATLAB, input_file="C:\\new\\table.tif")).input_file) == "C:\\new\\table.tif"
+
+
+@pytest.mark.parametrize(("frames", "shown"), [(7, "6"), ([7, 9], "6, 8"), ([7, 8, 9], "6 to 8")])
+def test_what_is_counted_otherwise_is_shown(save, caplog, frames, shown):
+    OFOptions.from_json(save(MATLAB, reference_frames=frames))
+    assert f"reference_frames: MATLAB counts from 1; read as {shown}, counted from 0" in caplog.text

@@ -211,3 +211,8 @@ def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():
     plain = OFOptions().result_fields()
     assert OFOptions(reader={"buffer_size": 10, "frame_rate": 30}).result_fields() == plain
     assert OFOptions(reader={"bin_size": 2}).result_fields() != plain
+
+
+def test_frames_of_the_reference_need_a_step():
+    with pytest.raises(ValueError, match=r"reference_frames(?s:.)*a step other than 0, found '0:9:0'"):
+        OFOptions(reference_frames="0:9:0")

@@ -112,3 +112,21 @@ def test_reference_in_memory(scene, axes):
 def test_as_reference_checks_the_shape():
     with pytest.raises(ValueError, match=r"reference has shape \(4, 5\).*\(4, 5, 2\)"):
         as_reference(np.zeros((4, 5)), (4, 5, 2))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"objects"])
+def test_a_damaged_array_is_named(tmp_path, content):
+    path = tmp_path / "damaged.npy"
+    path.write_bytes(content)
+    if content == b"objects":
+        np.save(path, np.array([1, {}], object))
+    with pytest.raises(ValueError, match=r"damaged\.npy"):
+        find_reference(FrameSource(np.zeros((3, 4, 5, 1))), OFOptions(alpha=10, reference_frames=path))
+    with pytest.raises(ValueError, match=r"damaged\.npy"):
+        OFOptions(weight=path).channel_weights((4, 5, 1))
+
+
+@pytest.mark.parametrize("image", [np.ones((4, 5), complex), np.full((4, 5), "1"), np.full((4, 5), 1j, object)])
+def test_a_reference_of_other_values_than_grey_ones_is_refused(image):
+    with pytest.raises(ValueError, match=f"mine has dtype {image.dtype}, expected"):
+        as_reference(image, (4, 5, 1), "mine")

@@ -12,7 +12,10 @@ from pyflow.motion.options import OFOptions
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
 from pyflow.motion.states import _groups
-from pyflow.simulate import Conditions, _margin, _motion, _record, _Scene, _Tissue, jitter
+from pyflow.simulate.movement import Conditions, margin_of, motion_of
+from pyflow.simulate.recording import record
+from pyflow.simulate.scene import Scene, Tissue
+from pyflow.simulate.truth import jitter
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +23,12 @@ def two_depths():
     """A recording that goes from one depth to another and back, where it also gets brighter, and where it was."""
     n, shape = 80, (96, 96)
     conditions, rng = Conditions(shape, n, photons=8), np.random.default_rng(0)
-    scene = _Scene(shape, _margin(conditions, 3.0), rng)
-    tissue, still = _Tissue(scene, 5, rng), np.zeros((*shape, 2), np.float32)
+    scene = Scene(shape, margin_of(conditions, 3.0), rng)
+    tissue, still = Tissue(scene, 5, rng), np.zeros((*shape, 2), np.float32)
     deep = np.arange(n) // 20 % 2 == 1
-    motion, cells = _motion(conditions, rng), np.arange(len(scene.patches))
+    motion, cells = motion_of(conditions, rng), np.arange(len(scene.patches))
     depth = np.where(deep, 3.0, 1.0)
-    recording = _record(scene, still, cells, motion, conditions, 1.0, rng, tissue, depth)
+    recording = record(scene, still, cells, motion, conditions, 1.0, rng, tissue, depth)
     movie = (recording.movie * np.where(deep, 2, 1)[:, None, None]).astype(np.uint16)
     return movie, recording.displacement_px, deep
 
@@ -105,6 +108,14 @@ def test_what_several_references_leave(recording, tmp_path):
     np.testing.assert_array_equal(matlab, expected.references)
     with np.load(tmp_path / "out" / "statistics.npz") as file:
         assert file["reference_idx"].tolist() == result.chosen.tolist()
+
+
+def test_frames_without_an_image_belong_to_no_state(recording):
+    movie = tifffile.imread(recording.input_file).astype(np.float32)
+    movie[14], movie[20] = np.nan, 3
+    result = compensate_recording(recording.replace(input_file=movie))
+    assert sorted(result.problems) == [14, 20]
+    assert result.chosen.tolist() == [0] * 12 + [1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]
 
 
 def test_too_few_frames_make_no_reference(recording, caplog):

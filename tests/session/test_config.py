@@ -269,3 +269,15 @@ def test_flow_options_of_a_run_are_refused_in_one_line(tmp_path, option, words):
         config.with_flow_options(option)
     assert "\n" not in str(caught.value)
     assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("s.toml", 'root = "."'), ("s.yaml", "root: .")])
+def test_the_mark_that_editors_put_before_a_text_is_no_part_of_it(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert SessionConfig.from_file(tmp_path / name).root == tmp_path
+
+
+def test_a_back_end_that_is_no_name_is_named(tmp_path):
+    (tmp_path / "s.toml").write_text('root = "."\nflow_backend = 5\n[backend_params]\n')
+    with pytest.raises(ValueError, match=r"s\.toml: flow_backend: .* found 5$"):
+        SessionConfig.from_file(tmp_path / "s.toml")

@@ -52,12 +52,14 @@ def _install() -> None:
     ImportError
         pyflowreg itself is in use already: parts of two packages must not be mixed.
     """
-    if NAME in sys.modules:
+    before = sys.modules.get(NAME)
+    again = before is not None and getattr(before.__spec__, "origin", None) == __file__  # as notebooks load it anew
+    if before is not None and not again:
         raise ImportError(
-            f"{NAME} itself is already imported, from {getattr(sys.modules[NAME], '__file__', 'elsewhere')}: put "
+            f"{NAME} itself is already imported, from {getattr(before, '__file__', 'elsewhere')}: put "
             f"'import {__name__}' above its first import, or leave it out"
         )
-    installed = importlib.util.find_spec(NAME)
+    installed = None if again else importlib.util.find_spec(NAME)
     if installed is not None:
         warnings.warn(
             f"{NAME} is installed as well ({installed.origin or 'a folder'}) and is not used: from here on, "
