@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow.motion.compensate import compensate_arr, compensate_recording
+from pyflow.motion.noise import pair_starts
 from pyflow.motion.options import OFOptions
 from pyflow.simulate import endpoint_error, jitter, simulate_recording
 
@@ -43,6 +44,14 @@ def test_with_a_number_for_alpha_what_was_given_is_kept(moving, tmp_path):
 def test_too_few_frames_sharpen_nothing(moving, tmp_path):
     given = moving.movie.mean(axis=0)
     np.testing.assert_array_equal(run(moving.movie[:40], given, tmp_path).reference, given)
+
+
+def test_where_most_frames_show_nothing_nothing_is_sharpened(moving, tmp_path):
+    movie = moving.movie.astype(np.float32)
+    given = movie.mean(axis=0)
+    kept = np.add.outer(pair_starts(len(movie)), (0, 1)).ravel()
+    movie[np.setdiff1d(np.arange(len(movie)), [*kept, *range(0, len(movie), 3)])] = np.nan
+    np.testing.assert_array_equal(run(movie, given, tmp_path).reference, given)
 
 
 def test_a_channel_without_weight_does_not_judge(moving, tmp_path):

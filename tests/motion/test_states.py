@@ -171,3 +171,14 @@ def looks(rng, *kinds):
 def test_groups_are_what_lasts(rng, kinds, n_groups, least, expected):
     found = _groups(looks(rng, "a", *kinds), n_groups, least)
     assert sorted(found) == sorted([i for i, kind in enumerate(kinds) if kind == letter] for letter in expected)
+
+
+def test_what_differs_a_little_is_one_state(rng):
+    """As an image that slowly changes its light does."""
+    one, other = np.linalg.qr(rng.normal(size=(200, 2)))[0].T
+    rows = np.stack([one] * 6 + [one + 0.15 * other] * 6) + rng.normal(0, 1e-3, (12, 200))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert _groups(rows, 2, 2) == []
+    rows[6:] += 0.2 * other
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert _groups(rows, 2, 2) == [[5, 6, 7, 8, 9, 10]]

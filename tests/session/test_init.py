@@ -1,6 +1,7 @@
 """pyflow-session init: a session's file from what is in a folder, which stage 1 takes as it is."""
 
 import re
+import shlex
 import tomllib
 
 import numpy as np
@@ -229,3 +230,10 @@ def test_real_recordings(shared, tmp_path):
     assert main(["init", str(shared / "data" / "formats"), "--output", str(path)]) == DONE
     assert main([str(path), "--stage", "1"]) == DONE
     assert [folder.name for folder in (tmp_path / "compensated_outputs").iterdir()] == ["sima_example"]
+
+
+def test_the_next_command_can_be_copied(tmp_path, write_recordings, capsys):
+    write_recordings(tmp_path / "day 1's", n_frames=5)
+    init(tmp_path / "day 1's")
+    command = " ".join(capsys.readouterr().out.split()).partition("and then: ")[2]
+    assert shlex.split(command) == ["pyflow-session", str(tmp_path / "day 1's" / "session.toml")]

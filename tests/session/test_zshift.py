@@ -1,6 +1,7 @@
 """pyflow-session zshift: the depth of recordings in a stack, as a table and a plot."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tifffile
 from pyflow.io import ReaderOptions
 from pyflow.session.cli import main
 from pyflow.session.commands.terminal import DONE, FAILED, USAGE
-from pyflow.session.zshift import open_stack
+from pyflow.session.zshift import open_stack, targets_of
 from pyflow.simulate import simulate_depth
 
 
@@ -114,3 +115,9 @@ def test_planes_of_a_stack_are_means_of_their_frames(tmp_path):
     np.testing.assert_allclose(found[..., 0], frames.mean(axis=0), rtol=1e-6)
     np.save(tmp_path / "a.npy", np.moveaxis(frames, 1, 0))
     np.testing.assert_array_equal(open_stack(tmp_path / "a.npy", ReaderOptions(axes="ZTHW")), found)
+
+
+def test_the_folder_that_one_is_in_has_a_name(folder, monkeypatch):
+    (folder / "run 1" / "in").mkdir(parents=True)
+    monkeypatch.chdir(folder / "run 1" / "in")
+    assert [targets_of(Path(where), ReaderOptions(), None)[0].name for where in (".", "..")] == ["in", "run 1"]

@@ -1,5 +1,6 @@
 """Which class reads which file."""
 
+import os
 import re
 from collections.abc import Sequence
 from importlib import import_module
@@ -367,7 +368,7 @@ def check_numbers(files: Sequence[Path]) -> None:
 def recording_name(path: Path, files: str | None = None) -> str:
     """Return what a recording is called whose first file, or folder, this is; see `group_files`."""
     if path.is_dir() and not is_zarr(path):
-        return path.name
+        return Path(os.path.abspath(path)).name  # of ".", its name
     if match := bruker.FILE_NAME.fullmatch(path.name):
         return match["name"]
     if files and (match := _LAST_NUMBER.fullmatch(path.stem)):

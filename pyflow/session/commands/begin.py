@@ -1,6 +1,7 @@
 """Begin: ``demo`` shows what pyflow does, ``init`` writes a session's file for a folder of recordings."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -77,7 +78,7 @@ def _init(options: argparse.Namespace, console: Console) -> int:
         out.print(f"left out: {several(names)}: {reason}")
     for pattern, n_files in found.others.items():
         out.print(f"also there: {pattern}, {n_files} {'file' if n_files == 1 else 'files'}")
-    out.print(f"Look at it, and then: pyflow-session {path}")
+    out.print(f"Look at it, and then: pyflow-session {shlex.quote(str(path))}")
     return DONE
 
 
