@@ -195,7 +195,7 @@ def draw(found: dict[int, dict[str, list[Measurement]]], path: Path) -> None:
 
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(found), sharex=True, sharey=True)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (photons, methods) in zip(panels, found.items(), strict=True):
         families = defaultdict(list)
         for name, rows in methods.items():

@@ -176,7 +176,7 @@ static void average_cells(const float *PF_RESTRICT sum, int w, const int32_t *st
     const float shares[2] = {1.0f / (float)(height * narrow), 1.0f / (float)(height * (narrow + 1))};
     if (narrow == 4 && w == 4 * cells) { /* the usual case: one pass */
         PF_SIMD
-        for (int i = 0; i < cells; i++)
+        for (size_t i = 0; i < (size_t)cells; i++)
             out[i] = (((sum[4 * i] + sum[4 * i + 1]) + sum[4 * i + 2]) + sum[4 * i + 3]) * shares[0];
         return;
     }

@@ -44,15 +44,3 @@ html_copy_source = False
 
 # Fields of named tuples have no docstring of ours
 numpydoc_validation_exclude = {r"UnitKey\.\w+$"}
-
-
-def leave_out_what_is_not_written_yet(app, name, source):
-    """Pages that are on their way have their place in the table of contents already."""
-    for page in ("depth", "live"):
-        if name == "index" and not (Path(app.srcdir) / f"{page}.md").exists():
-            source[0] = source[0].replace(f"\n{page}\n", "\n")
-
-
-def setup(app):
-    """Register with Sphinx."""
-    app.connect("source-read", leave_out_what_is_not_written_yet)

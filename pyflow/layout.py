@@ -14,7 +14,7 @@ a recording's folder
 ``depth.*``                 how deep each frame lay in a stack, where that was asked for
 the session's folder
 ``final_valid_idx.*``       the mask of pixels valid everywhere, and what it is made from
-``aligned_<name>.*``        a recording in the centre's frame
+``aligned_<name>.*``        a recording in the centre's frame, and its marker in ``status_aligned_<name>.json``
 both
 ``status.json``             markers: what is done, made from what
 ``report.html``             what came of it, for people

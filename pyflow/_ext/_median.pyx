@@ -14,13 +14,16 @@ def median5x5(const float[:, ::1] src, float[:, ::1] out, int n_threads):
     run(src, 0, out, n_threads)
 
 
-def add_median5x5(const float[:, ::1] src, float[:, ::1] out, int n_threads):
-    """Add the filtered src to out."""
-    run(src, 1, out, n_threads)
+def add_median5x5(const float[:, :, ::1] src, float[:, :, ::1] out, int n_threads):
+    """Add the filtered planes of src to those of out."""
+    cdef Py_ssize_t plane
+    for plane in range(src.shape[0]):
+        run(src[plane], 1, out[plane], n_threads)
 
 
 cdef run(const float[:, ::1] src, int add, float[:, ::1] out, int n_threads):
     cdef int h = src.shape[0], w = src.shape[1], status
     with nogil:
         status = kernels.median5x5(&src[0, 0], h, w, add, &out[0, 0], n_threads)
-    check(status, "median5x5", shape=(h, w))
+    if status:
+        check(status, "median5x5", shape=(h, w))

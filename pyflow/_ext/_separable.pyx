@@ -24,24 +24,34 @@ TAPS = PF_TAPS
 cdef const pf_separable_kernels *kernels = pf_separable_select(LEVEL)
 
 
-def map_separable(const float[:, ::1] src, const int32_t[:, ::1] index_y, const float[:, ::1] weight_y,
-                  const int32_t[:, ::1] index_x, const float[:, ::1] weight_x, float[:, ::1] out, int n_threads,
+def map_separable(const float[:, :, ::1] src, const int32_t[:, ::1] index_y, const float[:, ::1] weight_y,
+                  const int32_t[:, ::1] index_x, const float[:, ::1] weight_x, float[:, :, ::1] out, int n_threads,
                   bint columns_first=False):
+    """src (planes, rows, cols) into out, plane by plane."""
     cdef pf_axis y, x
-    cdef int h = src.shape[0], w = src.shape[1], status
+    cdef int h = src.shape[1], w = src.shape[2], status = 0
+    cdef Py_ssize_t plane
     y.size, y.taps, y.index, y.weight = index_y.shape[0], index_y.shape[1], &index_y[0, 0], &weight_y[0, 0]
     x.size, x.taps, x.index, x.weight = index_x.shape[0], index_x.shape[1], &index_x[0, 0], &weight_x[0, 0]
     with nogil:
-        status = (kernels.enlarge_separable if columns_first else kernels.map_separable)(
-            &src[0, 0], h, w, &y, &x, &out[0, 0], n_threads)
-    check(status, "map_separable", shape=(h, w))
+        for plane in range(src.shape[0]):
+            if status == 0:
+                status = (kernels.enlarge_separable if columns_first else kernels.map_separable)(
+                    &src[plane, 0, 0], h, w, &y, &x, &out[plane, 0, 0], n_threads)
+    if status:
+        check(status, "map_separable", shape=(h, w))
 
 
-def widen(const float[:, ::1] src, const int32_t[:, ::1] index, const float[:, ::1] weight, float[:, ::1] out,
+def widen(const float[:, :, ::1] src, const int32_t[:, ::1] index, const float[:, ::1] weight, float[:, :, ::1] out,
           int n_threads):
+    """src (planes, rows, cols) into out, plane by plane."""
     cdef pf_axis x
-    cdef int h = src.shape[0], w = src.shape[1], status
+    cdef int h = src.shape[1], w = src.shape[2], status = 0
+    cdef Py_ssize_t plane
     x.size, x.taps, x.index, x.weight = index.shape[0], index.shape[1], &index[0, 0], &weight[0, 0]
     with nogil:
-        status = kernels.widen(&src[0, 0], h, w, &x, &out[0, 0], n_threads)
-    check(status, "widen", shape=(h, w))
+        for plane in range(src.shape[0]):
+            if status == 0:
+                status = kernels.widen(&src[plane, 0, 0], h, w, &x, &out[plane, 0, 0], n_threads)
+    if status:
+        check(status, "widen", shape=(h, w))

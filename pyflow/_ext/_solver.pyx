@@ -52,5 +52,6 @@ def solve(LevelParams params, const float[:, :, :, :, :, ::1] tensor, const floa
     with nogil:
         status = kernels.solve(&params.c, &tensor[0, 0, 0, 0, 0, 0], &u[0, 0], &v[0, 0], &du[0, 0], &dv[0, 0],
                                &scratch[0], n_threads)
-    check(status, "solve", shape=(params.c.h, params.c.w), alpha=(params.c.alpha_x, params.c.alpha_y),
-          iterations=params.c.iterations, update_lag=params.c.update_lag)
+    if status:
+        check(status, "solve", shape=(params.c.h, params.c.w), alpha=(params.c.alpha_x, params.c.alpha_y),
+              iterations=params.c.iterations, update_lag=params.c.update_lag)

@@ -8,7 +8,7 @@ _ERRORS = {
 
 
 def check(status, kernel, **values):
-    """Raise what ``status`` stands for.
+    """Raise what ``status`` stands for; who calls a kernel for each level asks whether it is 0 rather than this.
 
     Parameters
     ----------

@@ -32,5 +32,6 @@ def motion_tensor(const float[:, ::1] f1, const float[:, ::1] f2, int rows, int 
     with nogil:
         status = kernels.motion_tensor(&f1[0, 0], &f2[0, 0], h, w, rows, cols, h_row, h_col, constancy, zeta,
                                        &out[0, 0, 0, 0, 0], n_threads)
-    check(status, "motion_tensor", shape=(h, w), grid=(rows, cols), h_row=h_row, h_col=h_col, constancy=constancy,
-          zeta=zeta)
+    if status:
+        check(status, "motion_tensor", shape=(h, w), grid=(rows, cols), h_row=h_row, h_col=h_col, constancy=constancy,
+              zeta=zeta)

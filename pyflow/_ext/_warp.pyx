@@ -66,7 +66,8 @@ def warp_image(const float[:, ::1] src, const float[:, ::1] u, const float[:, ::
     with nogil:
         status = kernels.warp_image(&src[0, 0], &field, outside, h, w, h_row, h_col, interpolation, type, &out[0, 0],
                                     flags, sums, n_threads)
-    check(status, "warp_image", shape=(h, w), h_row=h_row, h_col=h_col, interpolation=interpolation)
+    if status:
+        check(status, "warp_image", shape=(h, w), h_row=h_row, h_col=h_col, interpolation=interpolation)
 
 
 def warp_mask(const uint8_t[:, ::1] src, const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out,
@@ -74,11 +75,13 @@ def warp_mask(const uint8_t[:, ::1] src, const float[:, ::1] u, const float[:, :
     cdef int h = src.shape[0], w = src.shape[1], status
     with nogil:
         status = kernels.warp_mask(&src[0, 0], &u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
-    check(status, "warp_mask", shape=(h, w))
+    if status:
+        check(status, "warp_mask", shape=(h, w))
 
 
 def valid_mask(const float[:, ::1] u, const float[:, ::1] v, uint8_t[:, ::1] out, int n_threads):
     cdef int h = u.shape[0], w = u.shape[1], status
     with nogil:
         status = kernels.valid_mask(&u[0, 0], &v[0, 0], h, w, &out[0, 0], n_threads)
-    check(status, "valid_mask", shape=(h, w))
+    if status:
+        check(status, "valid_mask", shape=(h, w))

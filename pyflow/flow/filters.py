@@ -65,7 +65,7 @@ def gaussian_filter(image: ArrayLike, sigma: float | tuple[float, float], *, n_t
     sigma_y, sigma_x = (float(s) for s in np.broadcast_to(sigma, 2))
     if not (0 <= sigma_y < np.inf and 0 <= sigma_x < np.inf):
         raise ValueError(f"sigma is {sigma}, expected finite values of 0 or more")
-    axes = _gaussian_axis(planes.shape[1], sigma_y), _gaussian_axis(planes.shape[2], sigma_x)
+    axes = *_gaussian_axis(planes.shape[1], sigma_y), *_gaussian_axis(planes.shape[2], sigma_x)
     return _as_given(_apply(planes, axes, kernel_threads(n_threads)), image)
 
 
@@ -106,8 +106,7 @@ def resize_planes(
     """`resize` for float32 planes (C, H, W), into `out` where given; of that shape already, they are returned."""
     if planes.shape[1:] == shape:
         return planes
-    axes = tuple(_resize_axis(n, m, antialias) for n, m in zip(planes.shape[1:], shape, strict=True))
-    return _apply(planes, axes, n_threads, out)
+    return _apply(planes, _resize_axes(planes.shape[1:], shape, antialias), n_threads, out)
 
 
 def block_means(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
@@ -124,7 +123,7 @@ def block_means(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     ndarray, shape (H // rows, W // cols) or with C, float32
     """
     planes = to_planes(image)
-    axes = tuple(_block_axis(n, side) for n, side in zip(planes.shape[1:], sides, strict=True))
+    axes = *_block_axis(planes.shape[1], sides[0]), *_block_axis(planes.shape[2], sides[1])
     return _as_given(_apply(planes, axes, 1), image)
 
 
@@ -134,14 +133,13 @@ def enlarge_planes(
     """`resize_planes` to several times the size: faster, since columns come first, and rounded otherwise."""
     if planes.shape[1:] == shape:
         return planes
-    axes = tuple(_resize_axis(n, m, False) for n, m in zip(planes.shape[1:], shape, strict=True))
-    return _apply(planes, axes, n_threads, out, columns_first=True)
+    return _apply(planes, _resize_axes(planes.shape[1:], shape, False), n_threads, out, columns_first=True)
 
 
 def enlarge_field(field: np.ndarray, shape: tuple[int, int], *, n_threads: int = 1) -> np.ndarray:
     """`enlarge_planes` for a displacement field, float32 (rows, cols, 2), in pixels: (*shape, 2)."""
-    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0))
-    return np.moveaxis(enlarge_planes(planes, shape, n_threads=n_threads), 0, -1)
+    planes = np.ascontiguousarray(field.transpose(2, 0, 1))
+    return enlarge_planes(planes, shape, n_threads=n_threads).transpose(1, 2, 0)
 
 
 def widen_planes(planes: np.ndarray, width: int, *, out: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
@@ -150,8 +148,7 @@ def widen_planes(planes: np.ndarray, width: int, *, out: np.ndarray | None = Non
         return planes
     if out is None:
         out = np.empty((*planes.shape[:2], width), np.float32)
-    for source, target in zip(planes, out, strict=True):
-        _separable.widen(source, *_resize_axis(planes.shape[2], width, False), target, n_threads)
+    _separable.widen(planes, *_resize_axis(planes.shape[2], width, False), out, n_threads)
     return out
 
 
@@ -164,16 +161,14 @@ def rows_between(rows: int, height: int) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def _apply(planes, axes, n_threads, out=None, columns_first=False):
-    (index_y, weight_y), (index_x, weight_x) = axes
     if out is None:
-        out = np.empty((len(planes), len(index_y), len(index_x)), np.float32)
-    for source, target in zip(planes, out, strict=True):
-        _separable.map_separable(source, index_y, weight_y, index_x, weight_x, target, n_threads, columns_first)
+        out = np.empty((len(planes), len(axes[0]), len(axes[2])), np.float32)
+    _separable.map_separable(planes, *axes, out, n_threads, columns_first)
     return out
 
 
 def _as_given(planes, image):
-    return planes[0] if np.ndim(image) == 2 else np.moveaxis(planes, 0, -1)
+    return planes[0] if np.ndim(image) == 2 else planes.transpose(1, 2, 0)
 
 
 def _keys(x):
@@ -181,6 +176,12 @@ def _keys(x):
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+@lru_cache(maxsize=256)
+def _resize_axes(shape, target, antialias):
+    """Index and weight of the rows, and of the columns."""
+    return *_resize_axis(shape[0], target[0], antialias), *_resize_axis(shape[1], target[1], antialias)
 
 
 @lru_cache(maxsize=256)

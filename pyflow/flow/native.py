@@ -79,7 +79,7 @@ class NativePrepared:
 
     def start(self, field: np.ndarray) -> np.ndarray:
         """See `pyflow.flow.backends.Prepared`: the field (2, rows, cols) on the coarsest level's grid."""
-        planes = np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)
+        planes = np.ascontiguousarray(field.transpose(2, 0, 1), np.float32)
         return resize_planes(planes, self._levels[0].geometry.grid)
 
     def estimate(self, frames: np.ndarray, start: np.ndarray | None = None, n_threads: int = 1) -> np.ndarray:
@@ -100,7 +100,7 @@ class NativePrepared:
         for frame, displacement in zip(frames, out, strict=True):
             self._estimate(frame, start, displacement, workspace, n_threads)
         self._free[n_threads].append(workspace)
-        return np.moveaxis(out, 1, -1)
+        return out.transpose(0, 2, 3, 1)
 
     def _estimate(self, frame, start, out, workspace, n_threads):
         flow = workspace.flows[0]
@@ -120,8 +120,7 @@ class NativePrepared:
                     warp_planes(image, wide, level.reference, warped, spacing=geometry.spacing, n_threads=threads)
                 level.solve(warped, flow, increment, workspace.scratch, threads)
                 if min(geometry.grid) > _MEDIAN_SIDE:
-                    for component, change in zip(flow, increment, strict=True):
-                        _median.add_median5x5(change, component, threads)
+                    _median.add_median5x5(increment, flow, threads)
                 else:
                     flow += increment
         if flow.shape == out.shape:

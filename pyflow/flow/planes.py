@@ -34,12 +34,12 @@ def to_planes(image: ArrayLike, name: str = "image") -> np.ndarray:
         raise TypeError(f"{name} has dtype {image.dtype}, expected real numbers")
     if image.ndim == 2:
         image = image[..., np.newaxis]
-    return np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)
+    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
 
 
 def from_planes(planes: np.ndarray, like: np.ndarray) -> np.ndarray:
     """The shape and dtype of ``like``: integers are rounded and clipped to their range."""
-    image = planes[0] if like.ndim == 2 else np.moveaxis(planes, 0, -1)
+    image = planes[0] if like.ndim == 2 else planes.transpose(1, 2, 0)
     return cast_like(image, like.dtype)
 
 

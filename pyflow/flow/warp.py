@@ -106,7 +106,7 @@ def register_image(
     shape = moving.shape[:2]
     valid = np.empty(shape, np.uint8)
     lengths = np.empty((shape[0], _warp.LENGTHS), np.float32)
-    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)
+    planes = np.ascontiguousarray(field.transpose(2, 0, 1), np.float32)
     image = _warped(moving, planes, fill, interpolation, n_threads, valid, lengths)
     height, width = shape
     length, _, u, v, stretch = lengths.sum(axis=0, dtype=np.float64) / (height * width)
@@ -137,7 +137,7 @@ def _warped(moving, field, fill, interpolation, n_threads, valid=None, lengths=N
         lengths=lengths,
     )
     if rounds:
-        return out[0] if moving.ndim == 2 else np.moveaxis(out, 0, -1)
+        return out[0] if moving.ndim == 2 else out.transpose(1, 2, 0)
     return from_planes(out, moving)
 
 

@@ -33,7 +33,7 @@ def deformation(field: np.ndarray) -> np.ndarray:
     ndarray
         float32 (2, rows, cols), pixels: u, v without their mean along each scan line.
     """
-    planes = np.ascontiguousarray(np.moveaxis(field, -1, 0))
+    planes = np.ascontiguousarray(field.transpose(2, 0, 1))
     coarse = resize_planes(planes, tuple(min(side, _GRID) for side in planes.shape[1:]))
     return coarse - coarse.mean(axis=2, keepdims=True)
 
@@ -71,5 +71,5 @@ def coherent(field: np.ndarray, around: Sequence[np.ndarray | None], noise_px: f
         weights += weight
     if weights == 1.0:
         return field
-    correction = np.moveaxis(total / np.float32(weights), 0, -1)
+    correction = (total / np.float32(weights)).transpose(1, 2, 0)
     return field + enlarge_field(correction, field.shape[:2])

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pyflow.io import VideoReader
 
 # Frames are read and written in pieces of about this many bytes: large enough for the disk, small enough to
-# hold several.
-PIECE_BYTES = 1 << 22
+# hold several. From 4 MiB on NumPy asks for huge pages, each of which the system fills with zeros first.
+PIECE_BYTES = 1 << 21
 
 _PIECES_AHEAD = 2
 

@@ -37,7 +37,7 @@ FLOW, RIGID, PASSED_ON, WAITING = "flow", "rigid", "passed on", "waiting"
 
 _LATENCIES = 10_000  # of the last frames: five minutes at 30 Hz
 _RECENT = 15  # frames whose median time tells how long the next one will take
-_SHIFT_STEP_PX = 0.125  # a quarter of what is seen of a shift in a registered movie
+_SHIFT_STEP_PX = 0.125  # of the frame, whatever size the shift is looked for at
 
 
 @dataclass(frozen=True)
@@ -279,9 +279,12 @@ class LiveRegistration:
         if found is None or (self._n_first and not found.done()):
             result, how = _untouched(planes, self._before), WAITING
         else:
+            ready = found.done()
             engine = self._prepared(found)
+            # the one frame that waits for the reference has its time afterwards
+            begun = arrived if ready else self._clock()
             planes, how = engine.cut(planes), FLOW
-            result = self._by_flow(engine, planes, arrived + max(self._limit_s - engine.shift_s, self._limit_s / 2))
+            result = self._by_flow(engine, planes, begun + max(self._limit_s - engine.shift_s, self._limit_s / 2))
             if result is None:
                 result, how = engine.by_shift(planes), RIGID
         return self._told(result, PASSED_ON if result.problem else how, frame.ndim == 2, arrived)
@@ -428,7 +431,7 @@ class LiveRegistration:
 
     def _told(self, result: RegisteredFrame, how: str, flat: bool, arrived: float) -> LiveFrame:
         """Count a frame, and say what became of it."""
-        registered = how in (FLOW, RIGID)
+        registered, displacement = how in (FLOW, RIGID), result.displacement
         position = result.field.mean(axis=(0, 1), dtype=np.float64) if registered else None
         with self._changed:
             known = registered and self._position is not None
@@ -445,7 +448,7 @@ class LiveRegistration:
                 self._latencies_ms.append(latency_ms)
         return LiveFrame(
             registered=result.frame[..., 0] if flat else result.frame,
-            displacement=result.displacement,
+            displacement=displacement,
             valid=result.valid,
             how=how,
             problem=problem,
@@ -492,7 +495,8 @@ class _Engine:
             misfit_limit=float(self.state.misfit_limit),
         )
         shape, size = templates[0].shape, known.cc_hw
-        weight, steps = known.channel_weights(shape), ceil(max(*shape[:2], size) / size / _SHIFT_STEP_PX)
+        weight, reduced = known.channel_weights(shape), max(1.0, *np.divide(shape[:2], size))
+        steps = ceil(reduced / _SHIFT_STEP_PX)
         self._shifts = [RigidShift(image, weight=weight, max_size=size, upsample=steps) for image in templates]
         self._reference = 0
         self.shift_s = min(self._shift_s(source.read(0, 1)[0], clock) for _ in range(_RECENT))
@@ -567,7 +571,8 @@ def _untouched(planes: np.ndarray, options: OFOptions) -> RegisteredFrame:
     """Return a frame as it is, in the channels and type of registered ones."""
     source = _source(planes[np.newaxis], options, "frame")
     frame, dtype = source.read(0, 1)[0], _output_dtype(source, options)
+    problem = frame_problem(frame)
     if frame.dtype != dtype:
         frame = cast_like(np.nan_to_num(frame), dtype)
     zero = np.zeros((1, 1, 2), np.float32)
-    return RegisteredFrame(frame, np.zeros(frame.shape[:2], bool), zero, zero, problem=frame_problem(frame))
+    return RegisteredFrame(frame, np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)

@@ -53,7 +53,8 @@ class FrameLoop:
     live
         No frame waits for those after it, not for a start either (see `start_from`). With `update_reference` each new
         template is registered to the first, so that it does not drift, however long frames come; and what the state
-        knows of single frames is forgotten at the end of a batch.
+        knows of single frames is forgotten at the end of a batch; after one of which no frame was registered, the next
+        frames start as the first ones.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class FrameLoop:
         self._ahead = ahead
         self._live = live
         self._preprocess = Preprocessor(state.reference, self._options, frame_dtype)
+        self._template = state.template
         self._register = self._first = self._registration()
         self._outdated = False
         # frames come for ever, and a template of few would be noise: then it waits for those of the next batch
@@ -182,4 +184,13 @@ class FrameLoop:
                 state.template = state.next_template.take(state.template)
                 self._outdated = True
             if self._live:
+                if state.problem[: state.frames_done].all():
+                    self._begin_again()
                 state.forget_frames()
+
+    def _begin_again(self) -> None:
+        """Give up what the frames so far have left: where none of a batch is registered, it may have led astray."""
+        state = self._state
+        state.start, state.template = np.zeros_like(state.start), self._template
+        state.next_template.take(state.template)
+        self._register, self._outdated = self._first, False

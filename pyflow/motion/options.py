@@ -251,7 +251,7 @@ class OFOptions(BaseModel):
     cc_hw
         For that, images are reduced to at most this many pixels per side, or to at most (rows, columns). Unit: pixels.
     cc_up
-        For that, steps per pixel of the reduced image.
+        For that, how finely the reduced image is shifted. Unit: steps per pixel.
     reference_frames
         Frames, counted from 0, whose mean after registration among themselves is the reference:
         ``"first:stop"`` as in Python, or a list. A range that ends after the recording is moved back into it.
@@ -264,7 +264,7 @@ class OFOptions(BaseModel):
         `pyflow.motion.states`. They are registered among each other, and each frame to the one that it resembles most.
         Not together with `update_reference`.
     min_frames_per_reference
-        A further reference is made of at least so many frames, rounded up to stretches of 5.
+        A further reference is made of at least so many, rounded up to stretches of 5. Unit: frames.
     interpolation_method
         Interpolation of the frames when they are warped: ``"cubic"``, ``"linear"`` or ``"nearest"``.
     save_w

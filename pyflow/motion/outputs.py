@@ -220,7 +220,7 @@ def _stacked(frames: list[np.ndarray]) -> np.ndarray:
     """Stack frames (H, W, C), or (H, W), so that each channel of each frame lies in one piece, as files hold it."""
     if frames[0].ndim == 2:
         return np.stack(frames)
-    return np.moveaxis(np.stack([np.moveaxis(frame, -1, 0) for frame in frames]), 1, -1)
+    return np.stack([frame.transpose(2, 0, 1) for frame in frames]).transpose(0, 2, 3, 1)
 
 
 def movie_file(options: OFOptions) -> Path:

@@ -229,7 +229,7 @@ def average_shape(session: Session) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        One differs from the centre's in shape.
+        One is no image, or differs from the centre's in shape.
     """
     for result in session.results:
         if made_elsewhere(result.recording.folder):
@@ -245,5 +245,19 @@ def average_shape(session: Session) -> tuple[int, ...]:
 
 
 def _load_average(result: Stage1Result) -> np.ndarray:
-    """Open an average without reading it."""
-    return np.load(result.recording.folder / AVERAGE_FILE, mmap_mode="r", allow_pickle=False)
+    """Open an average without reading it.
+
+    Raises
+    ------
+    ValueError
+        It is no image; the message names the file.
+    """
+    path = result.recording.folder / AVERAGE_FILE
+    try:
+        average = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(average, np.ndarray) or average.ndim not in (2, 3) or average.dtype.kind not in "uif":
+        found = f"{average.dtype} of shape {average.shape}" if isinstance(average, np.ndarray) else "several arrays"
+        raise ValueError(f"{path}: expected an average (H, W) or (H, W, C) of numbers, found {found}")
+    return average

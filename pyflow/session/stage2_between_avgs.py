@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 import scipy.io
 
-from pyflow.align.between import Alignment, Flow, align, composed
+from pyflow.align.between import Alignment, Flow, align, comparable, composed
 from pyflow.align.start import Map
 from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, examine, judge
 from pyflow.flow.displacement import get_displacement
@@ -173,10 +173,15 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, SavedFields]:
     Raises
     ------
     FileNotFoundError, ValueError
-        Stage 1 of a recording is not done, or averages differ in shape; the message names the recording.
+        Stage 1 of a recording is not done, averages differ in shape, or there is nothing in the centre's; the message
+        names the recording.
     """
     session = open_session(config)
     average_shape(session)
+    if problem := _problem(read_average(session.center)):
+        raise ValueError(
+            f"{session.center.recording.name}: nothing can be aligned to it: {problem}; set another center"
+        )
     if config.center == AUTO_CENTER:
         save_center(session)
     alone = config.replace(n_workers=1)  # recordings in parallel beat threads inside each
@@ -266,9 +271,13 @@ def _find(
     """
     flow = _flow(config)
     center, own = read_average(session.center), read_average(result)
+    if problem := _problem(own):
+        own[:] = 0
     direct = _align(center, own, config)
     trust, residual = examine(center, own, direct, flow)
     facts = {**trust.facts(), **_how(direct)}
+    if problem:
+        return direct.displacement_px, residual, {**facts, "why": problem}, []
     if trust.verdict == ALIGNED:
         return direct.displacement_px, residual, facts, []
     neighbours = session.neighbours(result)
@@ -291,6 +300,13 @@ def _find(
 
 # What the centre's own average cannot tell of a recording that looks otherwise; its neighbour's can.
 _OF_THE_LINK = ("tiles_found", "correlation_held_out", "disagreement_px")
+
+
+def _problem(average: np.ndarray) -> str:
+    """Say why an average cannot be aligned to any; empty where it may be."""
+    if unusable := np.count_nonzero(~np.isfinite(average)):
+        return f"its average holds {unusable} values that are not finite"
+    return "" if comparable(average, average)[0].size else "its average has no structure"
 
 
 def _how(alignment: Alignment) -> dict[str, Any]:

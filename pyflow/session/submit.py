@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pyflow.io.atomic import replacing
+from pyflow.session.claims import holder
 from pyflow.session.config import SessionConfig
 from pyflow.session.manifest import Manifest, write_manifest
 from pyflow.session.recordings import Recording, find_recordings, hold_results, relative_path
@@ -48,6 +49,7 @@ for arguments in {arguments}; do
     fi
     {command} $arguments &
     child=$!
+    [ -z "$stopped" ] || kill -TERM "$child" 2> /dev/null # a signal that came before its number was known
     while :; do # a signal ends the wait, but not the command
         again=
         wait "$child"
@@ -109,6 +111,8 @@ class Scheduler:
         Finds a job's number in what the command prints.
     reserved
         Options that say which tasks there are and what waits for what: they cannot be passed on.
+    getopt
+        Short options may be followed by their value at once, and long ones be cut short.
     gaps
         An array may leave out numbers. Without, each range is an array of its own.
     single
@@ -124,10 +128,20 @@ class Scheduler:
     launcher: tuple[str, ...] = ()
     number: str = r"^(\d+)"
     reserved: tuple[str, ...] = ()
+    getopt: bool = False
     gaps: bool = False
     single: bool = True
     warnings: str = "USR1 USR2"
     requeue: str = ":"
+
+    def is_reserved(self, option: str) -> bool:
+        """Tell whether an option says what `submit_session` says itself."""
+        name = option.partition("=")[0]
+        if name in self.reserved or not self.getopt:
+            return name in self.reserved
+        if name.startswith("--"):
+            return len(name) > 2 and any(known.startswith(name) for known in self.reserved)
+        return name.startswith("-") and name[:2] in self.reserved
 
 
 def _slurm(job: Job) -> list[str]:
@@ -162,6 +176,7 @@ SCHEDULERS = {
         "sbatch",
         _slurm,
         reserved=("-a", "--array", "-d", "--dependency", "--wrap", "--parsable"),
+        getopt=True,
         gaps=True,
         warnings="USR1",
         # a script that ends by itself now may be taken for a failure of the run to come: SLURM is to end it
@@ -174,7 +189,7 @@ SCHEDULERS = {
         warnings="USR1 XCPU",  # USR2 comes before every end of a job, also before that by qdel
         requeue="status=99",
     ),
-    "pbs": Scheduler("qsub", _pbs, number=r"^(\d+\S*)", reserved=("-J", "-t"), single=False),
+    "pbs": Scheduler("qsub", _pbs, number=r"^(\d+\S*)", reserved=("-J", "-t"), getopt=True, single=False),
     "lsf": Scheduler(
         "bsub",
         _lsf,
@@ -254,7 +269,7 @@ def submit_session(
             "from, or see with --dry-run what would be"
         )
     for option in options:
-        if option.split("=")[0] in kind.reserved:
+        if kind.is_reserved(option):
             raise ValueError(f"{option}: set by submit itself and not to be passed on; --tasks chooses tasks")
     recordings = {relative_path(r.path, config.root): r for r in find_recordings(config)}
     config.resolve_center_file([recording.path for recording in recordings.values()])
@@ -272,6 +287,9 @@ def submit_session(
                 raise ValueError(f"task {number}: {manifest.path} has tasks {manifest.first} to {manifest.last}")
             if numbered[number] not in recordings:
                 raise ValueError(f"task {number}: {numbered[number]!r} is not, or no longer, in {config.root}")
+    for number in chosen:
+        if who := holder(recordings[numbered[number]].folder):
+            logger.warning("task %d: %s works on %s now; the new task waits for it", number, who, numbered[number])
 
     queue = _Queue(kind, scheduler, tuple(options), dry_run)
     folder = config.final_results / JOB_FOLDER
@@ -308,7 +326,9 @@ class _Queue:
         self.numbers.append(f"JOB{len(self.commands)}" if self.dry_run else self._submit(command))
 
     def _submit(self, command: tuple[str, ...]) -> str:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", check=False
+        )
         number = re.search(self.kind.number, done.stdout, re.MULTILINE)
         if done.returncode == 0 and number:
             return number[1]

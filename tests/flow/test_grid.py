@@ -142,4 +142,4 @@ def test_enlarging_refuses_what_resizing_refuses():
     empty = np.zeros((0, 4), np.int32), np.zeros((0, 4), np.float32)
     for y in (empty, (np.zeros((2, 3), np.int32), axis[1])):
         with pytest.raises(ValueError):
-            _separable.map_separable(np.zeros((3, 3), np.float32), *y, *y, np.zeros((2, 2), np.float32), 1, True)
+            _separable.map_separable(np.zeros((1, 3, 3), np.float32), *y, *y, np.zeros((1, 2, 2), np.float32), 1, True)

@@ -3,6 +3,7 @@
 import copy
 import gc
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -122,6 +123,16 @@ def test_with_reference_and_alpha_the_first_frame_is_registered(scene, shifts):
         assert result.how == "flow"
         assert np.abs(result.displacement - shifts[0])[16:-16, 16:-16].max() < 0.5
         np.testing.assert_array_equal(live.reference, scene.frame()[..., 0])
+
+
+def test_the_first_frame_has_its_time_when_everything_is_ready(scene):
+    """The clock goes on by a second whenever it is looked at, which is done often in between."""
+    clock = Clock()
+    clock.step = 1.0
+    with LiveRegistration(GATED, reference=scene.frame(), n_first=0, max_latency_ms=10_000, clock=clock) as live:
+        result = live.register(scene.frame())
+    assert result.latency_ms > 10_000
+    assert result.how == "flow"
 
 
 class Gate:
@@ -489,6 +500,23 @@ def test_frames_that_show_something_else_are_passed_on(scene, shifts, rng):
         assert live.register(rng.normal(size=(64, 72, 1)).astype(np.float32)).problem == PROBLEMS[4]
 
 
+@pytest.mark.parametrize("astray", ["start", "template"])
+def test_a_batch_that_was_led_astray_does_not_lead_the_next(scene, shifts, rng, astray):
+    """All start from where the last registered frames lay; if none is registered from there, that must not stay."""
+    movie, options = scene.movie(shifts, np.float32), OPTIONS.replace(update_reference=True, buffer_size=4)
+    with waiting_for_all(options, reference=scene.frame()) as live:
+        live.prepare(movie)
+        loop = live._engine.result()._loop
+        if astray == "start":
+            loop._state.start = np.full((1, 1, 2), 40, np.float32)
+        else:
+            loop._state.template = loop._state.template[::-1].copy()
+            loop._state.misfit_limit = np.float64(0.05)
+            loop._register = loop._registration()
+        hows = [live.register(frame).how for frame in movie[:8]]
+    assert hows == ["passed on"] * 4 + ["flow"] * 4
+
+
 def test_a_frame_that_jumps_is_marked(scene):
     with waiting_for_all(reference=scene.frame(), n_first=0, jump_px=3) as live:
         results = [live.register(scene.frame(u)) for u in (0, 2, -2, 0)]
@@ -497,6 +525,23 @@ def test_a_frame_that_jumps_is_marked(scene):
         assert [result.jump_px for result in results[1:]] == pytest.approx([2, 4, 2], abs=0.3)
         assert {result.how for result in results} == {"flow"}
         assert live.statistics.jumps == 1
+
+
+def test_a_frame_that_waits_is_said_to_hold_nan_in_any_type(scene):
+    frame = scene.frame()
+    frame[3, 4] = np.nan
+    with waiting_for_all(OPTIONS.replace(output_typename="uint16")) as live:
+        result = live.register(frame)
+    assert result.registered.dtype == np.uint16
+    assert (result.how, result.problem) == ("passed on", "contains NaN or inf")
+
+
+def test_a_shift_is_looked_for_at_the_size_that_is_asked_for(scene):
+    """And as finely, at any."""
+    with waiting_for_all(OPTIONS.replace(cc_hw=(32, 40)), reference=scene.frame(), n_first=0) as live:
+        live.register(scene.frame())
+        shifted = live._engine.result().by_shift(scene.frame(1.25, -2.5))
+    np.testing.assert_allclose(shifted.field[0, 0], [1.25, -2.5], atol=0.2)
 
 
 def test_the_callers_array_may_change(scene):
@@ -552,6 +597,7 @@ def in_child(live, frame, pipe):
         pipe.send(own.register(frame).how)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_is_told_to_make_its_own(scene):
     context = multiprocessing.get_context("fork")

@@ -38,6 +38,13 @@ MUTATIONS = [
     ("pyflow/motion/loop.py", "left < _TEMPLATE", "left <= _TEMPLATE", "tests/motion/test_loop.py"),
     ("pyflow/motion/loop.py", "_FIRST_FRAMES = 22", "_FIRST_FRAMES = 2", "tests/motion/test_loop.py"),
     ("pyflow/motion/loop.py", "_TEMPLATE_FRAMES = 101", "_TEMPLATE_FRAMES = 1", "tests/motion/test_loop.py"),
+    ("pyflow/motion/live.py", "reader=frames[:0].copy()", "reader=frames", "tests/motion/test_live.py"),
+    (
+        "pyflow/motion/live.py",
+        "self._engine = None\n            raise",
+        "pass\n            raise",
+        "tests/motion/test_live.py",
+    ),
     ("pyflow/flow/rigid.py", "_SPECTRAL_FLOOR = 1e-3", "_SPECTRAL_FLOOR = 0.1", "tests/flow/test_rigid.py"),
     ("csrc/power.h", "0.00967603736f", "0.00767603736f", "tests/flow/test_power.py"),
 ]

@@ -1,15 +1,19 @@
 """Stage 2 says which recordings can be believed, and nothing is made of those that cannot."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates, shift
+from session.test_lost_and_stale import as_by_the_toolbox
 
 from pyflow.session import SessionConfig, compute_between_displacement, run_session, run_stage1, run_stage2
 from pyflow.session.artifacts import read_marker
 from pyflow.session.cli import main
 from pyflow.session.pipeline import session_status
-from pyflow.session.results import open_session
+from pyflow.session.recordings import Recording
+from pyflow.session.results import Session, Stage1Result, open_session
 from pyflow.simulate import invert
 
 SHAPE = (64, 80)
@@ -153,6 +157,13 @@ def test_a_chain_goes_where_the_direct_way_does_not(morphing):
     assert all(state.stage2.done for state in session_status(morphing)[0])
 
 
+def test_chains_are_tried_through_two_recordings_on_each_side_nearest_first():
+    results = [Stage1Result(Recording(str(i), None, Path()), "", Path()) for i in range(6)]
+    session = Session(SessionConfig(root="/tmp"), results, 2)
+    tried = {i: "".join(other.recording.name for other in session.neighbours(results[i])) for i in (0, 3, 5)}
+    assert tried == {0: "1", 3: "415", 5: "43"}
+
+
 def test_the_centre_that_the_others_resemble_is_found(morphing):
     config = morphing.replace(center="auto")
     run_stage1(config)
@@ -193,3 +204,54 @@ def shift_by(image, truth):
     back = invert(truth.astype(np.float32))
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     return map_coordinates(image, (y + back[..., 1], x + back[..., 0]), order=3, mode="nearest")
+
+
+@pytest.fixture
+def elsewhere(config):
+    """Days of which day 1 was registered by another program; returns what writes its average."""
+    write(config.root, {"day3": shift(tissue(1), (1, 1), mode="nearest")})
+    run_stage1(config)
+
+    def save(average, name="day1"):
+        folder = config.output_root / name
+        as_by_the_toolbox(folder)
+        path = folder / "temporal_average.npy"
+        path.write_bytes(average) if isinstance(average, bytes) else np.save(path, average)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        (b"no array", "cannot be read"),
+        (b"", "cannot be read"),
+        (np.ones(7), r"expected an average \(H, W\) or \(H, W, C\) of numbers, found float64 of shape \(7,\)"),
+        (np.full(SHAPE, 1j), "found complex128"),
+        (np.ones((9, 11)), "the average has shape"),
+    ],
+)
+def test_what_is_no_average_is_named_before_anything_is_aligned(config, elsewhere, average, message):
+    path = elsewhere(average)
+    with pytest.raises(ValueError, match=message) as raised:
+        run_stage2(config)
+    assert str(path.parent) in str(raised.value)
+    assert not (config.output_root / "day3" / "w_to_reference.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "why"), [(np.nan, "its average holds 80 values"), (None, "its average has no structure")]
+)
+@pytest.mark.parametrize("options", [{}, {"sigma_smooth": 2, "alpha_between": 25}])
+def test_an_average_with_nothing_in_it_costs_its_own_recording(config, elsewhere, row, why, options):
+    config = config.replace(**options)
+    average = np.load(config.output_root / "day1" / "temporal_average.npy")
+    average[3 if row is not None else slice(None)] = 5 if row is None else row
+    elsewhere(average)
+    run_stage2(config)
+    assert verdicts(config) == {"day1": "not alignable", "day2": "aligned", "day3": "aligned"}
+    assert why in session_status(config)[0][0].doubt.lower()
+    elsewhere(average, "day2")
+    with pytest.raises(ValueError, match=f"day2: nothing can be aligned to it: {why}"):
+        run_stage2(config)

@@ -81,3 +81,17 @@ def test_a_file_system_without_links_will_do(tmp_path, monkeypatch):
     assert not artifacts.create_json(tmp_path / "a.json", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "1"
+
+
+def test_what_is_made_anew_voids_what_is_made_from_it_once(tmp_path):
+    parts, status = {"schema": 1}, tmp_path / "status.json"
+    artifacts.save_npy(tmp_path / "x.npy", np.arange(10))
+    artifacts.mark_done(tmp_path, "stage3", parts, [tmp_path / "x.npy"], 1.0)
+    artifacts.unmark(tmp_path, "aligned_a", [], also=("stage3",))
+    assert artifacts.check_done(tmp_path, "stage3", parts).reason == "what it is made from was made anew"
+    written = status.stat().st_ino
+    artifacts.unmark(tmp_path, "aligned_b", [], also=("stage3",))
+    assert status.stat().st_ino == written
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        *("status.json", "status_aligned_a.json", "status_aligned_b.json")
+    ]

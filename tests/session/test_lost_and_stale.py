@@ -160,6 +160,18 @@ def test_videos_of_unknown_runs_are_moved_away(config, caplog):
     assert "aligned_rec10.tif: moved into earlier" in caplog.text
 
 
+def test_videos_that_their_own_status_tells_of_are_not_moved(config):
+    run_session(config)
+    (config.final_results / "status.json").unlink()
+    (config.root / "rec10.tif").unlink()
+    run_session(config)
+    assert sorted(path.name for path in config.final_results.glob("aligned_*")) == [
+        "aligned_rec1.tif",
+        "aligned_rec2.tif",
+    ]
+    assert not (config.final_results / "earlier").exists()
+
+
 class Stopped(BaseException):
     """As if the process were killed: nothing catches it."""
 

@@ -31,7 +31,7 @@ def test_what_is_made_from_its_outputs_is_void_once_it_runs_again(tmp_path):
         execute(stage_of(tmp_path, "aligned_rec", stop, {"schema": 2}, voids=("stage3",)))
     assert read_marker(tmp_path, "stage3") is None
     assert read_status(tmp_path)["stage3"] == "outdated"
-    assert read_status(tmp_path)["aligned_rec"] == "incomplete"
+    assert read_status(tmp_path, "aligned_rec")["aligned_rec"] == "incomplete"
 
 
 def test_who_lost_the_folder_meanwhile_marks_nothing(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pyflow.session import run_stage1_array
+from pyflow.session.claims import claim
 from pyflow.session.cli import main
 from pyflow.session.submit import parse_tasks
 from pyflow.threads import available_threads
@@ -182,6 +183,28 @@ def test_a_queue_that_refuses_is_quoted(session, cluster, capsys, job, queued):
     assert said.rstrip().endswith(queued)
 
 
+def test_what_a_queue_says_in_another_encoding_is_quoted(session, cluster, capsys):
+    (cluster("slurm") / "sbatch").write_text("#!/bin/bash\nprintf 'refus\\351' >&2\nexit 1\n")
+    assert main(["submit", str(session), "--scheduler", "slurm"]) == 1
+    assert "and said: refus\\xe9." in capsys.readouterr().err
+
+
+def test_what_is_worked_on_already_is_said(config, session, cluster, caplog):
+    cluster("slurm")
+    with claim(config.output_root / "rec2"):
+        assert main(["submit", str(session), "--scheduler", "slurm"]) == 0
+    assert f"task 2: process {os.getpid()} on " in caplog.text
+    assert "works on rec2.tif now; the new task waits for it" in caplog.text
+    assert caplog.text.count("works on") == 1
+
+
+def test_options_that_only_begin_like_reserved_ones_are_passed_on(session, cluster):
+    for flavour, words in (("slurm", ["--account=x", "-p", "gpu"]), ("sge", ["-tc", "4"]), ("lsf", ["-wt", "5"])):
+        folder = cluster(flavour)
+        assert main(["submit", str(session), "--scheduler", flavour, "--dry-run", *words]) == 0
+        assert asked(folder) == []
+
+
 def test_a_manifest_of_another_session_is_refused(config, session, cluster, capsys):
     folder = cluster("slurm")
     config.final_results.mkdir()
@@ -201,6 +224,8 @@ def test_a_manifest_of_another_session_is_refused(config, session, cluster, caps
         (["--tasks", "1,,2"], "--tasks: .*, found ''"),
         (["--array=2"], "--array=2: set by submit itself"),
         (["-d", "afterok:3"], "-d: set by submit itself"),
+        (["-dafterok:3"], "-dafterok:3: set by submit itself"),
+        (["--depend=afterok:3"], "--depend=afterok:3: set by submit itself"),
     ],
 )
 def test_what_cannot_be_submitted_is_said(session, cluster, capsys, words, message):

@@ -402,6 +402,7 @@ def test_unitmatch_refuses(tmp_path):
     ("array", "says"),
     [
         (np.array([[1e300, 0]]), r"row 1, column 'a': 1e\+300 is no index"),
+        (np.array([[2.0**53 + 2, 0]]), r"row 1, column 'a': 9007199254740994.0 is no index"),
         (np.array([[np.inf, 0]]), "row 1, column 'a': inf is no index"),
         (np.array([[1j, 0]]), "complex128: expected numbers"),
         (np.array([[True, False]]), "bool: expected numbers"),

@@ -7,6 +7,7 @@ import pytest
 from units import simulated
 
 from pyflow.units.across.opening import BrainObservatoryCache, open_sessions
+from pyflow.units.incoming.matchers import read_caiman
 from pyflow.units.outgoing.nwb_columns import write_nwb_columns
 from pyflow.units.sources import SourceError
 from pyflow.units.sources.dff import dff
@@ -727,6 +728,8 @@ def test_stimuli_of_nwb_2(shown):
     assert movie["frame"].tolist() == list(range(simulated.MOVIE_FRAMES)) * simulated.MOVIE_REPEATS
     assert movie["repeat"].tolist() == np.repeat(range(simulated.MOVIE_REPEATS), simulated.MOVIE_FRAMES).tolist()
     gratings = data.get_stimulus_table("gratings")
+    assert "repeat" not in gratings
+    assert "orientation" not in movie
     assert gratings[["start", "end", "orientation"]].to_numpy().tolist() == [[20, 29, 45], [40, 49, 90]]
     assert gratings["start_time"].tolist() == pytest.approx([4, 6], abs=1e-4)
     second = data.get_stimulus_table("natural_movie_two")
@@ -828,3 +831,47 @@ def test_presentations_outside_the_traces_are_left_out(tmp_path):
     assert data.list_stimuli() == ["gratings", "natural_movie_one"]
     assert len(data.get_stimulus_table("gratings")) == 0
     assert list(data.get_stimulus_table("master")) == ["end", "start", "stimulus"]
+
+
+def test_a_presentation_within_a_sample_has_that_sample(tmp_path):
+    path = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True)
+    with h5py.File(path, "r+") as file:
+        file["intervals/shown_presentations/start_time"][-1] = 6.01
+        file["intervals/shown_presentations/stop_time"][-1] = 6.05
+    table = open_sessions(path).get_ophys_experiment_data("day1").get_stimulus_table("gratings")
+    assert table[["start", "end"]].to_numpy().tolist() == [[20, 29], [41, 41]]
+
+
+def test_running_speed_and_pupil_of_allen_files(allen):
+    folder, days = allen
+    first, _, last = (open_sessions(folder).get_ophys_experiment_data(501704220 + day.number) for day in days)
+    speed, times = first.get_running_speed()
+    np.testing.assert_array_equal(times, days[0].timestamps)
+    assert np.flatnonzero(np.isnan(speed)).tolist() == [0, 1, 2, len(times) - 2, len(times) - 1]
+    with h5py.File(days[0].path, "r+") as file:  # on another clock
+        file["processing/brain_observatory_pipeline/BehavioralTimeSeries/running_speed/timestamps"][:] += 0.01
+    speed, times = first.get_running_speed()
+    assert times[0] == days[0].timestamps[3] + 0.01
+    assert not np.isnan(speed[0])
+    assert [len(part) for part in first.get_pupil_size()] == [40, 40]
+    assert first.get_pupil_location()[1].shape == (40, 2)
+    assert not np.array_equal(first.get_pupil_location()[1], first.get_pupil_location(as_spherical=False)[1])
+    with pytest.raises(SourceError, match="no eye tracking"):
+        last.get_pupil_size()
+    np.testing.assert_allclose(
+        first.get_neuropil_r(days[0].cells[[2, 0]]), np.linspace(0.3, 0.8, len(days[0].cells))[[2, 0]]
+    )
+
+
+def test_planes_imported_one_after_the_other_keep_their_own_files(tmp_path):
+    days = simulated.sessions(n_sessions=2)
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        for plane, seed in (("left", 0), ("right", 1)):
+            days = simulated.sessions(n_sessions=2, seed=seed)
+            files = [simulated.write_caiman(tmp_path / plane, day) for day in days]
+            found = read_caiman(np.array([[2, 3]]), ["day1", "day2"], sources=files, group=plane)
+            store.import_table(found, other_groups="append")
+        for plane, seed in (("left", 0), ("right", 1)):
+            traces = store.traces(("day1", plane, "2"), kind="dff")
+            for day, row in zip(simulated.sessions(n_sessions=2, seed=seed), (2, 3), strict=True):
+                np.testing.assert_array_equal(traces[day.name].values, day.traces["dff"][row])

@@ -739,12 +739,13 @@ def unit(day, number):
         ("unlink Mon/1 Tue/0", "link Mon/1 Tue/0", ["unlink"], "Mon/2/1 and Tue/2/0 are one cell"),
         ("lock 7", "lock 7", ["lock", "lock"], None),
         ("lock 8", "lock 7", ["lock", "lock", "lock"], None),
+        ("lock 8", "link Mon/1 Wed/1; lock 8", ["lock"], "Tue/2/0 and Wed/2/1 are locked as one cell"),
     ],
 )
 def test_a_merge_takes_over_the_decisions_that_ours_leave_room_for(store, tmp_path, caplog, ours, theirs, kinds, says):
     with UnitStore.open(tmp_path / "other.sqlite", author="Bob") as other:
         other.import_table(table(THREE_DAYS))
-        for into, what in ((store, ours), (other, theirs)):
+        for into, what in ((store, ours), *((other, what) for what in theirs.split(";"))):
             verb, *words = what.split()
             words = [unit(*word.split("/")) for word in words] if verb != "lock" else words
             getattr(into, verb)(*words)

@@ -46,10 +46,10 @@ class ReaderOptions(BaseModel):
         How fast the recording was taken, whatever the file says. Unit: frames per second.
     bin_size
         Number of successive frames averaged into one, float32, after `frames` were chosen; the last one may be made of
-        fewer.
+        fewer. Unit: frames.
     buffer_size
         Frames of a batch where the recording is iterated over or read by `VideoReader.read_batch`. None: a few
-        megabytes.
+        megabytes. Unit: frames.
     files
         What several files are: ``"time"``, pieces of one recording, or ``"channels"``, one channel each. None: pieces
         of one where each holds a single frame, else channels. In a session, it joins the files of a folder whose names

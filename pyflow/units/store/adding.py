@@ -80,7 +80,7 @@ def _patch(database, table, row_id, attributes):
 def _add_sessions(database, table, change_id):
     """Row of each session by name."""
     known = dict(database.rows("SELECT name, session_id FROM session"))
-    folded = {name.casefold(): name for name in known}
+    folded, groups = {name.casefold(): name for name in known}, None
     sessions = _beside_store(database, table.sessions)
     attributes = _attributes(sessions, SESSION_COLUMNS)
     rows = sessions[list(SESSION_COLUMNS)].itertuples(index=False)
@@ -95,7 +95,9 @@ def _add_sessions(database, table, change_id):
                 *(name, *values, of_session, change_id),
             ).lastrowid
             continue
-        values[_SOURCE] = _source_of_all(database, table, name, known[name], values[_SOURCE])
+        if values[_SOURCE]:
+            groups = _groups_of_sessions(table.units) if groups is None else groups
+            values[_SOURCE] = _source_of_all(database, known[name], values[_SOURCE], groups.get(name, ()))
         for column, value in zip(SESSION_COLUMNS[1:], values, strict=True):
             if value:
                 database.run(
@@ -105,20 +107,22 @@ def _add_sessions(database, table, change_id):
     return known
 
 
-def _source_of_all(database, table, name, row, source):
-    """A known session's new source; empty where it is that of some groups only, which is noted with them."""
+def _source_of_all(database, row, source, groups):
+    """A known session's new source; empty where it is that of some of its groups only, with which it is noted."""
     before = database.value("SELECT source FROM session WHERE session_id = ?", row)
-    groups = table.units.loc[table.units["session"] == name, "group"].unique().tolist()
-    if not source or not before or not groups or "" in groups:
+    there = {group for (group,) in database.rows("SELECT DISTINCT group_name FROM unit WHERE session_id = ?", row)}
+    if not before or not groups or there <= set(groups):
         return source
-    others = {
-        group for (group,) in database.rows("SELECT DISTINCT group_name FROM unit WHERE session_id = ?", row)
-    } - set(groups)
-    if not others:
-        return source
-    own = {f"{SOURCE_OF}{group}": None if source == before else source for group in groups}
-    _patch(database, "session", row, json.dumps(own))
+    _patch(database, "session", row, json.dumps({f"{SOURCE_OF}{group}": source for group in groups}))
     return ""
+
+
+def _groups_of_sessions(units):
+    """Groups of each session's units."""
+    found = {}
+    for session, group in units[["session", "group"]].drop_duplicates().itertuples(index=False):
+        found.setdefault(session, []).append(group)
+    return found
 
 
 def forget_sources_of_groups(database: Database, session_id: int) -> None:

@@ -110,8 +110,10 @@ def members(database: Database, link_set_id: int) -> pd.DataFrame:
     frame, place = frame.iloc[order].reset_index(drop=True), place[order]
     for column in ("start_time", "source", "kind"):
         frame[column] = of_session[column].take(place).array
-    for session_name, group, source in _own_sources(database):
-        frame.loc[(frame["session"] == session_name) & (frame["group"] == group), "source"] = source
+    if own := _own_sources(database):
+        keys = pd.MultiIndex.from_frame(frame[["session", "group"]])
+        which = pd.MultiIndex.from_tuples([key for *key, _ in own]).get_indexer(keys)
+        frame.loc[which >= 0, "source"] = [own[row][2] for row in which[which >= 0]]
     index = units["original_index"].array.take(_places(units["unit_id"], frame["unit_id"]))
     frame["original_index"] = pd.array(index, dtype="Int64")
     return frame[_OF_MEMBER]
