@@ -489,11 +489,12 @@ def test_live(run, folder):
 
 
 @pytest.mark.parametrize("how", ["impl", "factory", "argument", "backend"])
-def test_flows_of_the_scripts_own(layer, folder, how):
+def test_flows_of_the_scripts_own(layer, folder, how, monkeypatch):
     from pyflowreg.core import get_backend, list_backends, register_backend
     from pyflowreg.core.backend_registry import get_backend_executors
     from pyflowreg.motion_correction import OFOptions, compensate_arr
 
+    monkeypatch.setattr(backends, "_FACTORIES", dict(backends._FACTORIES))  # the script's end with it
     seen = []
 
     def factory(px=2.0):
