@@ -1,8 +1,9 @@
 """Accuracy, speed and memory on simulated movies, method by method; whole recordings beside reading and writing.
 
 ``python -m bench.report``, in the sources' folder with pyflow installed from it (editable), writes docs/performance.md
-and docs/performance.png. suite2p is measured where the environment variable PYFLOW_SUITE2P_PYTHON names a Python that
-has it; OpenCV and scikit-image where they are installed.
+and docs/performance.png. OpenCV and scikit-image are measured where they are installed, suite2p and NoRMCorre's method
+where the environment variables PYFLOW_SUITE2P_PYTHON and PYFLOW_NORMCORRE_PYTHON name a Python that has suite2p, or
+jnormcorre with a jax below 0.9.
 """
 
 import argparse
@@ -31,13 +32,20 @@ BORDER = 16
 SOURCES = Path(__file__).resolve().parents[1]
 REAL = SOURCES.parent / "shared" / "data"
 RIVAL = "OpenCV DIS fast, blurred"
-SUITE2P = "suite2p non-rigid"
-FAMILIES = {name: method.family for name, method in METHODS.items()} | {SUITE2P: SUITE2P}
+SUITE2P, NORMCORRE = "suite2p", "NoRMCorre, piecewise rigid"
+ELSEWHERE = {
+    "suite2p rigid": (SUITE2P, "PYFLOW_SUITE2P_PYTHON", ("bench.suite2p", "{folder}", "rigid")),
+    "suite2p non-rigid": (SUITE2P, "PYFLOW_SUITE2P_PYTHON", ("bench.suite2p", "{folder}", "non-rigid")),
+    f"{NORMCORRE} (jnormcorre)": (NORMCORRE, "PYFLOW_NORMCORRE_PYTHON", ("bench.normcorre", "{folder}")),
+}
+"""Methods that need a Python of their own: family, what names that Python, and the module to run."""
+FAMILIES = {name: method.family for name, method in METHODS.items()} | {name: how[0] for name, how in ELSEWHERE.items()}
 COLOURS = {
     AUTO: "#0072B2",
     FIXED: "#56B4E9",
     "OpenCV DIS, blurred": "#D55E00",
     SUITE2P: "#009E73",
+    NORMCORRE: "#E69F00",
     "scikit-image ILK": "#CC79A7",
 }
 LABELS = {
@@ -45,8 +53,10 @@ LABELS = {
     "balanced": {"xytext": (0, -7), "ha": "center", "va": "top"},
     "medium": {"xytext": (0, -7), "ha": "center", "va": "top"},
     "fast": {"xytext": (6, 0), "ha": "left", "va": "center"},
+    "non-rigid": {"xytext": (-6, 0), "ha": "right", "va": "center"},
+    "suite2p rigid": {"xytext": (6, 0), "ha": "left", "va": "center"},
 }
-"""Where the methods of a family differ, the word of the name that says how, and where it goes."""
+"""Where the methods of a family differ, the end of the name that says how, whose last word is shown, and where."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 INTRODUCTION = """\
@@ -103,11 +113,11 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
             found[name] = [sys.executable, "-m", "bench.methods", str(folder), name]
         else:
             left_out.append(f"{name}: {method.needs} is not installed.")
-    python = os.environ.get("PYFLOW_SUITE2P_PYTHON")
-    if python:
-        found[SUITE2P] = [python, "-m", "bench.suite2p_nonrigid", str(folder)]
-    else:
-        left_out.append(f"{SUITE2P}: PYFLOW_SUITE2P_PYTHON does not name a Python that has it.")
+    for name, (_, variable, words) in ELSEWHERE.items():
+        if python := os.environ.get(variable):
+            found[name] = [python, "-m", *(word.format(folder=folder) for word in words)]
+        else:
+            left_out.append(f"{name}: {variable} does not name a Python that has it.")
     return found, left_out
 
 
@@ -210,7 +220,12 @@ def draw(found: dict[int, dict[str, list[Measurement]]], path: Path) -> None:
             label = next((label for label in LABELS if label in name), None)
             if label:
                 panel.annotate(
-                    label, point, textcoords="offset points", fontsize=8, color=COLOURS[family], **LABELS[label]
+                    label.split()[-1],
+                    point,
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=COLOURS[family],
+                    **LABELS[label],
                 )
         for family, points in families.items():
             panel.plot(*zip(*points, strict=True), lw=1.2, alpha=0.4, color=COLOURS[family])

@@ -1,6 +1,6 @@
-"""suite2p's registration with its defaults (non-rigid, blocks of 128 pixels), as `bench.methods` runs the others.
+"""suite2p's registration with its defaults (non-rigid: in blocks of 128 pixels), as `bench.methods` runs the others.
 
-Run by the Python that has suite2p, which need not have pyflow: ``python -m bench.suite2p_nonrigid FOLDER``.
+Run by the Python that has suite2p, which need not have pyflow: ``python -m bench.suite2p FOLDER rigid|non-rigid``.
 """
 
 import sys
@@ -22,23 +22,27 @@ def evenly_between_centres(starts_and_stops, size):
     return np.maximum(0, 1 - np.abs(position[:, np.newaxis] - np.arange(last + 1))).astype(np.float32)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, kind: str) -> None:
     torch.set_num_threads(1)
     movie = np.load(folder / "movie.npy") // 2  # suite2p's 16 bits are signed, its readers halve too
     reference = (np.load(folder / "reference.npy") / 2).astype(np.int16)
     seconds = []
-    for n_frames in (1, len(movie)):
+    for n_frames in (1, 1, len(movie)):  # the first warms up
         frames = movie[:n_frames].astype(np.int16)
         started = time.perf_counter()
-        *_, offsets, blocks, _, _, _ = register_frames(frames, reference, device=torch.device("cpu"))
+        *_, offsets, blocks, _, _, _ = register_frames(
+            frames, reference, nonrigid=kind == "non-rigid", device=torch.device("cpu")
+        )
         seconds.append(time.perf_counter() - started)
-    y, x, _, block_y, block_x = offsets[:5]
-    height, width = movie.shape[1:]
-    rows, columns = evenly_between_centres(blocks[0], height), evenly_between_centres(blocks[1], width)
-    bent = [np.einsum("yi,tij,xj->tyx", rows, b.reshape(-1, *blocks[2]), columns) for b in (block_x, block_y)]
-    w = np.stack([bent[0] + x[:, None, None], bent[1] + y[:, None, None]], axis=-1)
-    save(folder, w, (len(movie) - 1) / (seconds[1] - seconds[0]))
+    y, x = offsets[:2]
+    w = np.zeros((*movie.shape, 2), np.float32)
+    w += np.stack([x, y], axis=-1)[:, np.newaxis, np.newaxis]
+    if kind == "non-rigid":
+        rows, columns = (evenly_between_centres(b, size) for b, size in zip(blocks[:2], movie.shape[1:], strict=True))
+        bent = [np.einsum("yi,tij,xj->tyx", rows, b.reshape(-1, *blocks[2]), columns) for b in offsets[3:5][::-1]]
+        w += np.stack(bent, axis=-1)
+    save(folder, w, (len(movie) - 1) / (seconds[2] - seconds[1]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
