@@ -70,7 +70,7 @@ frames and the same reference: the mean of the frames registered by the truth.
   sits) are means over frames and pixels {border} px inside the border, and over seeds, with the smallest and the
   largest seed in brackets. The column after them is the jitter as a share of that of DIS fast.
 - frames/s: median over the seeds, one thread, from raw to registered frame; files and what is done once per recording
-  (for `alpha="auto"`, finding it) are left out.
+  (for `alpha="auto"`, finding it) are left out. NoRMCorre's method takes as many threads as JAX does.
 - Peak memory: the largest of the seeds. Each method runs in a process of its own; this is all of its memory, with
   interpreter, libraries, movie and results.
 
