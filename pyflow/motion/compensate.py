@@ -1,27 +1,25 @@
 """A movie registered in memory (`compensate_arr`) and from file to file (`compensate_recording`).
 
-1. Find the reference, raw; scale and filter it into the template.
-2. Find from the recording's noise how smooth the flow should be, and from some frames which misfit is usual.
-3. Feed the frames to the `FrameLoop`, and what comes out to a sink.
+1. Settle the reference, alpha and the usual misfit (`pyflow.motion.beginning`), or go on from a checkpoint.
+2. Feed the frames to the `FrameLoop`, and what comes out to a sink.
 
 Frames are read ahead on one thread, registered on `n_workers` threads and written in order on another.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from pyflow.io import VideoReader, open_video
+from pyflow.io import open_video
 from pyflow.io.atomic import remove_leftovers
+from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.frames import FrameSource
-from pyflow.motion.lines import LINE_FRAMES, line_shift
 from pyflow.motion.loop import FrameLoop
-from pyflow.motion.noise import START_ALPHA, Tuning, tune
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import (
     ArraySink,
@@ -36,13 +34,9 @@ from pyflow.motion.outputs import (
     statistics_by_name,
     without_single_channel,
 )
-from pyflow.motion.preprocess import Preprocessor
-from pyflow.motion.quality import LEAST_FRAMES, PATTERN_FRAMES, PROBLEMS, misfit_limit, period_of
-from pyflow.motion.reference import as_reference, find_reference
-from pyflow.motion.refinement import refined_reference
+from pyflow.motion.quality import PATTERN_FRAMES, PROBLEMS, period_of
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
-from pyflow.motion.states import find_others, registration
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
@@ -50,10 +44,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 BatchCallback = Callable[[np.ndarray, int, int], None]
-
-_MISFIT_FRAMES = 24  # tell what misfit is usual
-
-_OTHER_ALPHA = 4.0  # a reference built with an alpha off by this factor is built again
 
 
 @dataclass(frozen=True)
@@ -159,15 +149,15 @@ def compensate_arr(
     movie = np.asarray(movie)
     if movie.ndim not in (3, 4) or 0 in movie.shape:
         raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
-    source = _source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
-    sink = ArraySink(len(source), source.frame_shape, _output_dtype(source, options))
-    state = _begin(source, options, reference)
+    source = checked_source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
+    sink = ArraySink(len(source), source.frame_shape, output_dtype(source, options))
+    state = first_state(source, options, reference)
     plain = on_registered is not None and movie.ndim == 3
     callbacks = _Callbacks(
         (lambda frames, start, end: on_registered(frames[..., 0], start, end)) if plain else on_registered,
         on_displacement,
     )
-    _run(source, options, state, _output_dtype(source, options), sink, progress, callbacks)
+    _run(source, options, state, output_dtype(source, options), sink, progress, callbacks)
     _problems(state, "movie")
     _period(source, "movie")
     registered = sink.registered if movie.ndim == 4 else sink.registered[..., 0]
@@ -231,13 +221,13 @@ def compensate_recording(
     check_input_stays(options)
     remove_leftovers(options.output_path)
     with open_video(options.input_file, options.reader) as reader:
-        source = _source(reader, options, options.input_name)
+        source = checked_source(reader, options, options.input_name)
         key = checkpoint_key(source, options, reference)
         resume = resume and options.preprocess is None
         state, sink = resumed(options, key, source.frame_rate_hz) if resume else (None, None)
         if state is None:
             try:
-                state = _begin(source, options, reference)
+                state = first_state(source, options, reference)
             except ValueError as error:
                 raise ValueError(f"{options.input_name}: {error}") from error
             sink = FileSink(options, key, source.frame_rate_hz)
@@ -245,7 +235,7 @@ def compensate_recording(
             if state.frames_done == 0:  # reference and alpha may have taken long
                 sink.save(state, now=True)
             callbacks = _Callbacks(on_registered, on_displacement)
-            _run(source, options, state, _output_dtype(source, options), sink, progress, callbacks)
+            _run(source, options, state, output_dtype(source, options), sink, progress, callbacks)
             if state.problem[: state.frames_done].all():
                 why = _listed(
                     {int(t): PROBLEMS[problem] for t, problem in enumerate(state.problem[: state.frames_done])}
@@ -301,68 +291,6 @@ def _period(source: FrameSource, name: str) -> int:
 def _listed(problems: dict[int, str], limit: int = 10) -> str:
     text = ", ".join(f"{t} ({why})" for t, why in islice(problems.items(), limit))
     return text if len(problems) <= limit else f"{text} ..."
-
-
-def _source(reader: VideoReader | np.ndarray, options: OFOptions, name: str) -> FrameSource:
-    """Check a recording against the options and wrap it for the loop."""
-    if reader.dtype.kind not in "uif":
-        raise ValueError(f"{name} has dtype {reader.dtype}, expected an integer or floating type")
-    n_channels = reader.shape[3]
-    if options.channel_idx is not None and max(options.channel_idx) >= n_channels:
-        raise ValueError(f"channel_idx {options.channel_idx}: {name} has {n_channels} channels, counted from 0")
-    source = FrameSource(reader, options.channel_idx, options.bin_size)
-    if options.bidiphase != "auto":
-        return replace(source, line_shift=options.bidiphase)
-    shift = line_shift(replace(source, bin_size=1).usable(LINE_FRAMES))
-    logger.info("%s: odd lines are moved by %d pixels (bidiphase)", name, shift)
-    return replace(source, line_shift=shift)
-
-
-def _output_dtype(source: FrameSource, options: OFOptions) -> np.dtype:
-    return np.dtype(options.output_typename or source.reader.dtype)
-
-
-def _begin(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> LoopState:
-    """Find the reference and alpha; return the state before the first frame."""
-    raw, tuning = _settle(source, options, reference)
-    known = options.with_alpha(tuning.alpha)
-    others = find_others(source, raw, known) if options.n_references > 1 else None
-    limit = _misfit_limit(source, [raw] if others is None else [raw, *others], known)
-    template = Preprocessor(raw, options, source.dtype).image(raw)
-    return LoopState.begin(raw, template, tuning, limit, others)
-
-
-def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | None) -> tuple[np.ndarray, Tuning]:
-    """Find the reference, and what the noise decides.
-
-    Without a given alpha the reference is built with a typical one; where the recording asks for a very different one,
-    again with that. A reference that was given is sharpened where the recording says that this helps.
-    """
-
-    def find(alpha: float | tuple[float, float]) -> np.ndarray:
-        known = options.with_alpha(alpha)
-        return find_reference(source, known) if reference is None else as_reference(reference, source.frame_shape)
-
-    raw = find(START_ALPHA if options.alpha == "auto" else options.alpha)
-    tuning = tune(source, raw, options)
-    if options.alpha == "auto" and (reference is not None or options.gives_reference):
-        return refined_reference(source, raw, tuning, options)
-    if options.alpha == "auto" and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA:
-        raw = find(tuning.alpha)
-        tuning = tune(source, raw, options)
-    return raw, tuning
-
-
-def _misfit_limit(source: FrameSource, references: Sequence[np.ndarray], options: OFOptions) -> float:
-    """Register some frames, one by one, to learn what misfit is usual in a recording."""
-    frames = source.usable(_MISFIT_FRAMES)
-    if len(frames) < LEAST_FRAMES:
-        return np.inf
-    preprocess = Preprocessor(references[0], options.in_space_only(), source.dtype)
-    register = registration(preprocess.image(references[0]), references, preprocess, options, np.dtype(np.float32))
-    with ThreadPoolExecutor(resolve_threads(options.n_workers)) as pool:
-        results = pool.map(lambda frame: register.alone([frame]), frames)
-        return misfit_limit(np.array([result.statistics[-1] for result in results if not result.problem]))
 
 
 class _Callbacks:

@@ -23,7 +23,7 @@ import numpy as np
 
 from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
-from pyflow.motion.compensate import _begin, _output_dtype, _source
+from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.options import OFOptions
 from pyflow.motion.outputs import without_single_channel
@@ -347,7 +347,7 @@ class LiveRegistration:
     def _check_kind(self, planes: np.ndarray) -> None:
         """Compare a frame with those before; the first shows whether the options fit at all."""
         if self._kind is None:
-            source = _source(planes[np.newaxis], self._before, "the first frame")
+            source = checked_source(planes[np.newaxis], self._before, "the first frame")
             self._options.channel_weights(source.frame_shape)
             if self._reference is not None:
                 as_reference(self._reference, source.frame_shape)
@@ -475,9 +475,9 @@ class _Engine:
     def __init__(
         self, frames: np.ndarray, options: OFOptions, reference: np.ndarray | None, clock: Callable[[], float]
     ) -> None:
-        source = _source(frames, options, "the first frames")
-        self.state = _begin(source, options, reference)
-        known, dtype = options.with_alpha(tuple(self.state.alpha)), _output_dtype(source, options)
+        source = checked_source(frames, options, "the first frames")
+        self.state = first_state(source, options, reference)
+        known, dtype = options.with_alpha(tuple(self.state.alpha)), output_dtype(source, options)
         self._loop = FrameLoop(self.state, options, source.dtype, dtype, _Here(), 0, live=True)
         self._loop.start_from(source.read(t, t + 1)[0] for t in range(len(source)))
         self._incoming: list[np.ndarray] = []
@@ -569,8 +569,8 @@ def _native(planes: np.ndarray) -> np.ndarray:
 
 def _untouched(planes: np.ndarray, options: OFOptions) -> RegisteredFrame:
     """Return a frame as it is, in the channels and type of registered ones."""
-    source = _source(planes[np.newaxis], options, "frame")
-    frame, dtype = source.read(0, 1)[0], _output_dtype(source, options)
+    source = checked_source(planes[np.newaxis], options, "frame")
+    frame, dtype = source.read(0, 1)[0], output_dtype(source, options)
     problem = frame_problem(frame)
     if frame.dtype != dtype:
         frame = cast_like(np.nan_to_num(frame), dtype)

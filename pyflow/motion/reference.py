@@ -169,9 +169,7 @@ def registered_mean(source: FrameSource, reference: np.ndarray, options: OFOptio
     n_threads = resolve_threads(options.n_workers)
     strong = _strong(options, len(source))
     preprocess = Preprocessor(reference, options, source.dtype, _EXTRA_SIGMA)
-    register = FrameRegistration(
-        preprocess.image(reference), reference, preprocess, strong, np.dtype(np.float32), misfit_limit=None
-    )
+    register = FrameRegistration.onto(reference, preprocess, strong)
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(n_threads) as workers:
         around = windows(source.frames(reading), preprocess.radius)
         registered = ordered_map(workers, register.alone, around, 2 * n_threads)

@@ -82,9 +82,7 @@ def refined_reference(
     def agreement(reference: np.ndarray, found: Tuning) -> np.ndarray:
         known = options.replace(update_reference=False).with_alpha(found.alpha)
         filtered = Preprocessor(reference, options.in_space_only(), source.dtype)
-        register = FrameRegistration(
-            filtered.image(reference), reference, filtered, known, np.dtype(np.float32), misfit_limit=None
-        )
+        register = FrameRegistration.onto(reference, filtered, known)
         with ThreadPoolExecutor(resolve_threads(options.n_workers)) as workers:
             registered = workers.map(partial(registered_by_each_other, register), pairs, images)
             return _agreement(list(registered), weight)

@@ -151,6 +151,11 @@ class FrameRegistration:
             backend_params=options.backend_params,
         )
 
+    @classmethod
+    def onto(cls, reference: np.ndarray, preprocess: Preprocessor, options: OFOptions) -> "FrameRegistration":
+        """Register frames to a raw image (H, W, C), into float32 and whatever their misfit."""
+        return cls(preprocess.image(reference), reference, preprocess, options, np.dtype(np.float32), misfit_limit=None)
+
     def start(self, uv: np.ndarray) -> Any:
         """Prepare a displacement to start from, float32 (rows, cols, 2), for all frames that do."""
         return self._flow.start(uv)

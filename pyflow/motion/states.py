@@ -98,9 +98,7 @@ def _looks(
 ) -> list[np.ndarray | None]:
     """Return each stretch's mean, registered to the first reference and reduced; None of frames without an image."""
     preprocess = Preprocessor(first, options.in_space_only(), source.dtype)
-    register = FrameRegistration(
-        preprocess.image(first), first, preprocess, options, np.dtype(np.float32), misfit_limit=None
-    )
+    register = FrameRegistration.onto(first, preprocess, options)
 
     def look(frames: np.ndarray) -> np.ndarray | None:
         results = [register.alone([frame]) for frame in frames]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow.flow.warp import imregister, valid_mask
-from pyflow.motion import compensate, frames
+from pyflow.motion import beginning, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
 from pyflow.motion.register import FrameRegistration
@@ -116,9 +116,9 @@ def test_batches_start_from_the_one_before(scene, shifts):
     assert (carried != whole).any()
     # the second batch, alone, from the mean of the first one's fields
     start = carried[:5].astype(np.float64).mean(axis=0).astype(np.float32)
-    source = compensate._source(movie, options, "movie")
-    state = compensate._begin(source, options, scene.frame())
-    preprocess = compensate.Preprocessor(state.reference, options, source.dtype)
+    source = beginning.checked_source(movie, options, "movie")
+    state = beginning.first_state(source, options, scene.frame())
+    preprocess = beginning.Preprocessor(state.reference, options, source.dtype)
     register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[5]], register.start(start)).displacement, carried[5])
 

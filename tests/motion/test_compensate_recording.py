@@ -13,7 +13,8 @@ import tifffile
 
 from pyflow.io import get_video_file_writer, open_video
 from pyflow.motion import frames, outputs
-from pyflow.motion.compensate import _begin, compensate_arr, compensate_recording
+from pyflow.motion.beginning import first_state
+from pyflow.motion.compensate import compensate_arr, compensate_recording
 from pyflow.motion.options import OFOptions
 
 
@@ -162,9 +163,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(monkeypatch, tmp_path, opt
     compensate_recording(whole)
     expected = contents(whole.output_path)
     begun = []
-    monkeypatch.setattr(
-        "pyflow.motion.compensate._begin", lambda *args, _begin=_begin: begun.append(1) or _begin(*args)
-    )
+    monkeypatch.setattr("pyflow.motion.compensate.first_state", lambda *args: begun.append(1) or first_state(*args))
     for frame in (2, 6, 6, 9, 12):
         with pytest.raises(Killed):
             compensate_recording(options, progress=stop_at(frame))

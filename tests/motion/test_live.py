@@ -17,7 +17,7 @@ from pyflow import LiveRegistration, OFOptions, compensate_arr
 from pyflow.flow import backends
 from pyflow.flow.native import NativeBackend
 from pyflow.flow.rigid import RigidShift
-from pyflow.motion import compensate
+from pyflow.motion import beginning
 from pyflow.motion import live as module
 from pyflow.motion.noise import Tuning
 from pyflow.motion.quality import PROBLEMS
@@ -78,7 +78,7 @@ def test_several_references(scene, shifts, rng):
 @pytest.mark.parametrize("changes", [{"sigma": (1, 1, 0.6)}, {"temporal_coherence": True}])
 def test_each_frame_is_registered_as_a_recordings_last(scene, shifts, changes, monkeypatch):
     """What a recording takes from the future: the filter in time and neighbours that inform each other."""
-    monkeypatch.setattr(compensate, "tune", lambda *_: Tuning(20.0, 0.5 if "temporal_coherence" in changes else 0.0))
+    monkeypatch.setattr(beginning, "tune", lambda *_: Tuning(20.0, 0.5 if "temporal_coherence" in changes else 0.0))
     movie, options = scene.movie(shifts)[..., 0], OPTIONS.replace(update_initialization_w=False, **changes)
     with waiting_for_all(options, reference=scene.frame()) as live:
         live.prepare(movie)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pyflow.motion import compensate
+from pyflow.motion import beginning
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.loop import FrameLoop
 from pyflow.motion.options import OFOptions
@@ -16,8 +16,8 @@ OPTIONS = OFOptions(alpha=20, quality_setting="fast", update_initialization_w=Fa
 
 
 def begun(movie, reference, options):
-    source = compensate._source(movie, options, "movie")
-    return compensate._begin(source, options, reference)
+    source = beginning.checked_source(movie, options, "movie")
+    return beginning.first_state(source, options, reference)
 
 
 def test_one_frame_in_one_frame_out(scene, shifts):
@@ -94,7 +94,7 @@ def test_long_batches_start_the_next_from_their_last_21_frames():
         _, w = compensate_arr(movie[..., 0], reference, changed)
         start = w[size - last : size].astype(np.float64).mean(axis=0).astype(np.float32)
         state = begun(movie, reference, changed)
-        preprocess = compensate.Preprocessor(state.reference, changed, movie.dtype)
+        preprocess = beginning.Preprocessor(state.reference, changed, movie.dtype)
         register = FrameRegistration(state.template, state.reference, preprocess, changed, movie.dtype)
         np.testing.assert_array_equal(register.estimate([movie[size]], register.start(start)).displacement, w[size])
 
@@ -106,7 +106,7 @@ def test_first_start_is_the_mean_of_the_first_22_frames():
     start = alone[:22].astype(np.float64).mean(axis=0).astype(np.float32)
     _, w = compensate_arr(movie[..., 0], recording.template, options.replace(update_initialization_w=True))
     state = begun(movie, recording.template, options)
-    preprocess = compensate.Preprocessor(state.reference, options, movie.dtype)
+    preprocess = beginning.Preprocessor(state.reference, options, movie.dtype)
     register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     np.testing.assert_array_equal(register.estimate([movie[0]], register.start(start)).displacement, w[0])
 
@@ -116,7 +116,7 @@ def test_next_template_is_the_mean_of_a_batch_s_last_101_frames(size):
     recording = simulate_recording((32, 32), size + 1, photons=50, rigid_px=2, nonrigid_px=1, jerks=0, seed=2)
     movie, options = recording.movie[..., np.newaxis], OPTIONS.replace(alpha=40, update_reference=True)
     state = begun(movie, recording.template, options)
-    preprocess = compensate.Preprocessor(state.reference, options, movie.dtype)
+    preprocess = beginning.Preprocessor(state.reference, options, movie.dtype)
     register = FrameRegistration(state.template, state.reference, preprocess, options, movie.dtype)
     last = movie[max(size - 101, 0) : size]
     template = np.mean([register.alone([frame]).filtered for frame in last], axis=0, dtype=np.float64)
