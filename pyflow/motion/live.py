@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pyflow.flow.planes import cast_like
 from pyflow.flow.rigid import RigidShift
 from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.loop import FrameLoop
@@ -30,7 +29,7 @@ from pyflow.motion.outputs import without_single_channel
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import PROBLEMS, frame_problem
 from pyflow.motion.reference import as_reference
-from pyflow.motion.register import FrameEstimate, RegisteredFrame
+from pyflow.motion.register import FrameEstimate, RegisteredFrame, passed_on
 from pyflow.motion.states import registration
 
 FLOW, RIGID, PASSED_ON, WAITING = "flow", "rigid", "passed on", "waiting"
@@ -570,9 +569,5 @@ def _native(planes: np.ndarray) -> np.ndarray:
 def _untouched(planes: np.ndarray, options: OFOptions) -> RegisteredFrame:
     """Return a frame as it is, in the channels and type of registered ones."""
     source = checked_source(planes[np.newaxis], options, "frame")
-    frame, dtype = source.read(0, 1)[0], output_dtype(source, options)
-    problem = frame_problem(frame)
-    if frame.dtype != dtype:
-        frame = cast_like(np.nan_to_num(frame), dtype)
-    zero = np.zeros((1, 1, 2), np.float32)
-    return RegisteredFrame(frame, np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+    frame = source.read(0, 1)[0]
+    return passed_on(frame, frame_problem(frame), output_dtype(source, options))

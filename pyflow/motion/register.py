@@ -206,7 +206,7 @@ class FrameRegistration:
         """
         own = estimates[len(estimates) // 2]
         if own.problem:
-            return self._passed_on(own.frame, own.problem)
+            return passed_on(own.frame, own.problem, self._dtype)
         field = own.field
         if self._noise_px:
             around = [None if estimate is None else estimate.deformation for estimate in estimates]
@@ -214,12 +214,12 @@ class FrameRegistration:
         frame = own.frame.astype(self._dtype, copy=False) if self._dtype.kind == "f" else own.frame
         found = self.warp(frame, field, self._fill)
         if found.largest_length > self._max_displacement:
-            return self._passed_on(own.frame, TOO_FAR)
+            return passed_on(own.frame, TOO_FAR, self._dtype)
         if overlap(found.valid) < LEAST_OVERLAP:
-            return self._passed_on(own.frame, OUTSIDE)
+            return passed_on(own.frame, OUTSIDE, self._dtype)
         misfit = np.nan if self._misfit is None else self._misfit(found.image[..., self._counted], found.valid)
         if misfit > self._misfit_limit:
-            return self._passed_on(own.frame, MISFIT)
+            return passed_on(own.frame, MISFIT, self._dtype)
         translation = float(np.hypot(*found.mean))
         return RegisteredFrame(
             frame=_cast(found.image, self._dtype),
@@ -245,10 +245,12 @@ class FrameRegistration:
     def _field(self, image: np.ndarray, start: Any) -> np.ndarray:
         return self._flow.estimate(to_planes(image)[np.newaxis], start, n_threads=1)[0]
 
-    def _passed_on(self, frame: np.ndarray, problem: int) -> RegisteredFrame:
-        zero = np.zeros((1, 1, 2), np.float32)
-        frame = frame if self._dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
-        return RegisteredFrame(_cast(frame, self._dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
+
+def passed_on(frame: np.ndarray, problem: int, dtype: np.dtype) -> RegisteredFrame:
+    """Return a frame (H, W, C) that is not registered, as it is, in the type of registered ones."""
+    zero = np.zeros((1, 1, 2), np.float32)
+    frame = frame if dtype.kind == "f" or frame.dtype.kind != "f" else np.nan_to_num(frame)
+    return RegisteredFrame(_cast(frame, dtype), np.zeros(frame.shape[:2], bool), zero, zero, problem=problem)
 
 
 def counted_channels(weight: np.ndarray) -> Any:
