@@ -186,9 +186,13 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
     slurm.wait(lambda: (config.final_results / f"{RESULT_FILE}.mat").exists(), 90)
     slurm.wait(lambda: states()["pyflow-rest"][0] == "COMPLETED", 30)
 
-    slurm.wait(lambda: any(restarts for _, restarts in states().values()), 90)
-    queued = slurm.run("squeue", "-h", "-r", "-t", "PENDING", "-n", "slow", "-o", "%A %r").splitlines()
-    for number, reason in (line.split() for line in queued):
+    def queued():
+        lines = slurm.run("squeue", "-h", "-r", "-t", "PENDING", "-n", "slow", "-o", "%A %r").splitlines()
+        return dict(map(str.split, lines))
+
+    # The job itself is in the queue again only once the last process of its first run has ended.
+    slurm.wait(lambda: set(queued().values()) - {"Dependency"}, 90)
+    for number, reason in queued().items():
         now = [] if reason == "Dependency" else ["StartTime=now"]  # spares the half minute that SLURM waits
         slurm.run("scontrol", "update", f"JobId={number}", "TimeLimit=30", *now)
     slurm.wait_until_empty(90)
