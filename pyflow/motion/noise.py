@@ -10,7 +10,10 @@ noise.
 1. Both frames of some pairs are registered with a series of alphas, from the largest on, which finds next to nothing,
    until two are worse than the best. Then each is warped by its own displacement, but the other's deformation, and
    multiplied with the template's fine structure. In this covariance noise has no expectation, other than in a squared
-   difference, which interpolation lowers by blurring the noise.
+   difference, which interpolation lowers by blurring the noise. Structure counts by its share of what is around it:
+   else a few bright cells, to which a flow with small alpha holds well, decide for all that is dim.
+   What the deformations of all frames have in common is left as the largest alpha finds it. It only says where the
+   template lies, and small alphas spread bright structures in all frames alike, which adds to the covariance.
 2. The covariance is largest at the alpha looked for: the peak of a parabola over log alpha through the medians; where
    the brain jerks, some pairs mislead.
 3. The even and the odd rows of a frame show exactly the same motion, each with noise of its own unless the recording
@@ -46,6 +49,8 @@ _ALPHAS = np.geomspace(1.5, 400, 7)
 _PAIRS = 12
 _FRAMES = 12
 FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
+_AROUND = 2 * FINE_STRUCTURE  # pixels
+_LEAST_ENERGY = 0.25  # of the mean
 _QUALITY = "balanced"  # the best alpha is nearly the same for all schedules; this one tells well at little cost
 _MIN_LEVEL = 2  # and on all levels of the toolbox
 _COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
@@ -144,17 +149,21 @@ def _scores(
     workers: Executor,
 ) -> np.ndarray:
     """How well frames of pairs tell each other's deformation, at most 1, for each of `_ALPHAS`; empty: none does."""
-    structure = weight * (template - gaussian_filter(template, FINE_STRUCTURE))
-    prepared = [[preprocess.image(frame) for frame in pair] for pair in pairs]
+    structure = _leveled(template - gaussian_filter(template, FINE_STRUCTURE), weight)
+    prepared = [preprocess.image(frame) for pair in pairs for frame in pair]
+    scores, judged = np.zeros((len(_ALPHAS), len(prepared))), np.zeros(len(_ALPHAS))
+    smoothest = None
+    for k in reversed(range(len(_ALPHAS) if pairs else 0)):
+        register = registration(_ALPHAS[k])
+        fields = [field for pair in workers.map(partial(_exchanged, register), pairs) for field in pair]
+        common = np.median([field - _along_lines(field) for field in fields], axis=0)
+        smoothest = common if smoothest is None else smoothest
+        change = enlarge_field(smoothest, common.shape[:2]) - common
 
-    def covariances(register: FrameRegistration, pair: int) -> list[float]:
-        registered = registered_by_each_other(register, pairs[pair], prepared[pair])
-        return [float((image * structure).sum()) for image in registered]
+        def covariance(image: np.ndarray, field: np.ndarray, register: FrameRegistration = register) -> float:
+            return float((register.warp(image, field, None).image * structure).sum())
 
-    scores, judged = np.zeros((len(_ALPHAS), 2 * len(pairs))), np.zeros(len(_ALPHAS))
-    for k in reversed(range(len(_ALPHAS))):
-        of_pairs = workers.map(partial(covariances, registration(_ALPHAS[k])), range(len(pairs)))
-        scores[k] = [score for both in of_pairs for score in both]
+        scores[k] = list(workers.map(covariance, prepared, [field + change for field in fields]))
         told = scores[:, (scores > 0).any(axis=0)]
         if told.size:
             judged = np.median(told / told.max(axis=0), axis=1)
@@ -182,24 +191,42 @@ def registered_by_each_other(
     list of ndarray
         float32 (H, W, C) each; the template where a pixel comes from outside the frame.
     """
-    fields = [register.estimate([frame]).field for frame in pair]
-    change = np.moveaxis(deformation(fields[0]) - deformation(fields[1]), 0, -1)
-    change = enlarge_field(change, fields[0].shape[:2])
-    swapped = fields[0] - change, fields[1] + change
-    return [register.warp(image, uv, None).image for image, uv in zip(images, swapped, strict=True)]
+    return [register.warp(image, uv, None).image for image, uv in zip(images, _exchanged(register, pair), strict=True)]
+
+
+def _exchanged(register: FrameRegistration, pair: np.ndarray) -> list[np.ndarray]:
+    """The displacements (rows, cols, 2) of two successive frames, each with the other's deformation.
+
+    To its finest detail: what a frame kept of its own would register its own noise.
+    """
+    one, other = (register.estimate([frame]).field for frame in pair)
+    change = (other - _along_lines(other)) - (one - _along_lines(one))
+    return [one + change, other - change]
+
+
+def _along_lines(field: np.ndarray) -> np.ndarray:
+    return field.mean(axis=1, keepdims=True)
+
+
+def _leveled(structure: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Structure (H, W, C), weighted, by the energy around it; where there is little, noise is not made to count."""
+    around = gaussian_filter((weight * structure**2).sum(axis=2, keepdims=True), _AROUND)
+    return weight * structure / np.maximum(around + _LEAST_ENERGY * around.mean(), np.finfo(np.float32).tiny)
 
 
 def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, workers: Executor) -> float:
     """Standard deviation in pixels of the error of a frame's deformation; 0 where rows share their noise."""
-    if not frames or not _white_along_columns([frame[..., counted] for frame in frames]):
+    halves = [even_and_odd_rows(frame) for frame in frames]
+    halves = [both for both in halves if not any(frame_problem(half) for half in both)]
+    if not halves or not _white_along_columns([frame[..., counted] for frame in frames]):
         return 0.0
 
-    def difference(frame: np.ndarray) -> float:
-        one, other = (deformation(register.estimate([half]).field) for half in even_and_odd_rows(frame))
+    def difference(both: list[np.ndarray]) -> float:
+        one, other = (deformation(register.estimate([half]).field) for half in both)
         return float(np.mean((one - other) ** 2))
 
     # the difference has the variance of both, and each twice that of a whole frame
-    return float(np.sqrt(np.median(list(workers.map(difference, frames))) / 4))
+    return float(np.sqrt(np.median(list(workers.map(difference, halves))) / 4))
 
 
 def _white_along_columns(frames: list[np.ndarray]) -> bool:
@@ -208,8 +235,8 @@ def _white_along_columns(frames: list[np.ndarray]) -> bool:
     columns -= columns.mean(axis=1, keepdims=True)
     power = (np.abs(np.fft.rfft(columns, axis=1)) ** 2).mean(axis=(0, 2, 3))
     frequency = np.fft.rfftfreq(columns.shape[1])
-    finest, lower = power[frequency >= 0.45].mean(), power[(frequency >= 0.3) & (frequency <= 0.4)].mean()
-    return bool(finest >= _WHITE * lower)
+    finest, lower = power[frequency >= 0.45], power[(frequency >= 0.3) & (frequency <= 0.4)]
+    return bool(finest.size and lower.size and finest.mean() >= _WHITE * lower.mean())
 
 
 def even_and_odd_rows(frame: np.ndarray) -> list[np.ndarray]:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pyflow import OFOptions, compensate_arr
 from pyflow.flow.filters import gaussian_filter
+from pyflow.flow.warp import imregister
 from pyflow.motion import noise
 from pyflow.motion.coherence import deformation
 from pyflow.motion.frames import FrameSource
@@ -12,6 +14,8 @@ from pyflow.motion.noise import _ALPHAS, START_ALPHA, Tuning, _peak, tune
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.register import FrameRegistration
 from pyflow.simulate import endpoint_error, jitter, simulate_recording
+from pyflow.simulate.movement import bending
+from pyflow.simulate.truth import invert
 
 
 def chosen(movie, reference, **options):
@@ -82,6 +86,37 @@ def test_close_to_the_best_of_all(seed):
     assert error("auto") < 1.15 * best
 
 
+def bright_cells(seed, n_frames=24, shape=(128, 128), photons=30):
+    """Bright cells on dim texture, which bend and are shaken: light, truth and the mean of the frames put right."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0] + 40, : shape[1] + 40]
+    scene = 0.4 * np.exp(0.3 * _standardized(gaussian_filter(rng.standard_normal(y.shape), 3)))
+    for row, column, brightness in zip(*rng.uniform(0, y.shape, (70, 2)).T, rng.lognormal(1.2, 0.7, 70), strict=True):
+        scene += brightness / (1 + np.exp((np.hypot(y - row, x - column) - 4) / 0.7))
+    motion = bending(shape, n_frames, 1.5, rng) + rng.normal(0, 1.5, (n_frames, 1, 1, 2))
+    rows, columns = np.mgrid[20 : shape[0] + 20, 20 : shape[1] + 20]
+    light = [ndimage.map_coordinates(scene, (rows + w[..., 1], columns + w[..., 0]), order=3) for w in motion]
+    movie = rng.poisson(photons * np.maximum(light, 0) / scene.mean()).astype(np.uint16)
+    truth = np.stack([invert(w) for w in motion])
+    registered = [imregister(frame.astype(np.float32), w) for frame, w in zip(movie, truth, strict=True)]
+    return movie, truth, np.mean(registered, axis=0, dtype=np.float64)
+
+
+def _standardized(image):
+    return (image - image.mean()) / image.std()
+
+
+def test_close_to_the_best_where_few_bright_cells_show_most():
+    """They must not decide alone, nor what a small alpha does to them in all frames alike count as motion."""
+    movie, truth, reference = bright_cells(1)
+
+    def error(alpha):
+        options = OFOptions(alpha=alpha, quality_setting="balanced", temporal_coherence=False)
+        return jitter(compensate_arr(movie, reference, options)[1], truth, 12)
+
+    assert error("auto") < 1.2 * min(error(alpha) for alpha in (4, 10, 25, 60))
+
+
 def test_a_still_noisy_recording_is_left_still():
     recording = simulate_recording((128, 128), 24, photons=5, rigid_px=0, nonrigid_px=0, jerks=0, seed=3)
     w = compensate_arr(recording.movie, recording.template)[1]
@@ -103,6 +138,18 @@ def test_frames_that_hold_no_image_do_not_count():
     assert chosen(movie, recording.template).noise_px > 0
     movie[:] = np.nan
     assert chosen(movie, recording.template) == Tuning(START_ALPHA, 0.0)
+
+
+def test_frames_whose_odd_rows_show_nothing_tell_no_noise():
+    movie = np.zeros((12, 40, 40), np.float32)
+    movie[:, 20, 20] = 1000
+    assert chosen(movie, movie[0]).noise_px == 0
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (3, 40)])
+def test_a_few_rows_do_not_tell_the_noise(shape):
+    movie = np.random.default_rng(0).poisson(20, (12, *shape))
+    assert chosen(movie, movie.mean(axis=0)).noise_px == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2])
