@@ -15,7 +15,7 @@ from pyflow.threads import kernel_threads
 _ZETA = 1e-6  # constant of the normalised data term, as in the MATLAB toolbox
 _SMALLEST_SIDE = 10  # levels with a shorter side are not used
 _PARALLEL_PIXELS = 1 << 16  # on smaller levels waking threads costs more than they save
-_LEAST_CELLS = 16  # a side of a level's grid has no fewer, or one for each pixel: coarse levels cost little
+_LEAST_CELLS = 32  # a side of a level's grid has no fewer, or one for each pixel: coarse levels cost little
 _MEDIAN_SIDE = 5  # levels whose shorter side is at most this are not median filtered
 
 

@@ -39,6 +39,24 @@ def test_auto_agrees_with_one_unknown_per_pixel(photons, alpha, seed):
     assert jitter(coarse, truth, 8) < 1.15 * jitter(fine, truth, 8) + 0.005
 
 
+@pytest.mark.parametrize("shape", [(64, 512), (512, 64), (64, 200)])
+def test_auto_agrees_on_narrow_images(shape):
+    """With too few unknowns along the short side, coarse levels find what the finest cannot mend: errors of 0.2 px."""
+    rng = np.random.default_rng(1)
+    whole = np.exp(0.8 * _standardized(gaussian_filter(rng.standard_normal(np.add(shape, 8)), 1.7)))
+    reference, moving = 20 * whole[4:-4, 4:-4], rng.poisson(20 * whole[2:-6, 5:-3])
+    for alpha in (16, 40):
+        fine, coarse = (
+            np.abs(get_displacement(reference, moving, alpha=alpha, grid_spacing=spacing) - (-1, 2)).mean()
+            for spacing in (1, "auto")
+        )
+        assert coarse < 1.15 * fine + 0.005
+
+
+def _standardized(image):
+    return (image - image.mean()) / image.std()
+
+
 @pytest.mark.parametrize(
     ("digest", "options"),
     [
