@@ -1,7 +1,7 @@
 """The image that a recording is registered to."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,9 @@ _EXTRA_SIGMA = (1.0, 1.0, 0.5)
 # one counts, and time does not.
 MANY_FRAMES = 200
 _HALF_RESOLUTION = {"eta": 0.5, "min_level": 1, "iterations": 10}
+
+_GLARING = 4.0  # times the usual standard deviation over a frame's pixels; cells that fire together hardly reach 2
+_SAMPLED = 25  # frames that tell what is usual
 
 
 def find_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
@@ -117,7 +120,10 @@ def _described(indices: list[int]) -> str:
 
 
 def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
-    """Average frames after registering them to their mean; frames without an image are left out.
+    """Average frames after registering them to their mean.
+
+    Frames without an image are left out, and such as light or electronics made glare: one of them outshines all others
+    in the mean, to which then nothing can be registered.
 
     Parameters
     ----------
@@ -136,12 +142,28 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     ValueError
         None of the frames holds an image, or their mean is constant.
     """
+    usual = [frame.std() for frame in source.usable(_SAMPLED)]
+    limit = _GLARING * np.median(usual) if usual else np.inf
+    glaring = []
+
+    def usable(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for position, frame in enumerate(frames):
+            if frame_problem(frame):
+                continue
+            if frame.std() > limit:
+                glaring.append(position)
+            else:
+                yield frame
+
     with ThreadPoolExecutor(1) as reading:
-        mean, count = _mean(frame for frame in source.frames(reading) if frame_problem(frame) == 0)
+        mean, count = _mean(usable(source.frames(reading)))
     if count == 0:
         raise ValueError(f"none of the {len(source)} reference frames holds an image: all are constant or not finite")
     if count == 1:
         return mean
+    if glaring:
+        indices = np.arange(len(source)) if source.indices is None else np.asarray(source.indices)
+        source = replace(source, indices=np.delete(indices, glaring).tolist())
     mean, count = registered_mean(source, mean, options)
     logger.info("the reference is the mean of %d frames", count)
     return mean

@@ -130,3 +130,17 @@ def test_a_damaged_array_is_named(tmp_path, content):
 def test_a_reference_of_other_values_than_grey_ones_is_refused(image):
     with pytest.raises(ValueError, match=f"mine has dtype {image.dtype}, expected"):
         as_reference(image, (4, 5, 1), "mine")
+
+
+def test_one_frame_of_glare_spoils_no_reference():
+    """Half of its pixels saturated: in the mean it outshone all others, which were then registered to its pattern."""
+    recording = simulate_recording((64, 64), 30, photons=10, rigid_px=2, nonrigid_px=0.5, jerks=0, seed=4)
+    movie = recording.movie.copy()
+    movie[11][np.random.default_rng(0).random((64, 64)) < 0.5] = 65535
+    options = OFOptions(alpha=20)
+    clean, spoiled = (
+        build_reference(FrameSource(frames[..., np.newaxis]), options) for frames in (recording.movie, movie)
+    )
+    assert np.corrcoef(clean.ravel(), spoiled.ravel())[0, 1] > 0.98
+    chosen = FrameSource(movie[..., np.newaxis], indices=[11])
+    np.testing.assert_array_equal(build_reference(chosen, options)[..., 0], movie[11])
