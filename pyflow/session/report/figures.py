@@ -10,14 +10,14 @@ import imagecodecs
 import numpy as np
 
 from pyflow.flow.filters import resize
+from pyflow.plots.drawing import ABSENT, AFTER, BEFORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Wong's colour-blind safe palette, as in `pyflow.plots`.
-BEFORE, AFTER, MARKED = "#D55E00", "#0072B2", "#CC79A7"
-_INK, _GREY = "#222222", "#8C8C8C"
+MARKED = "#CC79A7"  # of the same palette as `BEFORE` and `AFTER`
+_INK = "#222222"
 
 _LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _QUALITIES = 80, 60, 40, 20  # of WebP, best first: below, grain turns into patches
@@ -166,7 +166,7 @@ def field_picture(w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None,
         place.set(xticks=[], yticks=[], aspect="equal")
         place.set_facecolor("#DDDDDD")
     if residual is None:
-        right.text(0.5, 0.5, "not stored", transform=right.transAxes, ha="center", va="center", color=_GREY)
+        right.text(0.5, 0.5, "not stored", transform=right.transAxes, ha="center", va="center", color=ABSENT)
         right.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         right_bar.remove()
     else:
