@@ -18,10 +18,10 @@ from pyflow.layout import FLOW_DATASETS, FLOW_FILE, MASK_FILE, read_field
 from pyflow.plots import plot_before_after
 from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
+from pyflow.session.final.masks import count_valid
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
 from pyflow.session.results import Progress
-from pyflow.session.stage3_valid_mask import count_valid
 from pyflow.simulate import simulate_session
 
 DEMO_FOLDER = "pyflow_demo"

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyflow.align.center import most_central
 from pyflow.align.trust import NOT_ALIGNABLE
-from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video
+from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video, read_field
 from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker, save_json
 from pyflow.session.config import AUTO_CENTER, SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
@@ -90,6 +90,23 @@ class Session:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""
         deep = self.config.fingerprint == "deep"
         return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep, glance=glance)
+
+    def check_field(self, result: Stage1Result) -> None:
+        """Raise a ValueError if a recording's displacement field is not that of today's averages and options."""
+        state = self.field_state(result)
+        if not state.done:
+            raise ValueError(f"{result.recording.name}: stage 2 has to run first ({state.reason})")
+
+    def field(self, result: Stage1Result) -> np.ndarray:
+        """Read a recording's field (H, W, 2), which stays on disk between its uses and must not have become another.
+
+        Raises
+        ------
+        ValueError
+            See `check_field`.
+        """
+        self.check_field(result)
+        return read_field(result.recording.folder)
 
 
 def stage1_state(
