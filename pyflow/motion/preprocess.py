@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
-from pyflow.motion.options import OFOptions, Sigma
+from pyflow.motion.option_types import Sigma
+from pyflow.motion.options import OFOptions
 from pyflow.motion.quality import frame_problem
 
 

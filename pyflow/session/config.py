@@ -19,14 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import did_you_mean, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
 from pyflow.motion.foreign import CONSTANCY_NAMES, read_options, translated
-from pyflow.motion.options import OFOptions, did_you_mean
+from pyflow.motion.options import OFOptions
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
 from pyflow import session
+from pyflow._help import did_you_mean
 from pyflow.compat.pyflowreg.motion import name_flow
 from pyflow.compat.pyflowreg.options import Changeable, OFOptions, problems
 from pyflow.flow.backends import list_backends
-from pyflow.motion.options import did_you_mean
 from pyflow.session import artifacts, recordings, stage1_compensate, stage2_between_avgs, stage3_valid_mask
 from pyflow.session.config import OPTIONS_OF_THE_SESSION
 from pyflow.session.final import videos
