@@ -318,6 +318,11 @@ class SessionConfig(BaseModel):
         """`n_workers` as the kernels count: 0 for all this process may use."""
         return max(self.n_workers, 0)
 
+    @property
+    def deep(self) -> bool:
+        """Whether all content of files is looked at, as `fingerprint` asks."""
+        return self.fingerprint == "deep"
+
     def resolve_center_file(self, files: list[Path]) -> Path:
         """Return the recording that the others are aligned to.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.io.readers.formats import check_numbers, folder_files, group_files, natural_key, recording_name
-from pyflow.layout import find_video
+from pyflow.layout import RESULT_FILE, find_video
 from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
 
@@ -134,7 +134,7 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
         count = Counter([_TAKEN, *(name.casefold() for name in names)])
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
-    taken = {_TAKEN: config.final_results / "final_valid_idx.png"}
+    taken = {_TAKEN: config.final_results / f"{RESULT_FILE}.png"}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)
         if other is not file:

@@ -88,8 +88,8 @@ class Session:
 
     def field_state(self, result: Stage1Result, *, glance: bool = False) -> State:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""
-        deep = self.config.fingerprint == "deep"
-        return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep, glance=glance)
+        folder, parts = result.recording.folder, self.field_parts(result)
+        return check_done(folder, "stage2", parts, deep=self.config.deep, glance=glance)
 
     def check_field(self, result: Stage1Result) -> None:
         """Raise a ValueError if a recording's displacement field is not that of today's averages and options."""
@@ -127,7 +127,7 @@ def stage1_state(
     glance
         Do not open files whose size and time of change are as they were.
     """
-    folder, deep = recording.folder, config.fingerprint == "deep"
+    folder, deep = recording.folder, config.deep
     if made_elsewhere(folder):
         if read_marker(folder, "stage1") is None:
             return State(True, "made elsewhere")
@@ -216,23 +216,6 @@ def save_center(session: Session) -> None:
     session.config.final_results.mkdir(parents=True, exist_ok=True)
     keys = [result.key for result in session.results]
     save_json(session.config.final_results / CENTER_FILE, {"middle_idx": session.middle_idx, "stage1": keys})
-
-
-def read_averages(session: Session) -> list[np.ndarray]:
-    """Read the recordings' temporal averages; those that MATLAB did not make are computed and saved.
-
-    Returns
-    -------
-    list of ndarray
-        float64, (H, W) or (H, W, C), in the recordings' order.
-
-    Raises
-    ------
-    ValueError
-        One differs from the centre's in shape.
-    """
-    average_shape(session)
-    return [read_average(result) for result in session.results]
 
 
 def read_average(result: Stage1Result) -> np.ndarray:

@@ -30,9 +30,7 @@ from pyflow.session.artifacts import note_failure
 from pyflow.session.claims import claim, watch
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
-from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
 from pyflow.session.keys import stage1_options, stage1_parts
-from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
 from pyflow.session.recordings import Recording, find_recordings, hold_results, stored_path
 from pyflow.session.results import Progress
@@ -266,7 +264,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
             raise ValueError(state.reason)
     else:
         stage = _compensation(config, recording, progress, theirs)
-    execute(stage, resume=config.resume, deep=config.fingerprint == "deep")
+    execute(stage, resume=config.resume, deep=config.deep)
     return recording.folder
 
 
@@ -289,14 +287,9 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             if progress is not None:
                 progress(recording.name, done, total)
 
-        result = compensate_recording(
-            options,
-            progress=frame_done,
-            resume=config.resume,
-        )
-        for name in {*FLOW_FILES, *META_FILES, *REFERENCES_FILES, *VALID_FILES} - set(
-            names
-        ):  # of other options, even where their marker was lost
+        result = compensate_recording(options, progress=frame_done, resume=config.resume)
+        # Those of other options go, even where their marker was lost.
+        for name in {*FLOW_FILES, *META_FILES, *REFERENCES_FILES, *VALID_FILES}.difference(names):
             (recording.folder / name).unlink(missing_ok=True)
         return {
             "input_file": stored_path(recording.path, recording.folder),

@@ -79,7 +79,6 @@ def run_stage3(
     _check_arguments(session, middle_idx, displacement_fields)
     hold_results(config)
     unknown = _videos_of_unknown_runs(folder)
-    deep = config.fingerprint == "deep"
 
     aligned = [
         _alignment(session, result, progress)
@@ -88,7 +87,7 @@ def run_stage3(
     ]
     final = _final(session, shape, [path.name for stage in aligned for path in stage.outputs])
     for stage in (*aligned, final):
-        execute(stage, resume=config.resume, deep=deep)
+        execute(stage, resume=config.resume, deep=config.deep)
     with claim(folder):
         retire(folder, keep={stage.name for stage in (*aligned, final)}.__contains__)
         remove_partial_files(folder)  # of processes that were killed: nobody else works here now
@@ -114,7 +113,7 @@ def _videos_of_unknown_runs(folder: Path) -> set[Path]:
 
 def session_state(session: Session, *, glance: bool = False) -> State:
     """Say whether the session's results are there and belong to today's fields and options."""
-    folder, deep = session.config.final_results, session.config.fingerprint == "deep"
+    folder, deep = session.config.final_results, session.config.deep
     state = check_done(folder, "stage3", _final_parts(session), deep=deep, glance=glance)
     if session.config.align_output_format in SUFFIXES and state.done:
         for result in session.results:

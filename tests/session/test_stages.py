@@ -14,6 +14,7 @@ from pyflow.session import (
     SessionConfig,
     SessionError,
     align_sequence_video,
+    compute_and_save_temporal_average,
     compute_between_displacement,
     load_idx_and_compute_mask,
     run_session,
@@ -25,7 +26,6 @@ from pyflow.session import (
 )
 from pyflow.session.final.masks import count_valid_of_recording
 from pyflow.session.keys import field_parts
-from pyflow.session.stage1_compensate import compute_and_save_temporal_average
 
 
 def write_masks(path, masks, dataset="idx"):
@@ -290,7 +290,7 @@ def test_hdf5_videos_and_none(config):
 
 @pytest.mark.parametrize("dataset", ["idx", "ch1", "idx/value"])
 def test_masks_are_reduced_over_time(tmp_path, dataset, monkeypatch):
-    monkeypatch.setattr("pyflow.layout._CHUNK_BYTES", 3 * 7 * 9)
+    monkeypatch.setattr("pyflow.session.final.masks.MASK_BYTES", 3 * 7 * 9)  # of each frame a byte per pixel
     masks = np.random.default_rng(0).random((10, 7, 9)) > 0.1
     write_masks(tmp_path / "idx.hdf", masks, dataset)
     np.testing.assert_array_equal(load_idx_and_compute_mask(tmp_path / "idx.hdf"), masks.all(axis=0))
