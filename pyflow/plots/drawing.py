@@ -35,9 +35,9 @@ def new_figure(**options: Any) -> "Figure":
 
 
 def grey_limits(image: np.ndarray) -> tuple[float, float]:
-    """Return the values of an image that become black and white; pixels that are NaN do not count."""
-    low, high = np.nanpercentile(image, _LIMITS)
-    return low, high
+    """Return the values of an image that become black and white; pixels that are not finite do not count."""
+    finite = image[np.isfinite(image)]
+    return tuple(np.percentile(finite, _LIMITS).tolist()) if finite.size else (0.0, 1.0)
 
 
 def draw_image(axes: "Axes", image: np.ndarray, limits: tuple[float, float] | None = None) -> None:

@@ -18,6 +18,7 @@ from pyflow.io import open_video
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, FLOW_DATASETS, MASK_FILE, META_FILES, find_video, open_compensated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.quality import PROBLEMS
+from pyflow.plots.drawing import grey_limits
 from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
@@ -279,7 +280,7 @@ def _draw_means(
     after = average if comparison is None else comparison.mean_after
     if after is None:
         return
-    limits = figures.grey_limits(after)
+    limits = grey_limits(after)
     report.after = figures.photograph(after, detail, f"mean image of {report.name}, registered", limits)
     if comparison is not None and comparison.mean_before is not None:
         report.before = figures.photograph(

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 
 from pyflow.flow.filters import resize
-from pyflow.plots.drawing import ABSENT, AFTER, BEFORE
+from pyflow.plots.drawing import ABSENT, AFTER, BEFORE, grey_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MARKED = "#CC79A7"  # of the same palette as `BEFORE` and `AFTER`
 _INK = "#222222"
 
-_LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _QUALITIES = 80, 60, 40, 20  # of WebP, best first: below, grain turns into patches
 _POINTS = 240  # of a curve; of more frames, each point stands for several
 _ARROWS = 14  # along the longer side
@@ -50,12 +49,6 @@ def photograph(image: np.ndarray, detail: Detail, alt: str, limits: tuple[float,
     """Draw an image (H, W) in grey; `limits` are black and white, its own by default."""
     grey = _bytes(_reduced(image, detail.side), limits or grey_limits(image))
     return _webp(np.repeat(grey[..., np.newaxis], 3, axis=-1), detail.n_bytes, alt)
-
-
-def grey_limits(image: np.ndarray) -> tuple[float, float]:
-    """Return the values of an image that become black and white."""
-    finite = image[np.isfinite(image)]
-    return tuple(np.percentile(finite, _LIMITS).tolist()) if finite.size else (0.0, 1.0)
 
 
 def overlay(centre: np.ndarray, other: np.ndarray, detail: Detail, alt: str) -> Picture:
