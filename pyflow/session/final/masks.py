@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 
 from pyflow.flow.warp import valid_mask
-from pyflow.layout import MASK_FILE, find_flow, frames_per_chunk, iterate_masks
+from pyflow.io.pieces import piece_length
+from pyflow.layout import MASK_FILE, find_flow, iterate_masks
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _inside(path: Path, n_bytes: int) -> Iterator[np.ndarray]:
     """Yield masks (n, H, W) of the pixels that come from inside the image, from fields ``u`` and ``v``."""
     with h5py.File(path, "r") as file:
         u, v = file["u"], file["v"]
-        step = frames_per_chunk((*u.shape[1:], 2), np.float64, n_bytes)
+        step = piece_length((*u.shape[1:], 2), np.float64, n_bytes)
         for first in range(0, len(u), step):
             chunk = np.stack([u[first : first + step], v[first : first + step]], axis=-1).astype(np.float32)
             yield np.stack([valid_mask(w) for w in chunk])

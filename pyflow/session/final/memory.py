@@ -1,4 +1,4 @@
-"""How much stage 3 may read at a time, where `memory_limit_gb` says how much memory it may take."""
+"""Find how much stage 3 may read at a time, so that it takes no more memory than `memory_limit_gb` says."""
 
 import math
 import os

@@ -23,6 +23,7 @@ from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
 from pyflow.session.report.figures import Detail, Picture
+from pyflow.session.status import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,6 @@ WORDS = ("failed", trust.NOT_ALIGNABLE, trust.DOUBTFUL, "not finished", "to look
 _MANY_MARKED = 0.05  # of the frames
 _WORSE = 0.01  # of the frames' correlation with their mean
 _LISTED = 12  # marked frames that are listed one by one
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a recording is in one stage: a word, and why where it is not done."""
-
-    word: str
-    why: str = ""
 
 
 @dataclass
