@@ -1,4 +1,4 @@
-"""What an option of a registration may be, and how other ways to write it are read.
+"""Types of the options of a registration.
 
 A type says it all: which values there are, what stands for them (a list or an array for a tuple, MATLAB's words for
 ours), and what an error calls them.

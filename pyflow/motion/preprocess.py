@@ -1,4 +1,4 @@
-"""What happens to a frame before its flow: grey values scaled, Gaussian filter in space and time."""
+"""Prepare frames for the flow: scale their grey values, and filter them in space and time."""
 
 from collections.abc import Sequence
 

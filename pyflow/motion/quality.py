@@ -1,7 +1,7 @@
-"""Whether a result can be believed: why frames are refused, and the measures that decide it.
+"""Decide which frames can be registered and believed, and say why others cannot.
 
-All of it is about arrays: a frame and its reference, or one recording's average and another's. A frame that shows
-something else than its reference (another depth, a flash, an artefact) is marked instead of bent onto it.
+A frame that shows something else than its reference (another depth, a flash, an artefact) is marked instead of bent
+onto it.
 """
 
 from collections.abc import Iterable
@@ -62,7 +62,9 @@ def overlap(valid: np.ndarray) -> float:
 
 
 class Misfit:
-    """How little images resemble a reference: 1 less their correlation, both reduced to a quarter against noise.
+    """Measures how little images resemble a reference.
+
+    A misfit is 1 less the correlation of the two, both reduced to a quarter against noise.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How much each channel, or each pixel of it, counts in the data term."""
+"""The weight of each channel, or of each pixel of it, in the data term."""
 
 from pathlib import Path
 

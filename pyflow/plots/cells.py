@@ -15,7 +15,7 @@ _MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too smal
 
 
 class Followed(Protocol):
-    """What figures of units need to know: who is where; `pyflow.units.open_sessions` makes one.
+    """Which cell is in which session, and its data; `pyflow.units.open_sessions` makes one.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Followed(Protocol):
     presence: Any
 
     def find(self, cell: int | str) -> dict[str, Any]:
-        """By session: the data set that holds the cell (None without one), and whether the cell is present."""
+        """Return by session the data set that holds the cell, None without one, and whether the cell is present."""
 
 
 def of_sessions(places: dict[str, Any], sessions: list[str] | None = None) -> dict[str, Any]:

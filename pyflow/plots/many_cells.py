@@ -102,7 +102,7 @@ def plot_unit_gallery(
 
 
 def _n_blocks(n_rows: int, width: float) -> int:
-    """Blocks side by side, each of a width in inches, so that a gallery is not taller than wide."""
+    """Return how many blocks of a width in inches stand side by side, so that a gallery is not taller than wide."""
     n_blocks = 1
     while 0.8 * -(-n_rows // n_blocks) > max(_TALL, n_blocks * width):
         n_blocks += 1

@@ -96,7 +96,7 @@ def plot_unit_across_sessions(
 
 
 def _one_of(names: Any) -> str:
-    """The name that all share, or a word for any of them."""
+    """Return the name that all share, or a word for any of them."""
     found = set(names)
     return found.pop() if len(found) == 1 else "image"
 

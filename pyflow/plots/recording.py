@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Focus(Protocol):
-    """What `plot_depth` draws."""
+    """How deep a recording's focus lay, as `pyflow.motion.depth.estimate_depth` finds it."""
 
     depth: np.ndarray
     smoothed: np.ndarray
@@ -125,7 +125,7 @@ def plot_depth(depth: "Focus", *, step_um: float | None = None, frame_rate_hz: f
 
 
 def correlation_with_mean(movie: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
-    """Pearson correlation of each frame with the movie's mean.
+    """Correlate each frame with the movie's mean (Pearson).
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _frame(corner: tuple[int, int], side: int) -> Any:
 
 
 def _busiest_corner(image: np.ndarray, side: int) -> tuple[int, int]:
-    """Top left of the square, away from the border, whose gradient is largest."""
+    """Return the top left corner of the square, away from the border, whose gradient is largest."""
     rows, columns = np.gradient(np.clip(image, None, np.percentile(image, 99.5)))
     energy = np.cumsum(np.cumsum(rows**2 + columns**2, axis=0), axis=1)
     boxes = energy[side:, side:] - energy[:-side, side:] - energy[side:, :-side] + energy[:-side, :-side]

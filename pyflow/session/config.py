@@ -1,4 +1,4 @@
-"""What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
+"""The configuration of a session, and the file that it is read from."""
 
 import logging
 import tomllib

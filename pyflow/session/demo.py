@@ -41,7 +41,7 @@ save_w = true
 
 @dataclass(frozen=True)
 class RecordingReport:
-    """How well one recording went; errors are mean endpoint errors against the known motion."""
+    """How far a recording's registration is from the known motion; errors are mean endpoint errors, in pixels."""
 
     name: str
     frames_per_s: float
@@ -54,7 +54,7 @@ class RecordingReport:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """How well the demo went, and where it is; `picture` is None without matplotlib."""
+    """The results of the demo, and where its files are; `picture` is None without matplotlib."""
 
     recordings: list[RecordingReport]
     mask_pixels: int
