@@ -234,6 +234,18 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
         return [Recording(folder.name, None, folder) for folder in folders]
 
 
+def find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:
+    """Return the recording that the others are aligned to, as far as the configuration tells.
+
+    Raises
+    ------
+    ValueError
+        `center` names none of them, or several.
+    """
+    places = [recording.path or recording.folder for recording in recordings]
+    return recordings[places.index(config.resolve_center_file(places))]
+
+
 def relative_path(path: Path, folder: Path) -> str:
     """Return a path as results keep it: relative to a folder, with slashes, so that both may be moved together."""
     try:

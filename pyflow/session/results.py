@@ -1,4 +1,4 @@
-"""What stage 1 left on disk, for the stages after it."""
+"""Find and read what stage 1 left on disk, for the stages after it."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from pyflow.session.artifacts import State, check_done, find_damage, make_key, r
 from pyflow.session.config import AUTO_CENTER, SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.keys import field_parts, result_options, stage1_parts
-from pyflow.session.recordings import Recording, find_compensated
+from pyflow.session.recordings import Recording, find_center, find_compensated
 from pyflow.session.stage import execute
 
 # Which recording is the centre where it was found, and from which results of stage 1.
@@ -179,8 +179,7 @@ def open_session(config: SessionConfig, found: tuple[list[Recording], list[State
         recordings = find_compensated(config)
         found = recordings, stage1_states(config, recordings)
     recordings, states = found
-    places = [recording.path or recording.folder for recording in recordings]
-    middle_idx = places.index(config.resolve_center_file(places))
+    middle_idx = recordings.index(find_center(config, recordings))
     results = []
     for recording, state in zip(recordings, states, strict=True):
         if state.key and not state.reason:
