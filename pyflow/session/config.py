@@ -2,7 +2,7 @@
 
 import logging
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -270,20 +270,12 @@ class SessionConfig(BaseModel):
     @classmethod
     def from_toml(cls, path: str | Path) -> "SessionConfig":
         """Read a TOML configuration; see `from_file`."""
-        try:
-            data = tomllib.loads(_read(path))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not valid TOML: {error}") from error
-        return cls._from_mapping(path, data)
+        return cls._from_mapping(path, _parsed(path, "TOML", tomllib.loads, tomllib.TOMLDecodeError))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "SessionConfig":
         """Read a YAML configuration; see `from_file`."""
-        try:
-            data = yaml.safe_load(_read(path))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not valid YAML: {error}") from error
-        return cls._from_mapping(path, data)
+        return cls._from_mapping(path, _parsed(path, "YAML", yaml.safe_load, yaml.YAMLError))
 
     @classmethod
     def _from_mapping(cls, path: str | Path, data: Any) -> "SessionConfig":
@@ -312,6 +304,10 @@ class SessionConfig(BaseModel):
             return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
         except ValidationError as error:
             raise ValueError(_one_line(error)) from None
+
+    def with_reader(self, options: ReaderOptions) -> "SessionConfig":
+        """Return a copy that opens recordings as some options say, and where these say nothing, as before."""
+        return self.replace(reader={**self.reader.given(), **options.given()})
 
     @property
     def n_threads(self) -> int:
@@ -387,11 +383,19 @@ def _ours(fields: dict[str, Any], where: str = "") -> dict[str, Any]:
     return fields
 
 
-def _read(path: str | Path) -> str:
+def is_session_file(path: Path) -> bool:
+    """Tell by its suffix whether a file is a session's configuration, and not a recording."""
+    return path.suffix.lower() in (".toml", ".yaml", ".yml")
+
+
+def _parsed(path: str | Path, language: str, parse: Callable[[str], Any], mistake: type[Exception]) -> Any:
+    """Read a file and parse it; `mistake` is what `parse` raises where that cannot be done."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return parse(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (mistake, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid {language}: {error}") from error
 
 
 def _one_line(error: ValidationError) -> str:

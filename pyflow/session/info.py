@@ -13,7 +13,7 @@ from pyflow.io.readers.axes import PlaneError
 from pyflow.motion.frames import spread
 from pyflow.motion.quality import PATTERN_FRAMES, frame_problem, period_of
 from pyflow.plots.drawing import grey_limits
-from pyflow.session.config import SessionConfig
+from pyflow.session.config import SessionConfig, is_session_file
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
@@ -120,11 +120,10 @@ def recordings_of(files: Sequence[Path], options: ReaderOptions) -> list[tuple[s
     found: list[tuple[str, Any, ReaderOptions]] = []
     plain = []
     for file in files:
-        if file.suffix.lower() not in (".toml", ".yaml", ".yml"):
+        if not is_session_file(file):
             plain.append(file)
             continue
-        config = SessionConfig.from_file(file)
-        config = config.replace(reader={**config.reader.given(), **options.given()})
+        config = SessionConfig.from_file(file).with_reader(options)
         found += [(one.name, stage1_options(config, one).input_file, config.reader) for one in find_recordings(config)]
     if options.files is not None and len(plain) > 1:
         return [*found, (f"{plain[0]} and {len(plain) - 1} more", plain, options)]

@@ -15,7 +15,7 @@ from pyflow.io.readers.formats import recording_name
 from pyflow.layout import DEPTH_FILE
 from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
-from pyflow.session.config import SessionConfig
+from pyflow.session.config import SessionConfig, is_session_file
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
@@ -52,11 +52,10 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    if path.suffix.lower() not in (".toml", ".yaml", ".yml"):
+    if not is_session_file(path):
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]
-    config = SessionConfig.from_file(path)
-    config = config.replace(reader={**config.reader.given(), **reader.given()})
+    config = SessionConfig.from_file(path).with_reader(reader)
     return [
         Target(
             one.name, stage1_options(config, one).input_file, config.reader, output / one.name if output else one.folder
