@@ -36,6 +36,7 @@ import numpy as np
 
 from pyflow import __version__
 from pyflow.io import VideoReader, open_video
+from pyflow.io.pieces import piece_length
 from pyflow.threads import resolve_threads
 
 VIDEO_FILE = "compensated.hdf5"
@@ -75,7 +76,7 @@ Fingerprint = Literal["quick", "lenient", "deep"]
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 _BLOCK = 1 << 23  # bytes of a file that one thread hashes, while others hash other blocks
 _PIECE = 1 << 19  # bytes of a block in memory at a time
-_CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 64 << 20  # read at a time: small against memory, large against overheads
 
 
 def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def read_field(folder: Path) -> np.ndarray:
         return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
 
 
-def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
+def iterate_masks(path: Path, n_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
     """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
 
     The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
@@ -262,9 +263,38 @@ def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarra
         The file cannot be read or holds no single stack of masks.
     """
     with open_masks(path) as masks:
-        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
+        step = piece_length(masks.shape[1:], masks.dtype, n_bytes)
         for first in range(0, len(masks), step):
             yield masks[first : first + step] != 0
+
+
+def frames_that_count(video: Path, n_frames: int) -> np.ndarray:
+    """Tell which frames of a compensated video count: those of which ``idx.hdf`` beside it says that a pixel is valid.
+
+    Parameters
+    ----------
+    video
+        The video.
+    n_frames
+        How many frames it has.
+
+    Returns
+    -------
+    ndarray
+        (T,) bool; all of them where there is no ``idx.hdf``.
+
+    Raises
+    ------
+    ValueError
+        The masks cannot be read, or are of another number of frames.
+    """
+    path = video.parent / MASK_FILE
+    if not path.is_file():
+        return np.ones(n_frames, bool)
+    counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(path)])
+    if len(counts) != n_frames:
+        raise ValueError(f"{path}: {len(counts)} frames, but {video} has {n_frames}")
+    return counts
 
 
 @contextmanager
@@ -283,8 +313,3 @@ def open_masks(path: Path) -> Iterator[h5py.Dataset]:
                 f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
             )
         yield masks
-
-
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype, n_bytes: int = _CHUNK_BYTES) -> int:
-    """Return how many frames make a chunk of a size: by default small against memory and large against overheads."""
-    return max(1, n_bytes // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

@@ -48,7 +48,7 @@ BatchCallback = Callable[[np.ndarray, int, int], None]
 
 @dataclass(frozen=True)
 class RecordingResult:
-    """What `compensate_recording` made.
+    """The results of `compensate_recording`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the frame loop's results go: into arrays, or into the files of a recording's folder."""
+"""Take the frame loop's results: into arrays, or into the files of a recording's folder."""
 
 import hashlib
 import io

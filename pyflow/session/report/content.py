@@ -18,10 +18,12 @@ from pyflow.io import open_video
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, FLOW_DATASETS, MASK_FILE, META_FILES, find_video, open_compensated
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.quality import PROBLEMS
+from pyflow.plots.drawing import grey_limits
 from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
 from pyflow.session.report.figures import Detail, Picture
+from pyflow.session.status import Standing
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +37,6 @@ WORDS = ("failed", trust.NOT_ALIGNABLE, trust.DOUBTFUL, "not finished", "to look
 _MANY_MARKED = 0.05  # of the frames
 _WORSE = 0.01  # of the frames' correlation with their mean
 _LISTED = 12  # marked frames that are listed one by one
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a recording is in one stage: a word, and why where it is not done."""
-
-    word: str
-    why: str = ""
 
 
 @dataclass
@@ -279,7 +273,7 @@ def _draw_means(
     after = average if comparison is None else comparison.mean_after
     if after is None:
         return
-    limits = figures.grey_limits(after)
+    limits = grey_limits(after)
     report.after = figures.photograph(after, detail, f"mean image of {report.name}, registered", limits)
     if comparison is not None and comparison.mean_before is not None:
         report.before = figures.photograph(
