@@ -24,6 +24,8 @@ both
 import hashlib
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -231,11 +233,29 @@ def read_field(folder: Path) -> np.ndarray:
 
     Raises
     ------
-    OSError, ValueError, KeyError
+    OSError, ValueError
         ``w_to_reference.npz`` cannot be read or does not hold it.
     """
-    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
-        return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+    data = read_npz(folder / FIELD_FILE, FLOW_DATASETS)
+    return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+
+
+def read_npz(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read arrays from an ``.npz`` file, by their names; without names all.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be opened.
+    ValueError
+        It is damaged, or an array is not in it; the message names the file.
+    """
+    with open(path, "rb") as file:  # a damaged one would stay open if NumPy opened it
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                return {name: data[name] for name in names or data}
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
