@@ -67,7 +67,7 @@ SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAI
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
-SCHEMA_VERSION = {"stage1": 5, "stage2": 2, "stage3": 3}
+SCHEMA_VERSION = {"stage1": 5, "stage2": 3, "stage3": 3}
 
 # Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
 SIGNATURE = {"pyflow": __version__}
