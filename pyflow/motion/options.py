@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -29,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
@@ -53,11 +52,15 @@ Later = Annotated[T, _AbsentByDefault()]
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
 
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
 
-def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
-    """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
+def _one_of(expected: str, *, maps: bool = False, word: str | None = None) -> Discriminator:
+    """Tell apart the alternatives of a field (`pyflow._help.KINDS`), so that an error speaks of the one that was meant.
+
+    Where the only text is one `word`, another text may be a number in quotes.
+    """
 
     def kind(value: Any) -> str:
         if maps and (
@@ -66,7 +69,7 @@ def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
         ):
             return "map"
         if isinstance(value, str | Path):
-            return "text"
+            return "text" if word in (None, value) else "number" if _NUMBER.fullmatch(str(value)) else "neither"
         return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
 
     return Discriminator(kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}")
@@ -131,7 +134,7 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
 
 
 @short_help
-class OFOptions(BaseModel):
+class OFOptions(Checked):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
     >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
@@ -317,7 +320,7 @@ class OFOptions(BaseModel):
         Annotated[_Alpha, Tag("number")]
         | Annotated[tuple[_Alpha, _Alpha], Tag("list")]
         | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a number, a pair (x, y) or 'auto'"),
+        _one_of("a number, a pair (x, y) or 'auto'", word="auto"),
     ] = "auto"
     weight: Annotated[
         Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
@@ -334,7 +337,7 @@ class OFOptions(BaseModel):
     iterations: Annotated[int, _within("iterations")] | None = None
     grid_spacing: Annotated[
         Annotated[int, _within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a whole number or 'auto'"),
+        _one_of("a whole number or 'auto'", word="auto"),
     ] = "auto"
     a_smooth: Annotated[float, _within("a_smooth")] = 1.0
     a_data: Annotated[float, _within("a_data")] = 0.45
@@ -356,7 +359,7 @@ class OFOptions(BaseModel):
     bin_size: PositiveInt = 1
     bidiphase: Annotated[
         Annotated[int, Field(ge=-100, le=100), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a whole number or 'auto'"),
+        _one_of("a whole number or 'auto'", word="auto"),
     ] = 0
     buffer_size: PositiveInt = 400
     update_initialization_w: bool = True
@@ -651,7 +654,8 @@ class OFOptions(BaseModel):
             The file is not a JSON object, or an option is unknown or out of range; the message names the
             file.
         """
+        fields = {**read_options(path), **changes}
         try:
-            return cls(**{**read_options(path), **changes})
+            return cls(**fields)
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {one_line(error)}") from None
