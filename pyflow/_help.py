@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 Class = TypeVar("Class", bound=type)
 
 _FEW = 8  # numbers of an array that are shown
+_LONG = 200  # characters of a value that an error shows
 _TOLD = "wrong_option"  # of a mistake that is told in our words
 
 
@@ -70,7 +71,8 @@ def _in_words(item: ErrorDetails) -> InitErrorDetails:
     """Return a mistake that says where it is, what was expected and what was found, and no more."""
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
     if item["type"] not in ("value_error", "missing", _TOLD):
-        message += f", found {_shown(item['input'])}"
+        found = _shown(item["input"])
+        message += f", found {found if len(found) <= _LONG else f'{found[:_LONG]} ...'}"
     where = tuple(part for part in item["loc"] if part not in KINDS)
     return _told(message, where)
 

@@ -659,3 +659,17 @@ class OFOptions(Checked):
             return cls(**fields)
         except ValidationError as error:
             raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def checked_options(options: OFOptions) -> OFOptions:
+    """Return options, or say what was given in their place.
+
+    Raises
+    ------
+    TypeError
+        They are something else.
+    """
+    if isinstance(options, OFOptions):
+        return options
+    written = "**options" if isinstance(options, dict) else "..."
+    raise TypeError(f"options: expected pyflow.OFOptions, found {type(options).__name__}; pyflow.OFOptions({written})")
