@@ -36,14 +36,13 @@ from pyflow.motion.outputs import (
     statistics_by_name,
     without_single_channel,
 )
+from pyflow.motion.progress import Progress, as_callback
 from pyflow.motion.quality import PATTERN_FRAMES, PROBLEMS, period_of
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
 from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 BatchCallback = Callable[[np.ndarray, int, int], None]
 
@@ -110,7 +109,7 @@ def compensate_arr(
     reference: np.ndarray | None = None,
     options: OFOptions | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     on_registered: BatchCallback | None = None,
     on_displacement: BatchCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +126,8 @@ def compensate_arr(
     options
         How; paths and what is saved do not count. None: the defaults.
     progress
-        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work.
+        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work. True: a line
+        that says how far it is.
     on_registered, on_displacement
         Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
         ``on_registered(frames, start, end)`` and ``on_displacement(w, start, end)``, with copies of what is returned
@@ -151,7 +151,7 @@ def compensate_arr(
         frame can be used as reference.
     """
     options = OFOptions() if options is None else checked_options(options)
-    movie = _checked_movie(movie, reference)
+    movie, progress = _checked_movie(movie, reference), as_callback(progress)
     source = checked_source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
     sink = ArraySink(len(source), source.frame_shape, output_dtype(source, options))
     state = first_state(source, options, reference)
@@ -171,7 +171,7 @@ def compensate_recording(
     options: OFOptions,
     *,
     reference: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     on_registered: BatchCallback | None = None,
     on_displacement: BatchCallback | None = None,
     resume: bool = True,
@@ -193,7 +193,7 @@ def compensate_recording(
         `OFOptions.reference_frames` says.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
-        can be resumed.
+        can be resumed. True: a line that says how far it is.
     on_registered, on_displacement
         Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
         ``on_registered(frames, start, end)`` with frames (n, H, W, C) as they are written, and
@@ -222,6 +222,7 @@ def compensate_recording(
     """
     if checked_options(options).input_file is None:
         raise ValueError("input_file: no recording is given")
+    progress = as_callback(progress)
     options.output_path.mkdir(parents=True, exist_ok=True)
     check_input_stays(options)
     remove_leftovers(options.output_path)
