@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 AUTO_CENTER = "auto"
 
+CONFIG_SUFFIXES = (".toml", ".yaml", ".yml")
+
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array", "dask"),
@@ -260,10 +262,8 @@ class SessionConfig(Checked):
         if Path(path).is_dir():
             raise IsADirectoryError(f"{path}: is a folder, expected a session's configuration, such as session.toml")
         suffix = Path(path).suffix.lower()
-        if suffix == ".toml":
-            return cls.from_toml(path)
-        if suffix in (".yaml", ".yml"):
-            return cls.from_yaml(path)
+        if suffix in CONFIG_SUFFIXES:
+            return cls.from_toml(path) if suffix == ".toml" else cls.from_yaml(path)
         raise ValueError(f"{path}: a session configuration ends in .toml, .yaml or .yml, found {suffix!r}")
 
     @classmethod
@@ -272,7 +272,8 @@ class SessionConfig(Checked):
         try:
             data = tomllib.loads(_read(path))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not valid TOML: {error}") from error
+            hint = "; paths with a backslash stand in single quotes" if b"\\" in Path(path).read_bytes() else ""
+            raise ValueError(f"{path}: not valid TOML: {error}{hint}") from error
         return cls._from_mapping(path, data)
 
     @classmethod

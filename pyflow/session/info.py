@@ -11,7 +11,7 @@ from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
 from pyflow.io.readers.axes import PlaneError
 from pyflow.motion.quality import PATTERN_FRAMES, frame_problem, period_of
-from pyflow.session.config import SessionConfig
+from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
@@ -119,7 +119,7 @@ def recordings_of(files: Sequence[Path], options: ReaderOptions) -> list[tuple[s
     found: list[tuple[str, Any, ReaderOptions]] = []
     plain = []
     for file in files:
-        if file.suffix.lower() not in (".toml", ".yaml", ".yml"):
+        if file.suffix.lower() not in CONFIG_SUFFIXES:
             plain.append(file)
             continue
         config = SessionConfig.from_file(file)
