@@ -61,6 +61,28 @@ def test_every_public_name_is_there():
         pyflow.nothing  # noqa: B018
 
 
+def test_completion_offers_what_is_public_once_and_nothing_else():
+    script = "import pyflow; pyflow.OFOptions; print(*[name for name in dir(pyflow) if not name.startswith('__')])"
+    shown = subprocess.check_output([sys.executable, "-P", "-c", script], text=True).split()
+    modules = ["export", "flow", "io", "motion", "plots", "session", "simulate", "units"]
+    assert shown == sorted([*pyflow.__all__, *modules])
+
+
+def test_public_modules_are_found_without_being_imported_first():
+    script = "import pyflow; print(pyflow.plots.__name__, pyflow.units.__name__)"
+    assert subprocess.check_output([sys.executable, "-P", "-c", script], text=True).split() == [
+        "pyflow.plots",
+        "pyflow.units",
+    ]
+
+
+@pytest.mark.parametrize("name", ["get_displacement", "imregister", "imregister_binary", "valid_mask"])
+def test_help_of_functions_names_types_as_they_are_written(name):
+    head = pydoc.plain(pydoc.render_doc(getattr(pyflow, name))).splitlines()[2]
+    assert "ArrayLike" in head
+    assert "_Buffer" not in head
+
+
 def test_every_status_code_is_an_error_that_names_the_values():
     check(0, "kernel")
     assert sorted(_ERRORS) == [1, 2, 3]

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import (
     AliasChoices,
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -21,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import did_you_mean, short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import SCHEDULES, FlowParameters, level_of
 from pyflow.io import ReaderOptions, VideoReader
@@ -52,7 +51,7 @@ from pyflow.motion.weights import channel_weights
 
 
 @short_help
-class OFOptions(BaseModel):
+class OFOptions(Checked):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
     >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
@@ -503,7 +502,22 @@ class OFOptions(BaseModel):
             The file is not a JSON object, or an option is unknown or out of range; the message names the
             file.
         """
+        fields = {**read_options(path), **changes}
         try:
-            return cls(**{**read_options(path), **changes})
+            return cls(**fields)
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def checked_options(options: OFOptions) -> OFOptions:
+    """Return options, or say what was given in their place.
+
+    Raises
+    ------
+    TypeError
+        They are something else.
+    """
+    if isinstance(options, OFOptions):
+        return options
+    written = "**options" if isinstance(options, dict) else "..."
+    raise TypeError(f"options: expected pyflow.OFOptions, found {type(options).__name__}; pyflow.OFOptions({written})")

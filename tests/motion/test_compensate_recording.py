@@ -600,3 +600,13 @@ def test_the_state_is_saved_once_a_minute_within_a_batch(tmp_path, monkeypatch):
         sink.save(SimpleNamespace(arrays=lambda: {"at": clock[0]}), now=False)
         raise Killed
     assert saved == [61.0, 100.0, 161.0]
+
+
+def test_results_are_shown_by_the_shapes_of_their_arrays(scene, tmp_path):
+    options = OFOptions(input_file=scene.movie(np.zeros((12, 2))), output_path=tmp_path, alpha=10, n_workers=1)
+    shown = repr(compensate_recording(options))
+    assert len(shown) < 1000
+    assert "alpha=(10.0, 10.0)" in shown
+    assert "'mean_disp': <float64 (12,)>" in shown
+    with pytest.raises(TypeError, match=r"expected pyflow\.OFOptions, found str"):
+        compensate_recording("day1.tif")
