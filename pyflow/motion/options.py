@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -29,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, in_words, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
 from pyflow.io import ReaderOptions, VideoReader, open_video
@@ -131,7 +130,7 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
 
 
 @short_help
-class OFOptions(BaseModel):
+class OFOptions(Checked):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
     >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
@@ -654,4 +653,4 @@ class OFOptions(BaseModel):
         try:
             return cls(**{**read_options(path), **changes})
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {in_words(error)}") from None

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, in_words, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
@@ -40,7 +39,7 @@ AVAILABLE = {
 
 
 @short_help
-class SessionConfig(BaseModel):
+class SessionConfig(Checked):
     """Everything that describes a session; immutable, checked when it is made.
 
     >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
@@ -238,7 +237,7 @@ class SessionConfig(BaseModel):
         try:
             OFOptions(**value)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(in_words(error)) from None
         return value
 
     @classmethod
@@ -300,7 +299,7 @@ class SessionConfig(BaseModel):
         try:
             return cls(**data)
         except ValidationError as error:
-            raise ValueError(f"{path}: {_one_line(error)}") from None
+            raise ValueError(f"{path}: {in_words(error)}") from None
 
     def replace(self, **changes: Any) -> "SessionConfig":
         """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
@@ -311,7 +310,7 @@ class SessionConfig(BaseModel):
         try:
             return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(in_words(error)) from None
 
     @property
     def n_threads(self) -> int:
@@ -387,14 +386,3 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-
-
-def _one_line(error: ValidationError) -> str:
-    """Key, cause and value of each mistake, without pydantic's own words around them."""
-    problems = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {item['input']!r}"
-        problems.append(f"{where}: {message}{found}" if where else message)
-    return "; ".join(problems)

@@ -12,8 +12,9 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
 from pyflow import session
+from pyflow._help import in_words
 from pyflow.compat.pyflowreg.motion import name_flow
-from pyflow.compat.pyflowreg.options import Changeable, OFOptions, problems
+from pyflow.compat.pyflowreg.options import Changeable, OFOptions
 from pyflow.flow.backends import list_backends
 from pyflow.motion.options import did_you_mean
 from pyflow.session import artifacts, recordings, stage1_compensate, stage2_between_avgs, stage3_valid_mask
@@ -71,7 +72,7 @@ class SessionConfig(Changeable):
             try:
                 self.to_pyflow()
             except ValidationError as error:
-                raise ValueError(problems(error)) from None
+                raise ValueError(in_words(error)) from None
         return self
 
     def to_pyflow(self) -> session.SessionConfig:
