@@ -95,6 +95,9 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
         fields.pop("backend_params", None)
     if theirs and fields.get("gnc_schedule"):
         notes.append("gnc_schedule: runs along the levels of one pyramid, instead of from one pyramid to the next")
+    if theirs and fields.get("update_reference") is True and fields.get("n_references", 1) != 1:
+        notes.append("n_references: there is one reference, as update_reference makes it anew after each batch")
+        del fields["n_references"]
     _translate_values(fields, notes, matlab)
     return fields, notes
 

@@ -427,7 +427,10 @@ class OFOptions(Checked):
     @model_validator(mode="after")
     def _references_stay(self) -> "OFOptions":
         if self.n_references > 1 and self.update_reference:
-            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
+            raise ValueError(
+                f"n_references {self.n_references} with update_reference: expected only one of the two; n_references "
+                "is for a recording that goes between states, update_reference for one that changes slowly"
+            )
         return self
 
     @model_validator(mode="after")

@@ -572,3 +572,18 @@ def test_several_references_are_what_pyflow_has_under_that_name(layer):
 
     options = OFOptions(n_references=2, min_frames_per_reference=30).to_pyflow()
     assert (options.n_references, options.min_frames_per_reference) == (2, 30)
+
+
+def test_one_reference_that_is_made_anew_goes_before_several(layer):
+    from pyflowreg.motion_correction import FlowRegLive, OFOptions
+
+    with pytest.warns(layer.PyflowregDifference, match="n_references: there is one reference"):
+        assert OFOptions(n_references=2, update_reference=True).to_pyflow().n_references == 1
+    frames = np.random.default_rng(0).uniform(10, 90, (4, 32, 32, 1)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        live = FlowRegLive(OFOptions(n_references=2))
+    assert any("FlowRegLive, n_references: there is one reference" in str(one.message) for one in told)
+    live.set_reference(frames[0])
+    assert live(frames[1])[0].shape == (32, 32, 1)
+    live.close()

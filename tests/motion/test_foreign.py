@@ -148,6 +148,7 @@ def test_a_file_of_matlab(save, caplog):
         ({"output_format": "SUITE2P_TIFF"}, "output_format", "TIFF", "pages of channels alternate as well"),
         ({"output_format": "BEGONIA"}, "output_format", "HDF5", "does not write this format"),
         ({"flow_backend": "diso"}, "flow_backend", "flowreg", "diso.*displacements differ"),
+        ({"n_references": 2, "update_reference": True}, "n_references", 1, "n_references: there is one reference"),
         ({"flow_backend": "flowreg_torch", "backend_params": {"device": "cuda"}}, "backend_params", {}, "same method"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_state_that_forgets_its_frames_counts_on():
 
 
 def test_a_moving_reference_is_not_one_of_several():
-    with pytest.raises(ValueError, match="n_references 2: expected 1 with update_reference"):
+    with pytest.raises(ValueError, match="n_references 2 with update_reference: expected only one of the two"):
         OFOptions(n_references=2, update_reference=True)
 
 
