@@ -54,6 +54,8 @@ class DepthEstimate:
         Depth of the recording's average, in planes; NaN where no frame has structure.
     likeness : float
         Correlation of the average with the plane that it resembles most; near 0 for a stack of other tissue.
+    change : float
+        By what share planes half the stack apart correlate less than neighbours; near 0 where all show one depth.
     planes : ndarray, shape (Z, H, W), float32
         The stack, aligned with the recording.
     valid : ndarray, shape (H, W), bool
@@ -65,6 +67,7 @@ class DepthEstimate:
     correlation: np.ndarray
     center: float
     likeness: float
+    change: float
     planes: np.ndarray
     valid: np.ndarray
 
@@ -90,6 +93,7 @@ class DepthEstimate:
                 correlation=self.correlation,
                 center=self.center,
                 likeness=self.likeness,
+                change=self.change,
                 valid=self.valid,
             )
 
@@ -182,9 +186,17 @@ def estimate_depth(
         correlation=correlation,
         center=float(_peaks(of_average[np.newaxis], neighbours)[0]),
         likeness=float(of_average.max()),
+        change=_change(templates @ templates.T),
         planes=planes,
         valid=inside,
     )
+
+
+def _change(alike: np.ndarray) -> float:
+    """How much of the correlation of neighbouring planes is lost half the stack further; of correlations (Z, Z)."""
+    by_distance = [float(np.diagonal(alike, distance).mean()) for distance in range(len(alike))]
+    far = float(np.mean(by_distance[max(2, len(alike) // 2) :]))
+    return 1 - far / by_distance[1] if by_distance[1] > 0 else 0.0
 
 
 def _check_pixels(inside: np.ndarray) -> None:
