@@ -57,7 +57,7 @@ class DepthEstimate:
     change : float
         By what share planes half the stack apart correlate less than neighbours; near 0 where all show one depth.
     planes : ndarray, shape (Z, H, W), float32
-        The stack, aligned with the recording.
+        The stack, aligned with the recording; not saved, and none after `load`.
     valid : ndarray, shape (H, W), bool
         Pixels that were compared.
     """
@@ -74,7 +74,7 @@ class DepthEstimate:
     @property
     def at_border(self) -> np.ndarray:
         """(T,) bool: the best plane is the stack's first or last, so that the focus may lie beyond it."""
-        last = len(self.planes) - 1
+        last = self.correlation.shape[1] - 1
         return (self.smoothed <= 0) | (self.smoothed >= last)
 
     def save(self, path: str | Path) -> None:
@@ -95,6 +95,30 @@ class DepthEstimate:
                 likeness=self.likeness,
                 change=self.change,
                 valid=self.valid,
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DepthEstimate":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError, KeyError, zipfile.BadZipFile
+            It is no archive, or not one of these.
+        """
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+            valid = data["valid"]
+            return cls(
+                depth=data["depth"],
+                smoothed=data["smoothed"],
+                correlation=data["correlation"],
+                center=float(data["center"]),
+                likeness=float(data["likeness"]),
+                change=float(data["change"]),
+                planes=np.zeros((0, *valid.shape), np.float32),
+                valid=valid,
             )
 
 

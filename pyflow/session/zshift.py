@@ -177,20 +177,25 @@ def _summary(found: DepthEstimate, spacing_um: float | None) -> Iterator[str]:
                 f"{(high - low) * step:.2f} {unit} of drift: between {low * step:.2f} and {high * step:.2f}, "
                 f"the average at {found.center * step:.2f}"
             )
+    yield from (f"attention: {doubt}" for doubt in doubts(found))
+    if n := np.count_nonzero(np.isnan(found.depth)):
+        yield f"{n} of {len(found.depth)} frames show nothing, and have no depth"
+
+
+def doubts(found: DepthEstimate) -> Iterator[str]:
+    """Say what speaks against the depths, in words that begin in the middle of a sentence."""
     if found.likeness < LEAST_LIKENESS:
         yield (
-            f"attention: the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
+            f"the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
             "the stack may show other tissue, or be turned or mirrored, and then the depths mean nothing"
         )
     if found.change < LEAST_CHANGE:
         yield (
-            f"attention: far planes of the stack are almost as much alike as neighbours (they correlate by "
+            f"far planes of the stack are almost as much alike as neighbours (they correlate by "
             f"{found.change:.0%} less); it may be a movie of one plane, and then the depths mean nothing"
         )
     if n := np.count_nonzero(found.at_border):
-        yield f"attention: {n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
-    if n := np.count_nonzero(np.isnan(found.depth)):
-        yield f"{n} of {len(found.depth)} frames show nothing, and have no depth"
+        yield f"{n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
 
 
 def _save_table(path: Path, found: DepthEstimate, spacing_um: float | None, rate_hz: float | None) -> None:

@@ -85,9 +85,7 @@ def test_a_movie_is_no_stack(folder, truth, capsys):
     """Frames of one plane differ, by noise, and each is most like one of them: nothing else would tell."""
     assert main(["zshift", "data/rec.tif", "--stack", "data/rec.tif"]) == FAILED
     said = " ".join(capsys.readouterr().err.split())
-    assert (
-        "failed rec: data/rec.tif: its planes are the frames of rec, expected a stack of the same tissue, taken" in said
-    )
+    assert "failed rec: data/rec.tif: its planes are the frames of rec, expected a stack of" in said
     assert not (folder / "rec_depth").exists()
     still = simulate_recording((96, 96), 24, photons=5, seed=3).movie
     tifffile.imwrite("data/still.tif", still[:16], photometric="minisblack")
