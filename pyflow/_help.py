@@ -55,7 +55,7 @@ def in_words(error: ValidationError) -> str:
     """Return field, cause and value of each mistake in one line."""
     mistakes = []
     for item in error.errors():
-        where, message = ".".join(map(str, _place(item))), item["msg"].removeprefix("Value error, ")
+        where, message = ".".join(map(str, _place(item))), _cause(item)
         found = "" if item["type"] in ("value_error", "missing") else f", found {item['input']!r}"
         mistakes.append(f"{where}: {message}{found}" if where else message)
     return "; ".join(mistakes)
@@ -77,8 +77,10 @@ def _plain(error: ValidationError) -> ValidationError:
 def _cause(item: Any) -> str:
     if item["type"] == "frozen_instance":
         return "cannot be changed, only copied with other values"
+    if item["type"] == "path_type":
+        return "Input should be a path"
     return item["msg"].removeprefix("Value error, ")
 
 
 def _place(item: Any) -> tuple[int | str, ...]:
-    return tuple(part for part in item["loc"] if part not in KINDS)
+    return tuple(part for part in item["loc"] if part not in KINDS and "[" not in str(part))  # as in tuple[str]

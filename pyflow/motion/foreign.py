@@ -140,7 +140,8 @@ def read_options(path: str | os.PathLike) -> dict[str, Any]:
         It is not a JSON object, or what MATLAB counts or orders otherwise cannot be read; the message names the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        content = Path(path).read_bytes()
+        text = content.decode(json.detect_encoding(content))  # UTF-16 as well, which PowerShell writes
         theirs = text.startswith(HEADER)
         fields = _parsed(text.partition("\n")[2]) if theirs else json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -105,6 +104,13 @@ def _read_map(path: Path) -> np.ndarray:
             raise ValueError(f"weight: {path} has {len(reader)} frames, expected an image")
         image = reader[0].astype(np.float32)
     return image / max(float(image.max()), np.finfo(np.float32).tiny)
+
+
+def _by_one_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return options with `const_assumption` under its first name, unless both of its names are there."""
+    if "const_assumption" in fields:
+        return fields
+    return {{"constancy_assumption": "const_assumption"}.get(name, name): value for name, value in fields.items()}
 
 
 def _with_a_step(text: str) -> str:
@@ -340,9 +346,7 @@ class OFOptions(Checked):
     gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
         None
     )
-    const_assumption: Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)] = Field(
-        "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
-    )
+    const_assumption: Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)] = "gc"
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -388,7 +392,9 @@ class OFOptions(Checked):
     @classmethod
     def _known_names(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            known = [*cls.model_fields, "constancy_assumption"]
+            data, known = _by_one_name(data), [*cls.model_fields, "constancy_assumption"]
+            if "constancy_assumption" in data:
+                raise ValueError("const_assumption and constancy_assumption are two names of one option: give one")
             for name in data:
                 if name not in known:
                     raise ValueError(f"unknown option {name!r}{did_you_mean(name, known)}")
@@ -605,7 +611,7 @@ class OFOptions(Checked):
 
     def replace(self, **changes: Any) -> "OFOptions":
         """Return a copy with some options changed, checked like new ones."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(), **_by_one_name(changes)})
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
@@ -654,6 +660,6 @@ class OFOptions(Checked):
             file.
         """
         try:
-            return cls(**{**read_options(path), **changes})
+            return cls(**{**_by_one_name(read_options(path)), **_by_one_name(changes)})
         except ValidationError as error:
             raise ValueError(f"{path}: {in_words(error)}") from None

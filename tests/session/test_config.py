@@ -131,6 +131,7 @@ def test_a_session_can_be_described_before_its_folder_is_there(tmp_path):
         discover_input_files(config)
     with pytest.raises(ValidationError, match="alpha_betwen"):
         config.replace(alpha_betwen=3)
+    assert config.replace(of_options_override={"alpha": 7}).flow_options == {"alpha": 7}
     touch(config.root, "a.tif")
     assert [path.name for path in discover_input_files(config)] == ["a.tif"]
 
