@@ -878,6 +878,27 @@ def test_pupil_of_nwb_2(shown, tmp_path):
     assert open_sessions(path).get_ophys_experiments(require_eye_tracking=True) == []
 
 
+def test_events_beside_allen_files(allen):
+    folder, days = allen
+    first, second = 501704220, 501704221
+    events = np.random.default_rng(0).random(days[0].traces["dff"].shape).astype(np.float32)
+    (folder / "ophys_experiment_events").mkdir()
+    np.savez(folder / "ophys_experiment_events" / f"{first}_events.npz", ev=events)
+    boc = BrainObservatoryCache(folder / "manifest.json")
+    np.testing.assert_array_equal(boc.get_ophys_experiment_events(first), events)
+    data = boc.get_ophys_experiment_data(first)
+    cell = days[0].cells[2]
+    times, trace = data.get_traces("spikes", [cell])
+    np.testing.assert_array_equal(trace, events[[2]])
+    np.testing.assert_array_equal(times, data.get_dff_traces()[0])
+    assert boc.get_nwb_filepath(first) == str(days[0].path)
+    with pytest.raises(SourceError, match=f"{second}.nwb: no 'spikes' traces; it has fluorescence"):
+        boc.get_ophys_experiment_events(second)
+    np.savez(folder / "ophys_experiment_events" / f"{first}_events.npz", ev=events[:-1])
+    with pytest.raises(SourceError, match=rf"{first}_events.npz: ev has shape .*, expected \({len(events)}, T\)"):
+        boc.get_ophys_experiment_events(first)
+
+
 def test_what_was_shown_at_a_sample(allen, shown):
     folder, days = allen
     gratings, scenes, noise = (open_sessions(folder).get_ophys_experiment_data(501704220 + d.number) for d in days)
