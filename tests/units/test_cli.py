@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -317,6 +319,33 @@ def test_folders_of_phy(folder):
     assert read_any(["Mon"]).units["unit"].tolist() == ["1", "2"]
     with pytest.raises(UnrecognisedError, match="3 session names for 2 folders"):
         read_any(["Mon", "Tue"], sessions=["a", "b", "c"])
+
+
+def test_folders_of_tetrodes_within_those_of_sessions(folder, capsys):
+    for day, ids in (("Mon", (1, 2)), ("Tue", (2, 3))):
+        (folder / day).mkdir()
+        for tetrode in ("tt1", "tt2"):
+            write_phy(folder / day / tetrode, ids)
+    for paths in (["Mon", "Tue"], ["Mon/tt2", "Tue/tt2"]):
+        table = read_any(paths, group="tt2")
+        assert table.sessions["name"].tolist() == ["Mon", "Tue"]
+        assert table.sessions["source"].tolist() == [str(Path(day) / "tt2") for day in ("Mon", "Tue")]
+        assert set(table.units["group"]) == {"tt2"}
+    for group in (None, "tt3"):
+        with pytest.raises(UnrecognisedError, match=r"Mon: holds the results of tt1, tt2; say which one \(--group\)"):
+            read_any(["Mon", "Tue"], group=group)
+    plane = folder / "Wed" / "suite2p" / "plane0"
+    plane.mkdir(parents=True)
+    np.save(plane / "iscell.npy", np.array([[1, 0.9], [0, 0.1]]))
+    shutil.copytree(folder / "Wed", folder / "Thu")
+    table = read_any(["Wed", "Thu"])
+    assert table.sessions[["name", "source"]].to_numpy().tolist() == [
+        [day, str(Path(day) / "suite2p" / "plane0")] for day in ("Wed", "Thu")
+    ]
+    assert main(["import", "Mon/tt1", "--store", "one.sqlite"]) == 0
+    assert "All in one session; of several that were sorted as one recording, give each its --span" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_folder_with_spans(folder, capsys):

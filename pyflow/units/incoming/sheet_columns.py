@@ -103,7 +103,7 @@ class Grid:
         found = [str(cell) for cell in cells if cell is not None][:12]
         return self.error(
             f"no header with {', '.join(map(repr, missing))}; the most similar row has {', '.join(map(repr, found))} "
-            "(columns= gives other names)",
+            "(columns= or --column gives other names)",
             best,
             column=missing[0],
             values=[missing[0], *found],
@@ -184,6 +184,12 @@ class Grid:
                     column=self.heading(key),
                     values=[value, None],
                 )
+
+    def warn_of_hidden(self, rows: Iterable[int]) -> None:
+        """Say which of these rows are not shown, as they count all the same."""
+        if hidden := sorted(self._sheet.hidden.intersection(rows)):
+            which = f"row {hidden[0]} is" if len(hidden) == 1 else f"rows {', '.join(map(str, hidden))} are"
+            logger.warning("%s: %s hidden, but read like the others", self.origin, which)
 
     def warn_of_nameless(self, rows: Iterable[int]) -> None:
         """Say which cell in these rows is beside the table, as none of them is kept."""
