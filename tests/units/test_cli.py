@@ -1,8 +1,10 @@
 """The command pyflow-units."""
 
+import contextlib
 import json
 import logging
 import shutil
+import sqlite3
 from pathlib import Path
 
 import h5py
@@ -406,9 +408,13 @@ def test_tetrodes_one_after_the_other(folder, capsys):
 
 
 def test_control_characters_of_names_are_shown_not_sent_to_the_terminal(folder, capsys):
-    units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": ["a\x1b[2J\u202eb"], "note": ["\x1b]0;x\x07"]})
+    units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": ["a"], "note": ["\x1b]0;x\x07"]})
     with UnitStore.open("units.sqlite") as store:
-        store.import_table(UnitTable(units, name="red\x1b[31m", origin="test"))
+        store.import_table(UnitTable(units, name="red", origin="test"))
+    with contextlib.closing(sqlite3.connect("units.sqlite")) as file, file:  # such names are refused today
+        file.execute("UPDATE multi_sess_unit SET label = 'a\x1b[2J\u202eb'")
+        file.execute("UPDATE link_set SET name = 'red\x1b[31m'")
+        file.execute("UPDATE change SET detail = 'red\x1b[31m'")
     for words in (["stats"], ["show", "Mon/1"], ["history"], ["show", "no\x1b[1m"], ["import", "no\x1b[1m.csv"]):
         main(words)
         printed = "".join(capsys.readouterr())
