@@ -422,6 +422,31 @@ def test_control_characters_of_names_are_shown_not_sent_to_the_terminal(folder, 
         assert "\\x1b[" in printed
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE unit SET attributes = '[1]'", ["list", "units"]),
+        ("UPDATE unit SET original_index = 'x'", ["show", "1"]),
+        ("DELETE FROM unit WHERE unit_id > 5", ["list"]),
+        ("UPDATE session SET source = x'ff'", ["export", "out.npz"]),
+        ("UPDATE packed_members SET members = x'00'", ["list"]),
+    ],
+)
+def test_what_a_damaged_store_leads_to_is_told_as_its_damage(imported, capsys, change, words):
+    with contextlib.closing(sqlite3.connect("units.sqlite")) as file, file:
+        file.execute(change)
+    before = Path("units.sqlite").read_bytes()
+    assert main(words) == 1
+    assert "error units.sqlite: damaged: " in capsys.readouterr().err
+    assert Path("units.sqlite").read_bytes() == before
+
+
+def test_a_fault_of_ours_is_not_hidden_behind_a_whole_store(imported, monkeypatch):
+    monkeypatch.setattr(UnitStore, "history", lambda store: {}["a fault"])
+    with pytest.raises(KeyError, match="a fault"):
+        main(["history"])
+
+
 def test_list_and_present_in(imported, capsys):
     cells = answer(capsys, "list")
     assert (len(cells), cells[0]["cell"]) == (39, 1)

@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import numpy as np
 import pandas as pd
@@ -656,6 +656,25 @@ def test_check_tells_of_damaged_pages(tmp_path):
 
 
 # Working with it
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE unit SET original_index = 'x'", "table unit: original_index 'x' is no INTEGER"),
+        ("UPDATE unit SET attributes = '[1]'", "table unit: attributes '[1]' is no JSON object"),
+        ("UPDATE session SET source = x'ff'", r"table session: source b'\xff' is no TEXT"),
+        ("UPDATE multi_sess_unit SET number = number + 0.5", ".5 is no INTEGER"),
+        ("UPDATE packed_members SET members = x'00'", "'a': the table packed_members says otherwise than member_unit"),
+    ],
+)
+def test_check_sees_content_that_sqlite_does_not_mind(store, change, says):
+    store.import_table(table((("1", None, None), ("1", "2", None), ("3", "2", "4")), "a", origin="a"))
+    assert store.check() == []
+    with closing(sqlite3.connect(store.path)) as file, file:
+        file.execute("ANALYZE")  # whose tables are SQLite's own
+        file.execute(change)
+    assert says in "; ".join(store.check())
 
 
 def test_members_of_some_sessions_and_groups(tmp_path):
