@@ -24,6 +24,8 @@ both
 import hashlib
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,7 +68,7 @@ SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAI
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
-SCHEMA_VERSION = {"stage1": 5, "stage2": 2, "stage3": 3}
+SCHEMA_VERSION = {"stage1": 5, "stage2": 3, "stage3": 3}
 
 # Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
 SIGNATURE = {"pyflow": __version__}
@@ -232,11 +234,29 @@ def read_field(folder: Path) -> np.ndarray:
 
     Raises
     ------
-    OSError, ValueError, KeyError
+    OSError, ValueError
         ``w_to_reference.npz`` cannot be read or does not hold it.
     """
-    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
-        return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+    data = read_npz(folder / FIELD_FILE, FLOW_DATASETS)
+    return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+
+
+def read_npz(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read arrays from an ``.npz`` file, by their names; without names all.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be opened.
+    ValueError
+        It is damaged, or an array is not in it; the message names the file.
+    """
+    with open(path, "rb") as file:  # a damaged one would stay open if NumPy opened it
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                return {name: data[name] for name in names or data}
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def iterate_masks(path: Path, n_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:

@@ -211,7 +211,10 @@ class AlignedSession:
             told = ", ".join(
                 f"{recording.name}: {recording.frame_rate_hz or 'not known'}" for recording in self.recordings
             )
-            raise ValueError(f"frame_rate: the recordings do not tell the frames per second ({told}); say how many")
+            raise ValueError(
+                f"frame_rate: the recordings do not tell the frames per second ({told}); give it: "
+                "frame_rate=30, or --frame-rate 30 of pyflow-session export"
+            )
         return rates.pop()
 
     def frames(

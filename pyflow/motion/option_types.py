@@ -45,12 +45,17 @@ def absent_by_default(field: FieldInfo) -> bool:
     return any(isinstance(item, _AbsentByDefault) for item in field.metadata)
 
 
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+
 # 'first:stop' or 'first:stop:step', as in Python
 SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
 
-def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
-    """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
+def _one_of(expected: str, *, maps: bool = False, word: str | None = None) -> Discriminator:
+    """Tell apart the alternatives of a field (`pyflow._help.KINDS`), so that an error speaks of the one that was meant.
+
+    Where the only text is one `word`, another text may be a number in quotes.
+    """
 
     def kind(value: Any) -> str:
         if maps and (
@@ -59,7 +64,7 @@ def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
         ):
             return "map"
         if isinstance(value, str | Path):
-            return "text"
+            return "text" if word in (None, value) else "number" if _NUMBER.fullmatch(str(value)) else "neither"
         return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
 
     return Discriminator(kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}")
@@ -129,7 +134,7 @@ Alpha = Annotated[
     Annotated[_Alpha, Tag("number")]
     | Annotated[tuple[_Alpha, _Alpha], Tag("list")]
     | Annotated[Literal["auto"], Tag("text")],
-    _one_of("a number, a pair (x, y) or 'auto'"),
+    _one_of("a number, a pair (x, y) or 'auto'", word="auto"),
 ]
 Weight = Annotated[
     Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
@@ -139,14 +144,14 @@ Weight = Annotated[
 ]
 GridSpacing = Annotated[
     Annotated[int, within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-    _one_of("a whole number or 'auto'"),
+    _one_of("a whole number or 'auto'", word="auto"),
 ]
 GncSchedule = Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)]
 Constancy = Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)]
 Sigmas = Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)]
 Bidiphase = Annotated[
     Annotated[int, Field(ge=-100, le=100), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-    _one_of("a whole number or 'auto'"),
+    _one_of("a whole number or 'auto'", word="auto"),
 ]
 ReducedSize = Annotated[
     Annotated[_Side, Tag("number")] | Annotated[tuple[_Side, _Side], BeforeValidator(_plain), Tag("list")],

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
-    AliasChoices,
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -21,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import did_you_mean, short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import SCHEDULES, FlowParameters, level_of
 from pyflow.io import ReaderOptions, VideoReader
@@ -51,8 +49,15 @@ from pyflow.motion.option_types import (
 from pyflow.motion.weights import channel_weights
 
 
+def _by_one_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return options with `const_assumption` under its first name, unless both of its names are there."""
+    if "const_assumption" in fields:
+        return fields
+    return {{"constancy_assumption": "const_assumption"}.get(name, name): value for name, value in fields.items()}
+
+
 @short_help
-class OFOptions(BaseModel):
+class OFOptions(Checked):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
     >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
@@ -91,7 +96,8 @@ class OFOptions(BaseModel):
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
         How HDF5, Zarr and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
-        by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed.
+        by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed, but for the
+        masks in ``idx.hdf``, which ``"gzip"`` makes two hundred times as small.
     channel_idx
         Channels of the input to use, counted from 0. None: all.
     alpha
@@ -233,7 +239,7 @@ class OFOptions(BaseModel):
     a_smooth: Annotated[float, within("a_smooth")] = 1.0
     a_data: Annotated[float, within("a_data")] = 0.45
     gnc_schedule: GncSchedule | None = None
-    const_assumption: Constancy = Field("gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption"))
+    const_assumption: Constancy = "gc"
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -265,7 +271,9 @@ class OFOptions(BaseModel):
     @classmethod
     def _known_names(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            known = [*cls.model_fields, "constancy_assumption"]
+            data, known = _by_one_name(data), [*cls.model_fields, "constancy_assumption"]
+            if "constancy_assumption" in data:
+                raise ValueError("const_assumption and constancy_assumption are two names of one option: give one")
             for name in data:
                 if name not in known:
                     raise ValueError(f"unknown option {name!r}{did_you_mean(name, known)}")
@@ -304,7 +312,10 @@ class OFOptions(BaseModel):
     @model_validator(mode="after")
     def _references_stay(self) -> "OFOptions":
         if self.n_references > 1 and self.update_reference:
-            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
+            raise ValueError(
+                f"n_references {self.n_references} with update_reference: expected only one of the two; n_references "
+                "is for a recording that goes between states, update_reference for one that changes slowly"
+            )
         return self
 
     @model_validator(mode="after")
@@ -454,7 +465,7 @@ class OFOptions(BaseModel):
 
     def replace(self, **changes: Any) -> "OFOptions":
         """Return a copy with some options changed, checked like new ones."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(), **_by_one_name(changes)})
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
@@ -502,7 +513,22 @@ class OFOptions(BaseModel):
             The file is not a JSON object, or an option is unknown or out of range; the message names the
             file.
         """
+        fields = {**_by_one_name(read_options(path)), **_by_one_name(changes)}
         try:
-            return cls(**{**read_options(path), **changes})
+            return cls(**fields)
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def checked_options(options: OFOptions) -> OFOptions:
+    """Return options, or say what was given in their place.
+
+    Raises
+    ------
+    TypeError
+        They are something else.
+    """
+    if isinstance(options, OFOptions):
+        return options
+    written = "**options" if isinstance(options, dict) else "..."
+    raise TypeError(f"options: expected pyflow.OFOptions, found {type(options).__name__}; pyflow.OFOptions({written})")

@@ -93,6 +93,18 @@ def read_status(folder: Path, stage: str = STAGES[0]) -> dict[str, Any]:
     return _read_status(folder / status_name(stage))
 
 
+def lost_status(folder: Path) -> str:
+    """Say what is wrong with a folder's status that is there and tells nothing; empty where nothing is."""
+    path = folder / STATUS_FILE
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error)
+    return "" if _read_status(path) else f"{STATUS_FILE} cannot be read"
+
+
 def _read_status(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
@@ -165,7 +177,8 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
     """
     marker = read_marker(folder, stage)
     if marker is None:
-        return State(False, _UNFINISHED.get(str(read_status(folder, stage).get(stage)), "not run yet"))
+        unfinished = _UNFINISHED.get(str(read_status(folder, stage).get(stage)))
+        return State(False, unfinished or lost_status(folder) or "not run yet")
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker['parts'], parts)}")
     damage = next(find_damage(folder, marker, deep=deep, glance=glance), "")

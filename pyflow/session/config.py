@@ -2,13 +2,12 @@
 
 import logging
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import did_you_mean, short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
@@ -32,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 AUTO_CENTER = "auto"
 
+CONFIG_SUFFIXES = (".toml", ".yaml", ".yml")
+
 # Keys whose further values come with later releases.
 AVAILABLE = {
     "scheduler": ("local", "array", "dask"),
@@ -40,7 +41,7 @@ AVAILABLE = {
 
 
 @short_help
-class SessionConfig(BaseModel):
+class SessionConfig(Checked):
     """Everything that describes a session; immutable, checked when it is made.
 
     >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
@@ -238,7 +239,7 @@ class SessionConfig(BaseModel):
         try:
             OFOptions(**value)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(one_line(error)) from None
         return value
 
     @classmethod
@@ -261,21 +262,28 @@ class SessionConfig(BaseModel):
         if Path(path).is_dir():
             raise IsADirectoryError(f"{path}: is a folder, expected a session's configuration, such as session.toml")
         suffix = Path(path).suffix.lower()
-        if suffix == ".toml":
-            return cls.from_toml(path)
-        if suffix in (".yaml", ".yml"):
-            return cls.from_yaml(path)
+        if suffix in CONFIG_SUFFIXES:
+            return cls.from_toml(path) if suffix == ".toml" else cls.from_yaml(path)
         raise ValueError(f"{path}: a session configuration ends in .toml, .yaml or .yml, found {suffix!r}")
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "SessionConfig":
         """Read a TOML configuration; see `from_file`."""
-        return cls._from_mapping(path, _parsed(path, "TOML", tomllib.loads, tomllib.TOMLDecodeError))
+        try:
+            data = tomllib.loads(_read(path))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            hint = "; paths with a backslash stand in single quotes" if b"\\" in Path(path).read_bytes() else ""
+            raise ValueError(f"{path}: not valid TOML: {error}{hint}") from error
+        return cls._from_mapping(path, data)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "SessionConfig":
         """Read a YAML configuration; see `from_file`."""
-        return cls._from_mapping(path, _parsed(path, "YAML", yaml.safe_load, yaml.YAMLError))
+        try:
+            data = yaml.safe_load(_read(path))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not valid YAML: {error}") from error
+        return cls._from_mapping(path, data)
 
     @classmethod
     def _from_mapping(cls, path: str | Path, data: Any) -> "SessionConfig":
@@ -292,18 +300,19 @@ class SessionConfig(BaseModel):
         try:
             return cls(**data)
         except ValidationError as error:
-            raise ValueError(f"{path}: {_one_line(error)}") from None
+            raise ValueError(f"{path}: {one_line(error)}") from None
 
     def replace(self, **changes: Any) -> "SessionConfig":
         """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
-        return type(self)(**{**self.model_dump(), **changes})
+        kept = self.model_dump(exclude={"flow_options"} if "of_options_override" in changes else None)
+        return type(self)(**{**kept, **changes})
 
     def with_flow_options(self, changes: Mapping[str, Any] | None) -> "SessionConfig":
         """Return a copy with some of `flow_options` added or changed; without changes the configuration itself."""
         try:
             return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(one_line(error)) from None
 
     def with_reader(self, options: ReaderOptions) -> "SessionConfig":
         """Return a copy that opens recordings as some options say, and where these say nothing, as before."""
@@ -383,27 +392,8 @@ def _ours(fields: dict[str, Any], where: str = "") -> dict[str, Any]:
     return fields
 
 
-def is_session_file(path: Path) -> bool:
-    """Tell by its suffix whether a file is a session's configuration, and not a recording."""
-    return path.suffix.lower() in (".toml", ".yaml", ".yml")
-
-
-def _parsed(path: str | Path, language: str, parse: Callable[[str], Any], mistake: type[Exception]) -> Any:
-    """Read a file and parse it; `mistake` is what `parse` raises where that cannot be done."""
+def _read(path: str | Path) -> str:
     try:
-        return parse(Path(path).read_text(encoding="utf-8-sig"))
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except (mistake, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid {language}: {error}") from error
-
-
-def _one_line(error: ValidationError) -> str:
-    """Key, cause and value of each mistake, without pydantic's own words around them."""
-    problems = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {item['input']!r}"
-        problems.append(f"{where}: {message}{found}" if where else message)
-    return "; ".join(problems)

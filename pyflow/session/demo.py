@@ -5,6 +5,7 @@ sees the centre's, B(r). The references that the pipeline works with sit elsewhe
 over the frames they are made from. So stage 1 should find D(r, t) - R(r), and stage 2 B(r) + R(r) - R(centre).
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
 from pyflow.session.results import Progress
 from pyflow.simulate import simulate_session
+
+logger = logging.getLogger(__name__)
 
 DEMO_FOLDER = "pyflow_demo"
 
@@ -132,6 +135,7 @@ def run_demo(
     config_file = folder / "session.toml"
     if folder.exists() and any(folder.iterdir()) and not config_file.exists():
         raise FileExistsError(f"{folder} holds other files; name a new folder for the demo")
+    logger.info("three recordings with known motion are simulated first, which takes some seconds")
     truth = simulate_session(shape=shape, n_frames=n_frames, seed=_SEED)
     truth.save(folder / "recordings")
     config_file.write_text(_SESSION_TOML.format(frames=n_frames), encoding="utf-8")

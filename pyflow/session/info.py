@@ -10,10 +10,11 @@ import numpy as np
 from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
 from pyflow.io.readers.axes import PlaneError
+from pyflow.io.readers.formats import folder_files
 from pyflow.motion.frames import spread
 from pyflow.motion.quality import PATTERN_FRAMES, frame_problem, period_of
 from pyflow.plots.drawing import grey_limits
-from pyflow.session.config import SessionConfig, is_session_file
+from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
@@ -57,6 +58,9 @@ def describe(source: Any, options: ReaderOptions, picture: Path | None = None) -
         planes = "1" if reader.n_planes == 1 else f"{reader.n_planes}, of which number {reader.plane} is shown"
     with reader:
         facts = _facts(reader, planes)
+        if isinstance(source, Path) and source.is_dir() and len(folder_files(source)) == reader.n_channels > 1:
+            hint = f"are they recordings? then name each, or begin with pyflow-session init {source}"
+            facts.append(("attention", f"its {reader.n_channels} files are taken for channels: {hint}", ""))
         if picture is not None:
             _draw(reader, picture)
             facts.append(("picture", str(picture), ""))
@@ -120,7 +124,7 @@ def recordings_of(files: Sequence[Path], options: ReaderOptions) -> list[tuple[s
     found: list[tuple[str, Any, ReaderOptions]] = []
     plain = []
     for file in files:
-        if not is_session_file(file):
+        if file.suffix.lower() not in CONFIG_SUFFIXES:
             plain.append(file)
             continue
         config = SessionConfig.from_file(file).with_reader(options)

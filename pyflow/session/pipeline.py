@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflow.session.artifacts import STAGES, State, find_damage, known_stages, read_marker
+from pyflow.session.artifacts import STAGES, State, find_damage, known_stages, lost_status, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import open_cluster, run_stage1_dask
 from pyflow.session.recordings import find_center, find_compensated
@@ -205,6 +205,9 @@ def verify_session(config: SessionConfig) -> list[str]:
     expected.append((config.final_results, STAGES[2:]))
     problems = []
     for folder, stages in expected:
+        if lost := lost_status(folder):
+            problems.append(f"{folder}: {lost}")
+            continue
         missing = [f"stage {stage[-1]}" for stage in stages if read_marker(folder, stage) is None]
         problems += [f"{folder}: {' and '.join(missing)} {NOT_DONE}"] if missing else []
         for stage in sorted(known_stages(folder)):

@@ -152,7 +152,7 @@ def stage1_states(config: SessionConfig, recordings: list[Recording], *, glance:
         except OSError as error:
             if not glance:
                 raise
-            return State(False, str(error))
+            return State(False, str(error), stuck=True)
 
     return [state(recording) for recording in recordings]
 

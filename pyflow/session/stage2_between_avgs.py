@@ -292,7 +292,7 @@ def _find(
         w = composed(then.displacement_px, first.displacement_px)
         whole, residual = examine(center, own, replace(direct, displacement_px=w), flow)
         facts = {**whole.facts(), **{name: link.facts()[name] for name in _OF_THE_LINK}}
-        facts["verdict"], facts["why"] = judge(facts, residual.size)
+        facts["verdict"], facts["why"] = judge(facts, int(np.count_nonzero(~np.isnan(residual))))
         return w, residual, {**facts, **_how(then), "through": neighbour.recording.name}, neighbours
     return direct.displacement_px, residual, facts, neighbours
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import Conditions, margin_of, motion_of
 from pyflow.simulate.scene import Scene, Tissue, transients
 from pyflow.simulate.truth import invert
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedRecording:
     """A recording and its truth.

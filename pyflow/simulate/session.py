@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import Conditions, bending, margin_of, motion_of
 from pyflow.simulate.recording import SimulatedRecording, record
 from pyflow.simulate.scene import Scene
 from pyflow.simulate.truth import invert
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedSession:
     """Several recordings of one field of view.
