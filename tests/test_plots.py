@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pyflow import plots
+from pyflow.plots.cells import draw_outline
 
 
 @pytest.fixture
@@ -31,6 +33,23 @@ def test_before_and_after_shows_both(movies, tmp_path):
     assert labels[1] == f"registered (mean {plots.correlation_with_mean(movies[1]).mean():.3f})"
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_an_outline_lies_between_a_mask_and_what_is_around_it():
+    mask = np.zeros((5, 6), bool)
+    mask[1:3, 2], mask[2, 3], mask[4, 5] = True, True, True
+    axes = Figure().add_subplot()
+    draw_outline(axes, mask, (10, 20))
+    drawn = {frozenset(map(tuple, segment)) for segment in axes.collections[0].get_segments()}
+    expected = set()
+    for y, x in np.argwhere(mask):
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            if not np.pad(mask, 1)[y + down + 1, x + right + 1]:
+                middle = np.array([20 + x + right / 2, 10 + y + down / 2])
+                along = np.array([abs(down), abs(right)]) / 2
+                expected.add(frozenset((tuple(middle - along), tuple(middle + along))))
+    assert len(expected) == 8 + 4
+    assert drawn == expected
 
 
 def test_movies_must_match(movies):
