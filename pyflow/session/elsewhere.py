@@ -17,6 +17,7 @@ from pyflow.layout import (
     is_ours,
     iterate_masks,
     open_compensated,
+    open_masks,
     video_files,
 )
 from pyflow.session.artifacts import (
@@ -144,9 +145,13 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
         step = frames_per_chunk(reader.shape[1:], reader.dtype)
         counts = np.ones(reader.frame_count, bool)
         if mask_path.is_file():
+            expected = reader.shape[:3]
+            with open_masks(mask_path) as masks:
+                if masks.shape != expected:
+                    raise ValueError(
+                        f"{mask_path}: masks of shape {masks.shape}, but {compensated_path} has {expected}"
+                    )
             counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
-            if len(counts) != reader.frame_count:
-                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
         if not counts.any():
             raise ValueError(f"{compensated_path}: no frame has a valid pixel")
         total = np.zeros(reader.shape[1:], np.float64)

@@ -146,7 +146,8 @@ class Scheduler:
 
 def _slurm(job: Job) -> list[str]:
     words = ["--parsable", f"--job-name={job.name}", "--open-mode=append", "--requeue"]
-    words += ["--signal=B:USR1@60", f"--output={job.log}{'_%a' if job.tasks else ''}.log"]
+    log = str(job.log).replace("%", "%%")  # SLURM reads a % in a folder's name as the beginning of a pattern
+    words += ["--signal=B:USR1@60", f"--output={log}{'_%a' if job.tasks else ''}.log"]
     words += [f"--array={_ranges(job.tasks)}"] if job.tasks else []
     return words + ([f"--dependency=afterok:{':'.join(job.after)}", "--kill-on-invalid-dep=yes"] if job.after else [])
 
@@ -352,7 +353,7 @@ def _write(path: Path, scheduler: str, title: str, session: Path, runs: list[str
         scheduler=scheduler.upper(),
     )
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths as they are on disk
         temporary.chmod(0o755)
     return path
 
