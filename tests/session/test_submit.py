@@ -332,6 +332,14 @@ def test_a_repeated_sigterm_does_not_disturb_the_end(tmp_path):
     assert process.returncode == 0
 
 
+def test_slurm_is_not_given_folders_that_it_takes_for_patterns(config, session, capsys):
+    """The first run of a job would find a doubled % at its place, and one that is queued again would not."""
+    root = config.root.rename(config.root.with_name("20% sucrose"))
+    assert main(["submit", str(root / session.name), "--scheduler", "slurm", "--dry-run"]) == 2
+    assert f"SLURM takes the % in {root / 'final_results'} for the beginning of a pattern" in capsys.readouterr().err
+    assert main(["submit", str(root / session.name), "--scheduler", "sge", "--dry-run"]) == 0
+
+
 def test_paths_of_jobs_stay_as_they_are_on_disk(config, session, capsys):
     root = config.root.rename(config.root.with_name(os.fsdecode(b"caf\xe9")))
     assert main(["submit", str(root / session.name), "--scheduler", "slurm", "--dry-run"]) == 0
