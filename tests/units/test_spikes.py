@@ -1,5 +1,6 @@
 """Sorted units with known spikes, waveforms and depths, in the folders and files that sorters leave."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -370,6 +371,17 @@ def test_figure(tmp_path, capsys, monkeypatch):
         assert abs(drift[1] - drift[0] - 20) < 1.5
         with pytest.raises(ValueError, match="no spikes to draw"):
             plots.plot_unit_spikes({"Mon": None})
+        trains = store.spikes("b")
+    few = dataclasses.replace(trains["Mon"], times_s=trains["Mon"].times_s[:1])
+    figure = plots.plot_unit_spikes({"Mon": few, "Tue": None, "Wed": trains["Mon"]})
+    assert [text.get_text() for text in figure.axes[1].texts] == ["none"]  # one spike has no intervals
+    figure.draw_without_rendering()
+    names = [figure.axes[3 * row].yaxis.label.get_window_extent().x1 for row in range(3)]
+    assert np.ptp(names) < 2  # pixels: one below the other
     monkeypatch.chdir(tmp_path)
     assert main(["plot", "c", "--spikes"]) == 0
+    assert main(["plot", "b", "--spikes", "--session", "Mon", "--out", "mon.png"]) == 0
+    assert (tmp_path / "mon.png").stat().st_size > 10_000
+    assert main(["plot", "b", "--spikes", "--session", "Sun"]) == 1
+    assert "no session 'Sun'; there are 'Mon'" in capsys.readouterr().err
     assert (tmp_path / "cell_3_spikes.png").stat().st_size > 20_000
