@@ -1,6 +1,8 @@
-"""Classes with many fields in words that a person reads: their help, their errors, and how they are shown."""
+"""Options and results in words that a person reads: their help, their errors, and how they are shown."""
 
+import difflib
 import inspect
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -30,6 +32,12 @@ def short_help(model: Class) -> Class:
     """Decorate a pydantic model: its help begins with its docstring, not with pages of types."""
     model.__signature__ = _ByName(list(inspect.signature(model).parameters.values()))
     return model
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: the one that it resembles, or nothing where none does."""
+    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 class Checked(BaseModel):

@@ -1,4 +1,4 @@
-"""What is settled about a recording before its first frame is registered.
+"""Settle what has to be known of a recording before its first frame is registered.
 
 1. The recording is checked against the options, and lines are found out of step.
 2. The reference is found, raw, and from the recording's noise how smooth the flow should be; further references, where

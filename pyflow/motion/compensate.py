@@ -50,7 +50,7 @@ BatchCallback = Callable[[np.ndarray, int, int], None]
 @short_repr
 @dataclass(frozen=True)
 class RecordingResult:
-    """What `compensate_recording` made.
+    """The results of `compensate_recording`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
+"""The configuration of a session, and the file that it is read from."""
 
 import logging
 import tomllib
@@ -18,14 +18,14 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import Checked, one_line, short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
 from pyflow.motion.foreign import CONSTANCY_NAMES, read_options, translated
-from pyflow.motion.options import OFOptions, did_you_mean
+from pyflow.motion.options import OFOptions
 
 logger = logging.getLogger(__name__)
 
@@ -317,6 +317,11 @@ class SessionConfig(Checked):
     def n_threads(self) -> int:
         """`n_workers` as the kernels count: 0 for all this process may use."""
         return max(self.n_workers, 0)
+
+    @property
+    def deep(self) -> bool:
+        """Whether all content of files is looked at, as `fingerprint` asks."""
+        return self.fingerprint == "deep"
 
     def resolve_center_file(self, files: list[Path]) -> Path:
         """Return the recording that the others are aligned to.

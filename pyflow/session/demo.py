@@ -19,10 +19,10 @@ from pyflow.layout import FLOW_DATASETS, FLOW_FILE, MASK_FILE, read_field
 from pyflow.plots import plot_before_after
 from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
+from pyflow.session.final.masks import count_valid
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
 from pyflow.session.results import Progress
-from pyflow.session.stage3_valid_mask import count_valid
 from pyflow.simulate import simulate_session
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ save_w = true
 
 @dataclass(frozen=True)
 class RecordingReport:
-    """How well one recording went; errors are mean endpoint errors against the known motion."""
+    """How far a recording's registration is from the known motion; errors are mean endpoint errors, in pixels."""
 
     name: str
     frames_per_s: float
@@ -57,7 +57,7 @@ class RecordingReport:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """How well the demo went, and where it is; `picture` is None without matplotlib."""
+    """The results of the demo, and where its files are; `picture` is None without matplotlib."""
 
     recordings: list[RecordingReport]
     mask_pixels: int

@@ -1,4 +1,4 @@
-"""What a recording is when it is opened: its sizes, where each was read from, and a picture of it."""
+"""Describe a recording as it is opened: its sizes, where each was read from, and a picture of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,14 @@ from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
 from pyflow.io.readers.axes import PlaneError
 from pyflow.io.readers.formats import folder_files
+from pyflow.motion.frames import spread
 from pyflow.motion.quality import PATTERN_FRAMES, frame_problem, period_of
+from pyflow.plots.drawing import grey_limits
 from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
 _MEAN_FRAMES = 200  # from all over the recording
-_LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _GAP = 4  # pixels between the images of a picture
 
 
@@ -92,7 +93,7 @@ def _facts(reader: VideoReader, planes: str) -> list[tuple[str, str, str]]:
 
 
 def _draw(reader: VideoReader, path: Path) -> None:
-    indices = np.unique(np.linspace(0, len(reader) - 1, _MEAN_FRAMES).round().astype(int))
+    indices = spread(len(reader), _MEAN_FRAMES)
     mean = np.mean([np.nan_to_num(reader[int(t)]) for t in indices], axis=0, dtype=np.float64)
     middle = np.nan_to_num(reader[len(reader) // 2])
     rows = [
@@ -106,7 +107,7 @@ def _draw(reader: VideoReader, path: Path) -> None:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(image, _LIMITS)
+    low, high = grey_limits(image)
     return (np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
 
 

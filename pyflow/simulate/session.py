@@ -59,18 +59,12 @@ class SimulatedSession:
         FileNotFoundError
             There is no such session.
         """
-        from pyflow.io import open_video
-
         folder = Path(folder)
         with np.load(folder / "truth" / "session.npz", allow_pickle=False) as session:
             names, center, between = session["names"].tolist(), int(session["center"]), session["between_px"]
-        recordings = []
-        for name in names:
-            with (
-                open_video(folder / f"{name}.tif") as reader,
-                np.load(folder / "truth" / f"{name}.npz") as truth,
-            ):
-                recordings.append(SimulatedRecording(movie=reader[..., 0], **truth))
+        recordings = (
+            SimulatedRecording.from_files(folder / f"{name}.tif", folder / "truth" / f"{name}.npz") for name in names
+        )
         return cls(tuple(recordings), tuple(names), center, between)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
-from pyflow._help import one_line
+from pyflow._help import did_you_mean, one_line
 from pyflow.compat.pyflowreg import backends
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
@@ -31,7 +31,6 @@ from pyflow.io import VideoReader, VideoWriter
 from pyflow.io.atomic import replacing
 from pyflow.motion.foreign import read_options, translated
 from pyflow.motion.frames import FrameSource
-from pyflow.motion.options import did_you_mean
 from pyflow.motion.reference import find_reference
 
 # Options that compute a flow themselves.
