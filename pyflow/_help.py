@@ -1,4 +1,4 @@
-"""Options and results in words that a person reads: their help, their errors, and how they are shown."""
+"""Classes with many fields in words that a person reads: their help, their errors, and how they are shown."""
 
 import difflib
 import inspect
@@ -15,6 +15,9 @@ Class = TypeVar("Class", bound=type)
 _FEW = 8  # numbers of an array that are shown
 _LONG = 200  # characters of a value that an error shows
 _TOLD = "wrong_option"  # of a mistake that is told in our words
+
+KINDS = ("number", "list", "text", "map")
+"""Tags of a field's alternatives: they tell pydantic which one was meant, and no user."""
 
 
 class _ByName(inspect.Signature):
@@ -47,16 +50,19 @@ class Checked(BaseModel):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                error.title, [*map(_in_words, error.errors())], hide_input=True
-            ) from None
+            raise _told_in_words(error) from None
 
     # Without it pydantic takes this for a constructor of ours, and calls it for options that are part of others.
     __init__.__pydantic_base_init__ = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        message = f"frozen; give {name}= when it is made, or to replace(), which returns a changed copy"
-        raise ValidationError.from_exception_data(type(self).__name__, [_told(message, (name,))], hide_input=True)
+        if self.model_config.get("frozen"):
+            message = f"frozen; give {name}= when it is made, or to replace(), which returns a changed copy"
+            raise ValidationError.from_exception_data(type(self).__name__, [_told(message, (name,))], hide_input=True)
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            raise _told_in_words(error) from None
 
     def __repr_args__(self) -> Any:
         """Show what differs from the defaults."""
@@ -75,22 +81,23 @@ def one_line(error: ValidationError) -> str:
     return "; ".join(f"{where}: {message}" if where else message for where, message in told)
 
 
+def _told_in_words(error: ValidationError) -> ValidationError:
+    return ValidationError.from_exception_data(error.title, [*map(_in_words, error.errors())], hide_input=True)
+
+
 def _in_words(item: ErrorDetails) -> InitErrorDetails:
     """Return a mistake that says where it is, what was expected and what was found, and no more."""
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+    message = "expected a path" if item["type"] == "path_type" else message
     if item["type"] not in ("value_error", "missing", _TOLD):
         found = _shown(item["input"])
         message += f", found {found if len(found) <= _LONG else f'{found[:_LONG]} ...'}"
-    where = tuple(part for part in item["loc"] if part not in KINDS)
+    where = tuple(part for part in item["loc"] if part not in KINDS and "[" not in str(part))  # as in tuple[str]
     return _told(message, where)
 
 
 def _told(message: str, where: tuple[int | str, ...]) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError(_TOLD, "{words}", {"words": message}), loc=where, input=None)
-
-
-# What the alternatives of a field are called, which is no part of its name.
-KINDS = ("number", "list", "text", "map")
 
 
 def short_repr(result: Class) -> Class:

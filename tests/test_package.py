@@ -5,11 +5,13 @@ import doctest
 import inspect
 import os
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import pyflow
 from pyflow._ext._status import _ERRORS, check
@@ -125,3 +127,22 @@ def test_help_of_options_begins_with_what_they_are_and_an_example(model):
     failed, attempted = doctest.DocTestRunner().run(test)
     assert attempted
     assert not failed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place", "said"),
+    [
+        (lambda: pyflow.OFOptions(alpha=-1), ("alpha",), "greater than or equal to 0.000001"),
+        (lambda: pyflow.OFOptions(reader={"n_channels": {"a": 0}}), ("reader", "n_channels"), "valid integer"),
+        (lambda: pyflow.OFOptions(input_file=3), ("input_file",), "expected a path"),
+        (lambda: pyflow.OFOptions().replace(alhpa=1), (), "unknown option 'alhpa', did you mean 'alpha'"),
+        (lambda: setattr(pyflow.OFOptions(), "alpha", 2), ("alpha",), "frozen; give alpha="),
+        (lambda: SessionConfig(root=".", flow_options={"alpha": [1, "{x}"]}), ("flow_options",), "alpha.1: expected"),
+    ],
+)
+def test_errors_speak_of_fields_and_not_of_pydantic(wrong, place, said):
+    with pytest.raises(ValidationError) as caught:
+        wrong()
+    assert caught.value.errors()[0]["loc"] == place
+    assert said in str(caught.value)
+    assert not re.search(r"pydantic|Value error|https?:|\.(number|list|text|map)\b|lax", str(caught.value))

@@ -56,8 +56,10 @@ class DepthEstimate:
         Depth of the recording's average, in planes; NaN where no frame has structure.
     likeness : float
         Correlation of the average with the plane that it resembles most; near 0 for a stack of other tissue.
+    change : float
+        By what share planes half the stack apart correlate less than neighbours; near 0 where all show one depth.
     planes : ndarray, shape (Z, H, W), float32
-        The stack, aligned with the recording.
+        The stack, aligned with the recording; not saved, and none after `load`.
     valid : ndarray, shape (H, W), bool
         Pixels that were compared.
     """
@@ -67,13 +69,14 @@ class DepthEstimate:
     correlation: np.ndarray
     center: float
     likeness: float
+    change: float
     planes: np.ndarray
     valid: np.ndarray
 
     @property
     def at_border(self) -> np.ndarray:
         """(T,) bool: the best plane is the stack's first or last, so that the focus may lie beyond it."""
-        last = len(self.planes) - 1
+        last = self.correlation.shape[1] - 1
         return (self.smoothed <= 0) | (self.smoothed >= last)
 
     def save(self, path: str | Path) -> None:
@@ -92,7 +95,32 @@ class DepthEstimate:
                 correlation=self.correlation,
                 center=self.center,
                 likeness=self.likeness,
+                change=self.change,
                 valid=self.valid,
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DepthEstimate":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError, KeyError, zipfile.BadZipFile
+            It is no archive, or not one of these.
+        """
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+            valid = data["valid"]
+            return cls(
+                depth=data["depth"],
+                smoothed=data["smoothed"],
+                correlation=data["correlation"],
+                center=float(data["center"]),
+                likeness=float(data["likeness"]),
+                change=float(data["change"]),
+                planes=np.zeros((0, *valid.shape), np.float32),
+                valid=valid,
             )
 
 
@@ -184,9 +212,17 @@ def estimate_depth(
         correlation=correlation,
         center=float(_peaks(of_average[np.newaxis], neighbours)[0]),
         likeness=float(of_average.max()),
+        change=_change(templates @ templates.T),
         planes=planes,
         valid=inside,
     )
+
+
+def _change(alike: np.ndarray) -> float:
+    """How much of the correlation of neighbouring planes is lost half the stack further; of correlations (Z, Z)."""
+    by_distance = [float(np.diagonal(alike, distance).mean()) for distance in range(len(alike))]
+    far = float(np.mean(by_distance[max(2, len(alike) // 2) :]))
+    return 1 - far / by_distance[1] if by_distance[1] > 0 else 0.0
 
 
 def _check_pixels(inside: np.ndarray) -> None:

@@ -45,8 +45,9 @@ def absent_by_default(field: FieldInfo) -> bool:
     return any(isinstance(item, _AbsentByDefault) for item in field.metadata)
 
 
-# 'first:stop' or 'first:stop:step', as in Python
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+
+# 'first:stop' or 'first:stop:step', as in Python
 SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
 
 

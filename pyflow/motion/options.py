@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
-    AliasChoices,
     ConfigDict,
     Field,
     JsonValue,
@@ -48,6 +47,13 @@ from pyflow.motion.option_types import (
     within,
 )
 from pyflow.motion.weights import channel_weights
+
+
+def _by_one_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return options with `const_assumption` under its first name, unless both of its names are there."""
+    if "const_assumption" in fields:
+        return fields
+    return {{"constancy_assumption": "const_assumption"}.get(name, name): value for name, value in fields.items()}
 
 
 @short_help
@@ -233,7 +239,7 @@ class OFOptions(Checked):
     a_smooth: Annotated[float, within("a_smooth")] = 1.0
     a_data: Annotated[float, within("a_data")] = 0.45
     gnc_schedule: GncSchedule | None = None
-    const_assumption: Constancy = Field("gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption"))
+    const_assumption: Constancy = "gc"
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -265,7 +271,9 @@ class OFOptions(Checked):
     @classmethod
     def _known_names(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            known = [*cls.model_fields, "constancy_assumption"]
+            data, known = _by_one_name(data), [*cls.model_fields, "constancy_assumption"]
+            if "constancy_assumption" in data:
+                raise ValueError("const_assumption and constancy_assumption are two names of one option: give one")
             for name in data:
                 if name not in known:
                     raise ValueError(f"unknown option {name!r}{did_you_mean(name, known)}")
@@ -304,7 +312,10 @@ class OFOptions(Checked):
     @model_validator(mode="after")
     def _references_stay(self) -> "OFOptions":
         if self.n_references > 1 and self.update_reference:
-            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
+            raise ValueError(
+                f"n_references {self.n_references} with update_reference: expected only one of the two; n_references "
+                "is for a recording that goes between states, update_reference for one that changes slowly"
+            )
         return self
 
     @model_validator(mode="after")
@@ -454,7 +465,7 @@ class OFOptions(Checked):
 
     def replace(self, **changes: Any) -> "OFOptions":
         """Return a copy with some options changed, checked like new ones."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(), **_by_one_name(changes)})
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
@@ -502,7 +513,7 @@ class OFOptions(Checked):
             The file is not a JSON object, or an option is unknown or out of range; the message names the
             file.
         """
-        fields = {**read_options(path), **changes}
+        fields = {**_by_one_name(read_options(path)), **_by_one_name(changes)}
         try:
             return cls(**fields)
         except ValidationError as error:

@@ -149,10 +149,7 @@ def _groups(features: np.ndarray, n_groups: int, least: int) -> list[list[int]]:
         if all(len(group) for group in groups):
             centers, found = trial, groups
             continue
-        before = np.count_nonzero(eligible)
         eligible[[seed, *strays]] = False  # nothing that lasts
-        if np.count_nonzero(eligible) == before:
-            break
     return found
 
 

@@ -304,7 +304,8 @@ class SessionConfig(Checked):
 
     def replace(self, **changes: Any) -> "SessionConfig":
         """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
-        return type(self)(**{**self.model_dump(), **changes})
+        kept = self.model_dump(exclude={"flow_options"} if "of_options_override" in changes else None)
+        return type(self)(**{**kept, **changes})
 
     def with_flow_options(self, changes: Mapping[str, Any] | None) -> "SessionConfig":
         """Return a copy with some of `flow_options` added or changed; without changes the configuration itself."""

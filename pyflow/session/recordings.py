@@ -51,9 +51,9 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     Returns
     -------
     list of Path
-        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session; of
-        a recording of several files the first. A link to a file that is gone is among them, so that its recording fails
-        by name. Where the pattern matches no file, the folders with images that it matches.
+        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session and
+        hidden files; of a recording of several files the first. A link to a file that is gone is among them, so that
+        its recording fails by name. Where the pattern matches no file, the folders with images that it matches.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     def has_status(folder: Path) -> bool:
         return bool(read_status(folder))
 
-    matched = [path for path in config.root.glob(config.pattern) if not is_result(path.parent)]
+    matched = [path for path in matching(config.root, config.pattern) if not is_result(path.parent)]
     found = [
         file
         for file in matched
@@ -97,6 +97,16 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     for group in groups:
         check_numbers(group)
     return groups
+
+
+def matching(root: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern, as a shell does: what is hidden only where the pattern begins with a point there.
+
+    Macs leave a ``._day1.tif`` beside every ``day1.tif`` on drives of other systems.
+    """
+    asked = any(part.startswith(".") for part in Path(pattern).parts)
+    found = root.glob(pattern)
+    return [path for path in found if asked or not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
 def _images(folder: Path) -> tuple[Path, ...]:

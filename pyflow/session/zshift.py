@@ -21,6 +21,7 @@ from pyflow.session.recordings import find_recordings
 
 LEAST_PLANES = 3
 LEAST_LIKENESS = 0.3  # of tissue with itself 0.8 and more, with other tissue 0.2 and less, in simulated recordings
+LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, in simulated recordings
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def find_depth(
     Raises
     ------
     OSError, ValueError
-        The recording cannot be opened, its frames are not of the planes' size, or a result cannot be written.
+        The recording cannot be opened, its frames are not of the planes' size, or are the planes themselves, or a
+        result cannot be written.
     """
     with open_video(target.source, target.reader) as movie:
         if movie.shape[1:3] != stack.shape[1:3]:
@@ -143,6 +145,11 @@ def find_depth(
             raise ValueError(
                 f"{stack_path}: planes of {sizes[0]} pixels, expected {sizes[1]} as the frames of {target.name}; scale "
                 "the stack to the recording's pixel size and cut it to its field of view"
+            )
+        if len(movie) == len(stack) and all(np.array_equal(movie[t], stack[t]) for t in range(len(movie))):
+            raise ValueError(
+                f"{stack_path}: its planes are the frames of {target.name}, expected a stack of the same tissue, taken "
+                "at different depths"
             )
         rate = movie.frame_rate_hz
         found = estimate_depth(movie, stack, smoothing_frames=smoothing_frames, progress=progress)
@@ -170,15 +177,25 @@ def _summary(found: DepthEstimate, spacing_um: float | None) -> Iterator[str]:
                 f"{(high - low) * step:.2f} {unit} of drift: between {low * step:.2f} and {high * step:.2f}, "
                 f"the average at {found.center * step:.2f}"
             )
-    if found.likeness < LEAST_LIKENESS:
-        yield (
-            f"attention: the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
-            "the stack may show other tissue, or be turned or mirrored, and then the depths mean nothing"
-        )
-    if n := np.count_nonzero(found.at_border):
-        yield f"attention: {n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
+    yield from (f"attention: {doubt}" for doubt in doubts(found))
     if n := np.count_nonzero(np.isnan(found.depth)):
         yield f"{n} of {len(found.depth)} frames show nothing, and have no depth"
+
+
+def doubts(found: DepthEstimate) -> Iterator[str]:
+    """Say what speaks against the depths, in words that begin in the middle of a sentence."""
+    if found.likeness < LEAST_LIKENESS:
+        yield (
+            f"the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
+            "the stack may show other tissue, or be turned or mirrored, and then the depths mean nothing"
+        )
+    if found.change < LEAST_CHANGE:
+        yield (
+            f"far planes of the stack are almost as much alike as neighbours (they correlate by "
+            f"{found.change:.0%} less); it may be a movie of one plane, and then the depths mean nothing"
+        )
+    if n := np.count_nonzero(found.at_border):
+        yield f"{n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
 
 
 def _save_table(path: Path, found: DepthEstimate, spacing_um: float | None, rate_hz: float | None) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
-from pyflow._help import did_you_mean, one_line
+from pyflow._help import Checked, did_you_mean, one_line
 from pyflow.compat.pyflowreg import backends
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
@@ -62,7 +62,7 @@ def _constancy(value: Any) -> Any:
     return theirs.get(constancy(value), constancy(value)) if isinstance(value, str) else value
 
 
-class Changeable(BaseModel):
+class Changeable(Checked):
     """Values that can be changed, are checked again when they are, and stay what they were where that fails."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, arbitrary_types_allowed=True)

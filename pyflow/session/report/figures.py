@@ -117,6 +117,22 @@ def curves(
     return _svg(figure, alt)
 
 
+def depth_picture(depth: np.ndarray, smoothed: np.ndarray, n_planes: int, alt: str) -> Picture:
+    """Draw the depth (T,) of a recording's focus over time, in planes; of many frames, some."""
+    figure = _figure(5.4, 1.9)
+    place = figure.subplots()
+    figure.subplots_adjust(left=0.125, right=0.98, top=0.88, bottom=0.22)
+    frames = np.arange(0, len(depth), max(1, -(-len(depth) // _POINTS)))
+    place.plot(frames, depth[frames], ".", color=ABSENT, markersize=3, label="each frame")
+    _line(place, frames, smoothed[frames], AFTER, "averaged over time")
+    _title(place, "depth (plane of the stack)")
+    place.set_ylim(n_planes - 0.8, -0.2)  # the surface is on top
+    place.yaxis.get_major_locator().set_params(integer=True)
+    place.legend(loc="lower right", bbox_to_anchor=(1, 0.98), frameon=False, ncols=2, fontsize=7, borderaxespad=0)
+    place.set_xlabel("frame", fontsize=8)
+    return _svg(figure, alt)
+
+
 def field_picture(w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None, detail: Detail, alt: str) -> Picture:
     """Draw a displacement (H, W, 2) as arrows on its length in pixels, and beside it the residual of its tiles."""
     height, width = w.shape[:2]

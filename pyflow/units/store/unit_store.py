@@ -67,6 +67,8 @@ class UnitStore:
         path = Path(path)
         if not path.exists() and not create:
             raise FileNotFoundError(f"{path}: no such unit store")
+        if path.is_dir():
+            raise UnitStoreError(f"{path}: a folder, not a unit store")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: no folder {path.parent}")
         if not create and not path.stat().st_size:
@@ -411,7 +413,11 @@ class UnitStore:
         list of str
             One sentence per finding; empty: all is well.
         """
-        return self._database.damage() or pins.contradictions(self._database)
+        return self.damage() or pins.contradictions(self._database)
+
+    def damage(self) -> list[str]:
+        """What is missing or broken in the file; one sentence per finding, empty: nothing."""
+        return self._database.damage()
 
     def _link_set(self, name=None):
         return lookup.link_set_id(self._database, name)
