@@ -210,8 +210,8 @@ def _read_image(path: Path, frame_shape: tuple[int, int, int]) -> np.ndarray:
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"reference_frames: expected 'first:stop', such as '50:500', or an image's file, found {str(path)!r}, which "
-            "is no file"
+            f"reference_frames: expected 'first:stop', such as '50:500', or an image's file, found {str(path)!r}, "
+            "which is no file"
         )
     if path.suffix == ".npy":
         return load_npy(path)
