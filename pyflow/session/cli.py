@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from pyflow import __version__
-from pyflow.motion.options import did_you_mean
+from pyflow._help import did_you_mean
 from pyflow.session.commands import begin, cluster, depth, hand_over, look, one, run
 from pyflow.session.commands.arguments import parse_passing_on
 from pyflow.session.commands.explained import HelpFormatter, name_keys
