@@ -316,7 +316,11 @@ def test_what_cannot_be_done_is_refused(layer, tmp_path):
     from pyflowreg.core.optical_flow import get_displacement
     from pyflowreg.session import SessionConfig
 
+    from pyflowreg.util.io import get_video_file_writer
+
     movie = np.zeros((2, 16, 16))
+    with pytest.raises(ValueError, match=r"dataset_names: only 'ch\*' stands for several .* found 'green\*'"):
+        get_video_file_writer(tmp_path / "a.h5", "HDF5", dataset_names="green*")
     with pytest.raises(ValueError, match="level_solver_backend: pyflow's solver is compiled"):
         get_displacement(movie[0], movie[1], level_solver_backend=print)
     with pytest.raises(ValueError, match="flow_options: reference_frames is in memory"):
