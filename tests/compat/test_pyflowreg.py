@@ -315,7 +315,6 @@ def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
 def test_what_cannot_be_done_is_refused(layer, tmp_path):
     from pyflowreg.core.optical_flow import get_displacement
     from pyflowreg.session import SessionConfig
-
     from pyflowreg.util.io import get_video_file_writer
 
     movie = np.zeros((2, 16, 16))

@@ -1,10 +1,12 @@
 """The depth of frames is found in a stack, against known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pyflow.motion.compensate import compensate_arr
-from pyflow.motion.depth import estimate_depth
+from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
 from pyflow.simulate import simulate_depth
 
@@ -52,6 +54,17 @@ def test_focus_beyond_the_stack_is_said(simulated):
     truth, registered = simulated
     beyond = estimate_depth(registered[:20], truth.stack[3:][[0, 1, 1]], smoothing_frames=0)
     assert beyond.at_border.all()
+
+
+def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):
+    """Also of what was saved, which holds no planes."""
+    truth, _ = simulated
+    found = estimate_depth(truth.recording.movie[:3], truth.stack)
+    replace(found, smoothed=np.array([0, 0.1, 1, 3.9, 4, np.nan])).save(tmp_path / "depth.npz")
+    again = DepthEstimate.load(tmp_path / "depth.npz")
+    assert again.at_border.tolist() == [True, False, False, False, True, False]
+    for name in ("depth", "correlation", "center", "likeness", "change", "valid"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 
 def test_smoothing_leaves_out_frames_without_structure(simulated):
