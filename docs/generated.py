@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
 from pyflow.io import VideoReader
-from pyflow.motion.options import Execution
+from pyflow.motion.option_types import can_change_result
 
 UNIT = re.compile(r"\s*Unit: ([^.]+)\.$")
 WORDS = {
@@ -82,7 +82,7 @@ def facts(field: FieldInfo, unit: str | None) -> Iterator[str]:
         value = field.get_default(call_default_factory=True)
         value = {} if isinstance(value, BaseModel) else str(value) if isinstance(value, Path) else value
         yield "default: none" if value is None else f"default: ``{json.dumps(value)}``"
-    if Execution.__metadata__[0] in field.metadata:
+    if not can_change_result(field):
         yield "changes no number in the result"
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
@@ -37,6 +38,7 @@ _STEPS_PER_PX = 8  # of a frame's shift
 _ALIKE = 1e-4  # planes that correlate to 1 but for this are one plane: nothing lies between them
 
 
+@short_repr
 @dataclass(frozen=True)
 class DepthEstimate:
     """What `estimate_depth` found.

@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from pyflow._help import short_repr
 from pyflow.flow.rigid import RigidShift
 from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.loop import FrameLoop
-from pyflow.motion.options import OFOptions
+from pyflow.motion.options import OFOptions, checked_options
 from pyflow.motion.outputs import without_single_channel
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import PROBLEMS, frame_problem
@@ -40,6 +41,7 @@ _RECENT = 15  # frames whose median time tells how long the next one will take
 _SHIFT_STEP_PX = 0.125  # of the frame, whatever size the shift is looked for at
 
 
+@short_repr
 @dataclass(frozen=True)
 class LiveFrame:
     """What became of one frame; ``registered, w = live.register(frame)`` takes the first two fields.
@@ -152,6 +154,8 @@ class LiveRegistration:
 
     Raises
     ------
+    TypeError
+        The options are no `OFOptions`.
     ValueError
         An option has no meaning for single frames, or a number is out of its range.
 
@@ -171,7 +175,7 @@ class LiveRegistration:
         jump_px: float = 10.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        options = OFOptions(quality_setting="fast") if options is None else options
+        options = OFOptions(quality_setting="fast") if options is None else checked_options(options)
         if options.bin_size != 1:
             raise ValueError(
                 f"bin_size is {options.bin_size}: live, a frame comes out for each that comes in; expected 1"

@@ -1,4 +1,4 @@
-"""Where the frame loop's results go: into arrays, or into the files of a recording's folder."""
+"""Take the frame loop's results: into arrays, or into the files of a recording's folder."""
 
 import hashlib
 import io
@@ -207,7 +207,9 @@ def _open_writers(
         yield "frame", get_video_file_writer(movie_file(options), options.output_format, **about)
     if options.save_valid_idx:
         path = options.output_path / MASK_FILE
-        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5("valid"))
+        about = hdf5("valid")
+        about["compression"] = about["compression"] or "gzip"
+        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **about)
     if options.save_w:
         path = options.output_path / FLOW_FILE
         yield (

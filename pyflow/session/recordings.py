@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.io.readers.formats import check_numbers, folder_files, group_files, natural_key, recording_name
-from pyflow.layout import find_video
+from pyflow.layout import RESULT_FILE, find_video
 from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
 
@@ -144,7 +144,7 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
         count = Counter([_TAKEN, *(name.casefold() for name in names)])
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
-    taken = {_TAKEN: config.final_results / "final_valid_idx.png"}
+    taken = {_TAKEN: config.final_results / f"{RESULT_FILE}.png"}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)
         if other is not file:
@@ -242,6 +242,18 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
                 raise ValueError(f"{folder}: its masks would take the name of the session's own; rename it") from None
         logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
         return [Recording(folder.name, None, folder) for folder in folders]
+
+
+def find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:
+    """Return the recording that the others are aligned to, as far as the configuration tells.
+
+    Raises
+    ------
+    ValueError
+        `center` names none of them, or several.
+    """
+    places = [recording.path or recording.folder for recording in recordings]
+    return recordings[places.index(config.resolve_center_file(places))]
 
 
 def relative_path(path: Path, folder: Path) -> str:

@@ -15,7 +15,7 @@ from pyflow.io.readers.formats import recording_name
 from pyflow.layout import DEPTH_FILE
 from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
-from pyflow.session.config import SessionConfig
+from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
@@ -53,7 +53,7 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    if path.suffix.lower() not in (".toml", ".yaml", ".yml"):
+    if path.suffix.lower() not in CONFIG_SUFFIXES:
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]
     config = SessionConfig.from_file(path)

@@ -17,7 +17,8 @@ SESSION_COLUMNS = ("name", "start_time", "source", "kind")
 
 _GLOBAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LARGEST_INDEX = 2**53  # whole numbers up to this one are exact in a float64
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NOTHING = ("nan", "none", "null", "nat", "<na>")  # in tables that programs write
+_JOINERS = "\u200c\u200d"  # which Persian, Indic scripts and emoji need
 
 
 class TableError(ValueError):
@@ -123,14 +124,21 @@ class UnitTable:
         return TableError(self.origin, message, rows=rows, column=self.heading(column) if column else "", values=values)
 
     def _check(self):
-        for column in ("session", "group", "unit"):
-            for value in pd.unique(self.units[column]):
-                if not isinstance(value, str) or (not value and column != "group") or _CONTROL.search(value):
-                    row = self.units.index[(self.units[column] == value) | self.units[column].isna()][0]
+        if fault := fault_of_name(self.name):
+            raise self.error(f"{self.name!r} is no name of a link set: it {fault}", values=[self.name])
+        for column, units in (
+            ("session", self.units),
+            ("group", self.units),
+            ("unit", self.units),
+            ("identity", self.followed),
+        ):
+            for value in pd.unique(units[column]):
+                if not isinstance(value, str) or not (value or column == "group"):
+                    row = units.index[(units[column] == value) | units[column].isna()][0]
                     raise self.error(f"{value!r} is no {column} name", rows=[row], column=column, values=[value])
-                if value != value.strip():  # tables of other programs drop such spaces, and the name is another one
-                    row = self.units.index[self.units[column] == value][0]
-                    message = f"{value!r} is no {column} name: it starts or ends with a space"
+                if fault := fault_of_name(value):
+                    row = units.index[units[column] == value][0]
+                    message = f"{value!r} is no {column} name: it {fault}"
                     raise self.error(message, rows=[row], column=column, values=[value])
         self._refuse_repeats(self.units, ["session", "group", "unit"], "unit", "is listed twice")
         self._refuse_repeats(self.followed, ["identity", "session"], "identity", "has two units in one session")
@@ -173,6 +181,27 @@ class UnitTable:
             column=column,
             values=values,
         )
+
+
+def fault_of_name(text: str) -> str:
+    """What is wrong with a name, as the rest of a sentence; empty: nothing.
+
+    Spaces around it and characters that nobody sees are lost or added when names pass through other programs, and the
+    name is another one then; and all cells that a program wrote as "nan" would be one.
+    """
+    if text.lower() in NOTHING:
+        return "is what programs write where nothing is"
+    if text != text.strip():
+        return "starts or ends with a space"
+    if text.isprintable():
+        return ""
+    for place, character in enumerate(text):
+        if character in _JOINERS and not (text[:place][-1:].isascii() or text[place + 1 :][:1].isascii()):
+            continue
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs"):
+            name = unicodedata.name(character, "a control character")
+            return f"holds the invisible character U+{ord(character):04X} ({name})"
+    return ""
 
 
 def composed(text: str) -> str:

@@ -34,6 +34,20 @@ def error(w, truth):
     return float(np.linalg.norm(w - truth, axis=-1)[inner(truth)].mean())
 
 
+def framed(pair):
+    """Blacken what lies around both images of a pair, as scanners do every day alike."""
+    for image in (pair.reference, pair.moving):
+        image[:24] = image[148:] = image[:, :30] = 7
+    return pair
+
+
+def test_a_black_frame_does_not_pull():
+    pair = framed(simulate_pair((160, 180), seed=3301, shift_px=(9.0, -7.0), rotation_deg=4.0))
+    found = align(pair.reference, pair.moving, Flow()).displacement_px
+    off = np.linalg.norm(found - pair.displacement_px, axis=-1)
+    assert off[24:148, 30:].mean() < 0.4
+
+
 @pytest.mark.parametrize("kind", DAYS)
 def test_the_displacement_between_two_days_is_found(kind):
     pair = simulate_pair((160, 176), seed=2100 + list(DAYS).index(kind), **DAYS[kind])

@@ -160,6 +160,7 @@ def test_a_session_can_be_described_before_its_folder_is_there(tmp_path):
         ("stage2_constancy_assumption = 'hue'", ["stage2_constancy_assumption", "'hue'", "census"]),
         ("flow_options = {}\nof_options_override = {}", ["two names of one key"]),
         ("this is no toml", ["s.toml", "not valid TOML"]),
+        (r'output_root = "D:\Users\me"', ["not valid TOML", "single quotes"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, words):

@@ -83,9 +83,9 @@ def test_a_limit_is_kept_or_refused(tmp_path):
 
 
 def _resident_gb():
-    from pyflow.session.stage3_valid_mask import _resident_bytes
+    from pyflow.session.final.memory import resident_bytes
 
-    return _resident_bytes() / 2**30
+    return resident_bytes() / 2**30
 
 
 def test_files_are_hashed_in_little_memory(tmp_path):
@@ -99,7 +99,7 @@ def test_files_are_hashed_in_little_memory(tmp_path):
 
 def test_what_does_not_fit_a_mat_file_is_said(tmp_path, monkeypatch, caplog):
     config = session_after_stage2(tmp_path / "data", 3, 2, (16, 16))
-    monkeypatch.setattr("pyflow.session.stacks.MAT_VARIABLE_BYTES", 3 * 16 * 16 * 4 + 200)
+    monkeypatch.setattr("pyflow.session.final.stacks.MAT_VARIABLE_BYTES", 3 * 16 * 16 * 4 + 200)
     with caplog.at_level(logging.WARNING):
         run_stage3(config)
     assert "final_valid_idx.mat: temporal_averages, displacement_fields would be larger than the 2 GiB" in caplog.text

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -222,6 +223,41 @@ def test_what_is_missing_is_said_in_its_place(copy):
     report_session(copy)
     text = squeeze(Read(copy.final_results / REPORT_FILE).text)
     assert "Its average has shape (9, 11) and its displacement (64, 80), the centre's average (64, 80)" in text
+
+
+def test_what_is_cut_off_is_said_in_its_place(copy):
+    """An npz is a zip, whose faults are errors of their own."""
+    for path in (
+        copy.output_root / "one" / "statistics.npz",
+        copy.output_root / "three" / "w_to_reference.npz",
+        copy.final_results / "final_valid_idx.npz",
+    ):
+        os.truncate(path, path.stat().st_size // 2)
+    report_session(copy)
+    text = squeeze(Read(copy.final_results / REPORT_FILE).text)
+    assert f"Displacement and misfit over time are not shown: {copy.output_root}/one/statistics.npz cannot be" in text
+    assert f"Its displacement against the centre cannot be shown: {copy.output_root}/three/w_to_reference.npz" in text
+    assert f"The final mask is not shown: {copy.final_results}/final_valid_idx.npz cannot be read: " in text
+
+
+def test_a_recording_that_was_made_anew_is_not_shown_beside_results_of_the_old_one(copy):
+    path = copy.root / "one.tif"
+    tifffile.imwrite(path, tifffile.imread(path)[::-1, ::-1])
+    report_session(copy)
+    page = Read(copy.final_results / REPORT_FILE)
+    assert "mean image of one, as recorded" not in page.images
+    assert "mean image of three, as recorded" in page.images
+    text = squeeze(page.text)
+    assert f"The recording as it was before is not shown: {path} changed since stage 1 read it." in text
+    assert "mean image of one, registered" in page.images
+    assert ["one", "not finished"] in [row[:2] for row in page.rows]
+
+
+def test_names_that_are_not_utf_8_do_not_keep_the_report_away(copy):
+    root = copy.root.rename(copy.root.with_name(os.fsdecode(b"caf\xe9")))
+    moved = copy.replace(root=root, output_root=root / "compensated_outputs", final_results=root / "final_results")
+    report_session(moved)
+    assert r"caf\udce9" in Read(moved.final_results / REPORT_FILE).text
 
 
 def test_failed_doubtful_and_unrelated_recordings_come_first_in_that_order(copy):

@@ -324,7 +324,9 @@ def test_other_groups_of_a_link_set_are_not_lost_unasked(tmp_path):
         store.import_table(of_tetrode(*FIRST))
     content = path.read_bytes()
     with UnitStore.open(path) as store:
-        with pytest.raises(ValueError, match=r"'mouse 7' holds 3 units of group 'tetrode 1', which .* lacks: append"):
+        with pytest.raises(
+            ValueError, match=r"'mouse 7' holds 3 units of group 'tetrode 1', which .* lacks: append to it \(--append"
+        ):
             store.import_table(of_tetrode(*SECOND))
         with pytest.raises(ValueError, match="other_groups is 'keep', expected"):
             store.import_table(of_tetrode(*SECOND), other_groups="keep")

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
-from pyflow._help import Checked, in_words
+from pyflow._help import Checked, did_you_mean, one_line
 from pyflow.compat.pyflowreg import backends
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
@@ -31,7 +31,6 @@ from pyflow.io import VideoReader, VideoWriter
 from pyflow.io.atomic import replacing
 from pyflow.motion.foreign import read_options, translated
 from pyflow.motion.frames import FrameSource
-from pyflow.motion.options import did_you_mean
 from pyflow.motion.reference import find_reference
 
 # Options that compute a flow themselves.
@@ -160,7 +159,7 @@ class OFOptions(Changeable):
         try:
             self._native(checking=True)
         except ValidationError as error:
-            raise ValueError(in_words(error)) from None
+            raise ValueError(one_line(error)) from None
         return self
 
     def to_pyflow(self, **changes: Any) -> pyflow.OFOptions:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import Checked, in_words, short_help
+from pyflow._help import Checked, one_line, short_help
 
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
@@ -148,4 +148,4 @@ def reader_options(options: ReaderOptions | dict[str, Any] | None) -> ReaderOpti
     try:
         return ReaderOptions(**(options or {}))
     except ValidationError as error:
-        raise ValueError(in_words(error)) from None
+        raise ValueError(one_line(error)) from None

@@ -205,7 +205,8 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
             groups = ", ".join(map(repr, sorted(others["group"].unique())))
             raise UnitStoreError(
                 f"{database.path}: link set {table.name!r} holds {len(others)} units of group {groups}, which "
-                f"{table.origin} lacks: append to it, replace it, or give another name"
+                f"{table.origin} lacks: append to it (--append, other_groups='append'), "
+                "replace it (--replace, other_groups='replace'), or give another name"
             )
         if len(others) and other_groups == "append":
             _refuse_second_units(table, rows, others, session_ids)
