@@ -570,6 +570,16 @@ def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer,
     assert "validation error for" in str(caught.value).splitlines()[0]
 
 
+def test_the_presets_marker_is_the_finest_level(layer):
+    from pyflowreg import get_displacement
+
+    images = np.random.default_rng(0).random((2, 24, 24)).astype(np.float32)
+    settings = {"levels": 3, "iterations": 2}
+    np.testing.assert_array_equal(
+        get_displacement(*images, min_level=-1, **settings), get_displacement(*images, min_level=0, **settings)
+    )
+
+
 def test_several_references_are_what_pyflow_has_under_that_name(layer):
     from pyflowreg.motion_correction import OFOptions
 
