@@ -56,6 +56,16 @@ def test_focus_beyond_the_stack_is_said(simulated):
     assert beyond.at_border.all()
 
 
+def test_every_plane_is_brought_to_its_place(simulated):
+    """Wherever it lay in the stack, the first and the last one too."""
+    truth, _ = simulated
+    moved = np.stack([np.roll(plane, (3 - 2 * z, z - 1), axis=(0, 1)) for z, plane in enumerate(truth.stack)])
+    found = [estimate_depth(truth.recording.movie[:3], stack) for stack in (truth.stack, moved)]
+    inside = found[0].valid & found[1].valid
+    for one, other in zip(found[0].planes, found[1].planes, strict=True):
+        assert np.corrcoef(one[inside], other[inside])[0, 1] > 0.98
+
+
 def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):
     """Also of what was saved, which holds no planes."""
     truth, _ = simulated
