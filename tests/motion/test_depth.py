@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pyflow.flow.warp import imregister
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
@@ -64,6 +65,17 @@ def test_every_plane_is_brought_to_its_place(simulated):
     inside = found[0].valid & found[1].valid
     for one, other in zip(found[0].planes, found[1].planes, strict=True):
         assert np.corrcoef(one[inside], other[inside])[0, 1] > 0.98
+
+
+def test_a_stack_that_lies_otherwise_is_bent_onto_the_recording(simulated):
+    truth, _ = simulated
+    y, x = np.mgrid[:128, :128] / 128 * 2 * np.pi
+    field = np.stack([2.5 * np.sin(y), 2.5 * np.cos(x)], axis=-1).astype(np.float32)
+    bent = np.stack([imregister(plane.astype(np.float32), field) for plane in truth.stack])
+    movie = truth.recording.movie[::6]
+    plain, found = (estimate_depth(movie, stack) for stack in (truth.stack, bent))
+    assert found.likeness > 0.85 * plain.likeness  # two thirds of it as it lies
+    assert np.abs(found.depth - truth.depth[::6]).max() < 0.3
 
 
 def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):

@@ -65,6 +65,7 @@ def test_recordings_are_told_from_results_and_other_data_and_run(folder, capsys)
         assert f"# Left out: {what}" in text
     assert "broken.tif: " in said
     assert "notes" not in said + text
+    assert 'files = "time"' not in text  # nothing is in pieces
     assert '# center = "rec2.tif"' in text
     assert main([str(folder / "session.toml"), "--stage", "1"]) == DONE
     assert {path.name for path in config.output_root.iterdir()} == {"rec1", "rec2", "rec9", "rec10"}
