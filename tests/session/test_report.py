@@ -500,20 +500,13 @@ def test_depths_are_shown_where_there_are_some(copy, tmp_path):
     assert "Its focus drifted by 1.50 planes of the stack: between 1.00 and 2.50." in text
     assert "Its depth is doubtful: the recording's average correlates to 0.10 only" in text
     assert "Its depth is doubtful: 1 of 3 frames are most like the stack's end, and may lie beyond it." in text
-    assert "Its depth is not shown: depth.npz cannot be read" in text
+    assert re.search(r"Its depth is not shown: \S+depth.npz cannot be read", text)
     assert {row[0]: row[1] for row in read.rows[1:]}["three"] == "to look at"
     pictures = {alt: uri for alt, uri in read.images.items() if alt.startswith("depth of the focus")}
     assert pictures.keys() == {"depth of the focus of one over time", "depth of the focus of three over time"}
     focus(np.full(14, np.nan)).save(folders["one"] / "depth.npz")
     run_session(copy)
     assert "Its depth is not known: no frame shows anything." in squeeze(Read(report).text)
-
-
-def test_results_cut_short_cost_the_report_their_own_place_only(copy):
-    path = copy.output_root / "one" / "statistics.npz"
-    path.write_bytes(path.read_bytes()[:700])
-    report_session(copy)
-    assert "are not shown: statistics.npz cannot be read" in squeeze(Read(copy.final_results / REPORT_FILE).text)
 
 
 def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
