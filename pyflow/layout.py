@@ -38,6 +38,7 @@ import numpy as np
 
 from pyflow import __version__
 from pyflow.io import VideoReader, open_video
+from pyflow.io.pieces import piece_length
 from pyflow.threads import resolve_threads
 
 VIDEO_FILE = "compensated.hdf5"
@@ -77,7 +78,7 @@ Fingerprint = Literal["quick", "lenient", "deep"]
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 _BLOCK = 1 << 23  # bytes of a file that one thread hashes, while others hash other blocks
 _PIECE = 1 << 19  # bytes of a block in memory at a time
-_CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 64 << 20  # read at a time: small against memory, large against overheads
 
 
 def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -258,7 +259,7 @@ def read_npz(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
+def iterate_masks(path: Path, n_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
     """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
 
     The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
@@ -282,9 +283,38 @@ def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarra
         The file cannot be read or holds no single stack of masks.
     """
     with open_masks(path) as masks:
-        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
+        step = piece_length(masks.shape[1:], masks.dtype, n_bytes)
         for first in range(0, len(masks), step):
             yield masks[first : first + step] != 0
+
+
+def frames_that_count(video: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Tell which frames of a compensated video count: those of which ``idx.hdf`` beside it says that a pixel is valid.
+
+    Parameters
+    ----------
+    video
+        The video.
+    shape
+        Its (T, H, W).
+
+    Returns
+    -------
+    ndarray
+        (T,) bool; all of them where there is no ``idx.hdf``.
+
+    Raises
+    ------
+    ValueError
+        The masks cannot be read, or are of another shape.
+    """
+    path = video.parent / MASK_FILE
+    if not path.is_file():
+        return np.ones(shape[0], bool)
+    with open_masks(path) as masks:
+        if masks.shape != shape:
+            raise ValueError(f"{path}: masks of shape {masks.shape}, but {video} has {shape}")
+    return np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(path)])
 
 
 @contextmanager
@@ -303,8 +333,3 @@ def open_masks(path: Path) -> Iterator[h5py.Dataset]:
                 f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
             )
         yield masks
-
-
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype, n_bytes: int = _CHUNK_BYTES) -> int:
-    """Return how many frames make a chunk of a size: by default small against memory and large against overheads."""
-    return max(1, n_bytes // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

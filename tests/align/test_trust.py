@@ -6,7 +6,7 @@ from align.test_between import framed
 
 from pyflow.align.between import Alignment, Flow, align
 from pyflow.align.start import Map
-from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, examine, judge
+from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, _least_jacobian, examine, judge
 from pyflow.simulate import simulate_pair
 
 SIZE = (160, 160)
@@ -128,6 +128,25 @@ def test_few_tiles_are_no_proof():
     assert judge(GOOD, 19) == (DOUBTFUL, "only 19 tiles can be compared, which proves little")
     assert judge(GOOD, 20) == (ALIGNED, "")
     assert judge({**GOOD, "tiles_found": 0.1}, 19)[0] == NOT_ALIGNABLE
+
+
+def test_how_little_a_field_stretches():
+    def least(w):
+        return _least_jacobian(w, np.ones(w.shape[:2], bool))
+
+    y, x = np.mgrid[:20, :30].astype(np.float32)
+    assert least(np.full((20, 30, 2), 7.5)) == 1
+    assert least(np.stack([0.5 * x, -0.25 * y], axis=-1)) == pytest.approx(1.5 * 0.75)
+    # a rotation by 30 degrees neither stretches nor folds
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    assert least(np.stack([(c - 1) * x - s * y, s * x + (c - 1) * y], axis=-1)) == pytest.approx(1, abs=1e-4)
+    fold = np.zeros((20, 30, 2))
+    fold[4, 7, 0] = -2
+    assert least(fold) < 0
+    valid = np.ones((20, 30), bool)
+    valid[4, 7] = False
+    assert _least_jacobian(fold, valid) == 1, "what lies outside the image folds nothing"
+    assert least(np.zeros((1, 30, 2))) == 1
 
 
 def test_what_chance_finds_in_tiny_images_is_not_believed():

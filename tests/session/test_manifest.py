@@ -9,8 +9,7 @@ import pytest
 
 from pyflow.session import SessionConfig, SessionError, run_stage1_array
 from pyflow.session.cli import main
-from pyflow.session.manifest import read_manifest, write_manifest
-from pyflow.session.stage1_compensate import get_array_task_id
+from pyflow.session.manifest import get_array_task_id, read_manifest, write_manifest
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from session.chromium import Chromium
 
 from pyflow.layout import REPORT_FILE, read_field
 from pyflow.motion.compensate import compensate_recording
+from pyflow.motion.depth import DepthEstimate
 from pyflow.motion.options import OFOptions
 from pyflow.plots import correlation_with_mean
 from pyflow.session import SessionConfig, SessionError, run_session, run_stage1
@@ -480,6 +481,36 @@ def load():
     import os
 
     return os.getloadavg()[0] / os.cpu_count()
+
+
+def focus(smoothed, likeness=0.9, change=0.8):
+    """Depths as somebody found them before."""
+    smoothed = np.asarray(smoothed, float)
+    planes, valid = np.zeros((5, 64, 80), np.float32), np.ones((64, 80), bool)
+    return DepthEstimate(
+        smoothed, smoothed, np.zeros((len(smoothed), 5), np.float32), 2, likeness, change, planes, valid
+    )
+
+
+def test_depths_are_shown_where_there_are_some(copy, tmp_path):
+    folders = {name: copy.output_root / name for name in ("one", "three", STRANGE)}
+    report = copy.final_results / REPORT_FILE
+    focus(np.linspace(1, 2.5, 14)).save(folders["one"] / "depth.npz")
+    focus([0, np.nan, 1.5], likeness=0.1).save(folders["three"] / "depth.npz")
+    (folders[STRANGE] / "depth.npz").write_bytes((folders["one"] / "depth.npz").read_bytes()[:700])
+    run_session(copy)  # which has nothing else to do
+    read = Read(report)
+    text = squeeze(read.text)
+    assert "Its focus drifted by 1.50 planes of the stack: between 1.00 and 2.50." in text
+    assert "Its depth is doubtful: the recording's average correlates to 0.10 only" in text
+    assert "Its depth is doubtful: 1 of 3 frames are most like the stack's end, and may lie beyond it." in text
+    assert re.search(r"Its depth is not shown: \S+depth.npz cannot be read", text)
+    assert {row[0]: row[1] for row in read.rows[1:]}["three"] == "to look at"
+    pictures = {alt: uri for alt, uri in read.images.items() if alt.startswith("depth of the focus")}
+    assert pictures.keys() == {"depth of the focus of one over time", "depth of the focus of three over time"}
+    focus(np.full(14, np.nan)).save(folders["one"] / "depth.npz")
+    run_session(copy)
+    assert "Its depth is not known: no frame shows anything." in squeeze(Read(report).text)
 
 
 def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):

@@ -11,7 +11,7 @@ from pyflow.io import ReaderOptions
 from pyflow.session.cli import main
 from pyflow.session.commands.terminal import DONE, FAILED, USAGE
 from pyflow.session.zshift import open_stack, targets_of
-from pyflow.simulate import simulate_depth
+from pyflow.simulate import simulate_depth, simulate_recording
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,19 @@ def test_a_stack_of_other_tissue_is_not_believed(folder, truth, capsys):
     assert main(["zshift", "data/rec.tif", "--stack", "other.npy", "--output", "out"]) == DONE
     assert "attention: the recording's average correlates to 0." in capsys.readouterr().out
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["depth.csv", "depth.npz", "depth.png"]
+
+
+def test_a_movie_is_no_stack(folder, truth, capsys):
+    """Frames of one plane differ, by noise, and each is most like one of them: nothing else would tell."""
+    assert main(["zshift", "data/rec.tif", "--stack", "data/rec.tif"]) == FAILED
+    said = " ".join(capsys.readouterr().err.split())
+    assert "failed rec: data/rec.tif: its planes are the frames of rec, expected a stack of" in said
+    assert not (folder / "rec_depth").exists()
+    still = simulate_recording((96, 96), 24, photons=5, seed=3).movie
+    tifffile.imwrite("data/still.tif", still[:16], photometric="minisblack")
+    tifffile.imwrite("movie.tif", still[8:], photometric="minisblack")
+    assert main(["zshift", "data/still.tif", "--stack", "movie.tif"]) == DONE
+    assert "still: attention: far planes of the stack are almost as much alike as neighbours" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import open_video
 from pyflow.layout import (
     AVERAGE_FILE,
+    DEPTH_FILE,
     FIELD_FILE,
     FLOW_DATASETS,
     MASK_FILE,
@@ -25,12 +26,16 @@ from pyflow.layout import (
     open_compensated,
     read_npz,
 )
+from pyflow.motion.depth import DepthEstimate
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.quality import PROBLEMS
+from pyflow.plots.drawing import grey_limits
 from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
 from pyflow.session.report.figures import Detail, Picture
+from pyflow.session.status import Standing
+from pyflow.session.zshift import doubts
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +49,6 @@ WORDS = ("failed", trust.NOT_ALIGNABLE, trust.DOUBTFUL, "not finished", "to look
 _MANY_MARKED = 0.05  # of the frames
 _WORSE = 0.01  # of the frames' correlation with their mean
 _LISTED = 12  # marked frames that are listed one by one
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a recording is in one stage: a word, and why where it is not done."""
-
-    word: str
-    why: str = ""
 
 
 @dataclass
@@ -72,7 +69,7 @@ class RecordingReport:
         What cannot be shown, and why.
     numbers
         What was measured: names and values.
-    before, after, curves, overlay_before, overlay_after, displacement, mask
+    before, after, curves, overlay_before, overlay_after, displacement, mask, depth
         Pictures, as far as they can be drawn.
     marked
         Causes and the frames that were not registered for them.
@@ -95,6 +92,7 @@ class RecordingReport:
     overlay_after: Picture | None = None
     displacement: Picture | None = None
     mask: Picture | None = None
+    depth: Picture | None = None
     marked: list[tuple[str, str]] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
@@ -204,6 +202,7 @@ def recording_report(
         _draw_means(report, comparison, average, detail)
         _draw_curves(report, comparison, statistics, marked)
     _judge_stage1(report, given, comparison, statistics, marked)
+    _say_depth(report, given, detail)
     if centre is not None:
         _say_alignment(report, given, centre)
         if detail is not None:
@@ -296,7 +295,7 @@ def _draw_means(
     after = average if comparison is None else comparison.mean_after
     if after is None:
         return
-    limits = figures.grey_limits(after)
+    limits = grey_limits(after)
     report.after = figures.photograph(after, detail, f"mean image of {report.name}, registered", limits)
     if comparison is not None and comparison.mean_before is not None:
         report.before = figures.photograph(
@@ -378,6 +377,30 @@ def _judge_stage1(
             LOOK,
             f"Only every {period}. frame shows the same: {period} channels or planes may have been taken for frames.",
         )
+
+
+def _say_depth(report: RecordingReport, given: Given, detail: Detail | None) -> None:
+    """Say how far the focus drifted, where somebody looked for that (`pyflow.session.zshift`)."""
+    path = given.folder / f"{DEPTH_FILE}.npz"
+    if not path.is_file():
+        return
+    try:
+        found = DepthEstimate.load(path)
+        known = found.smoothed[np.isfinite(found.smoothed)]
+        if not known.size:
+            report.sentences.append("Its depth is not known: no frame shows anything.")
+            return
+        low, high = float(known.min()), float(known.max())
+        report.sentences.append(
+            f"Its focus drifted by {high - low:.2f} planes of the stack: between {low:.2f} and {high:.2f}."
+        )
+        for doubt in doubts(found):
+            report.say(LOOK, f"Its depth is doubtful: {doubt}.")
+        if detail is not None:
+            alt, n_planes = f"depth of the focus of {report.name} over time", found.correlation.shape[1]
+            report.depth = figures.depth_picture(found.depth, found.smoothed, n_planes, alt)
+    except UNREADABLE as error:
+        report.missing.append(f"Its depth is not shown: {error}.")
 
 
 def _draw_between(

@@ -14,7 +14,7 @@ from pyflow import __version__
 from pyflow.align.trust import ALIGNED
 from pyflow.io import ReaderOptions
 from pyflow.io.atomic import remove_leftovers, replacing
-from pyflow.layout import REPORT_FILE, RESULT_FILE, find_video, fingerprint_of_several, read_npz
+from pyflow.layout import DEPTH_FILE, REPORT_FILE, RESULT_FILE, find_video, fingerprint_of_several, read_npz
 from pyflow.session.artifacts import STAGES, make_key, read_marker
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
@@ -131,6 +131,7 @@ def save_session_report(
                 name: [*(marker.get("key") for marker in found.values()), *map(str, standings[name].values())]
                 for name, found in markers.items()
             },
+            **_depths(recordings),
         }
     )
     if keep and _made_from(path) == key:
@@ -232,6 +233,13 @@ def detail_of(n_recordings: int) -> Detail:
 
 def _markers(folder: Path) -> dict[str, dict[str, Any]]:
     return {stage: read_marker(folder, stage) or {} for stage in STAGES[:2]}
+
+
+def _depths(recordings: Sequence[Recording]) -> dict[str, dict[str, int]]:
+    """Tell when depths were found that a report shows; they are no stage, and may come after it."""
+    files = {recording.name: recording.folder / f"{DEPTH_FILE}.npz" for recording in recordings}
+    found = {name: file.stat().st_mtime_ns for name, file in files.items() if file.is_file()}
+    return {"depths": found} if found else {}
 
 
 def _made_from(path: Path) -> str:

@@ -1,6 +1,5 @@
 """NWB 2.x files with segmented planes."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pyflow.units.sources import nwb_stimuli, stimuli
+from pyflow.units.sources import nwb_behavior, nwb_stimuli, stimuli
 from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text
 
 # Columns that say which cell an ROI is in all sessions: AllenSDK's, ours.
@@ -25,7 +24,6 @@ _KINDS = {
     "corrected": ("corrected",),
     "fluorescence": ("",),
 }
-_RUNNING = re.compile(r"(^|/)(running/speed|running_speed|BehavioralTimeSeries/speed)$")
 _IMAGES = {"max": "maximum projection", "mean": "mean image", "average": "mean image", "corr": "correlation image"}
 
 
@@ -271,26 +269,19 @@ class NwbSource(Source):
     def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the series that is called speed of running."""
         with open_hdf5(self.path) as file:
-            found = []
+            return nwb_behavior.running_speed(file)
 
-            def visit(name, item):
-                if isinstance(item, h5py.Group) and _RUNNING.search(name) and {"data", "timestamps"} <= set(item):
-                    found.append(item)
-
-            if "processing" in file:
-                file["processing"].visititems(visit)
-            if len(found) != 1:
-                there = ", ".join(item.name for item in found) or "none"
-                raise SourceError(f"{self.path}: expected one series of running speed, found {there}")
-            speed, times = (dataset(found[0], name, 1)[()] for name in ("data", "timestamps"))
-            if len(speed) != len(times):
-                raise SourceError(f"{self.path}: {found[0].name} has {len(speed)} values and {len(times)} timestamps")
-            return speed, times
+    def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Of the containers EyeTracking and PupilTracking; see `pyflow.units.sources.nwb_behavior.pupil`."""
+        with open_hdf5(self.path) as file:
+            return nwb_behavior.pupil(file, what)
 
     def experiment(self) -> dict[str, Any]:
-        """The metadata, and the stimuli."""
+        """The metadata, whether there is eye tracking, and the stimuli."""
         shown = self.stimuli()
-        return self.metadata() | ({"stimuli": shown} if shown else {})
+        with open_hdf5(self.path) as file:
+            found = self.metadata() | {"fail_eye_tracking": not nwb_behavior.has_eye_tracking(file)}
+        return found | ({"stimuli": shown} if shown else {})
 
     def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys, from where NWB 2 keeps them; those that the file lacks are None."""
