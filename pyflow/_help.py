@@ -88,6 +88,7 @@ def _told_in_words(error: ValidationError) -> ValidationError:
 def _in_words(item: ErrorDetails) -> InitErrorDetails:
     """Return a mistake that says where it is, what was expected and what was found, and no more."""
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+    message = "expected a path" if item["type"] == "path_type" else message
     if item["type"] not in ("value_error", "missing", _TOLD):
         found = _shown(item["input"])
         message += f", found {found if len(found) <= _LONG else f'{found[:_LONG]} ...'}"

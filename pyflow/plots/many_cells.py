@@ -1,5 +1,6 @@
 """Figures of many cells: a gallery of their images, and which cell is in which session."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,23 +73,18 @@ def plot_unit_gallery(
     in_block = -(-len(shown) // n_blocks)
     figure = new_figure(figsize=(width * n_blocks, 0.9 + 0.8 * in_block))
     slanted = max(map(len, names), default=0) > 9  # wider than a thumbnail
-    images: dict[Any, np.ndarray] = {}
+    image_of = cache(lambda data: data.get_max_projection())
     for block in range(n_blocks):
         axes = figure.add_subplot(1, n_blocks, block + 1)
         rows = range(block * in_block, min((block + 1) * in_block, len(shown)))
         mosaic = np.full((in_block * pitch, len(names) * pitch), ABSENT_GREY, np.float32)
         mosaic[len(rows) * pitch :] = 1  # nothing below the last unit
         for (row, column), (data, mask) in masks.items():
-            if row not in rows:
-                continue
-            if data not in images:
-                images[data] = data.get_max_projection()
-            corner = (row - rows[0]) * pitch, column * pitch
-            thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
-            tile = tile_around(images[data], centre_of(mask), half)
-            low, high = grey_limits(tile)
-            np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
-            draw_outline(axes, tile_around(mask, centre_of(mask), half) == 1, corner)
+            if row in rows:
+                corner = (row - rows[0]) * pitch, column * pitch
+                thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
+                _fill_thumbnail(thumbnail, tile_around(image_of(data), centre_of(mask), half))
+                draw_outline(axes, tile_around(mask, centre_of(mask), half) == 1, corner)
         axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_xticks(np.arange(len(names)) * pitch + half, names, rotation=45 if slanted else 0)
         axes.set_yticks(np.arange(len(rows)) * pitch + half, labels[rows.start : rows.stop])
@@ -102,6 +98,12 @@ def plot_unit_gallery(
         counted(len(units), "cell") if len(shown) == len(units) else f"{len(shown)} of {len(units)} cells, page {page}",
     )
     return figure
+
+
+def _fill_thumbnail(thumbnail: np.ndarray, tile: np.ndarray) -> None:
+    """Put a tile's grey values, from 0 to 1, into its place in a gallery; what lies outside the image stays grey."""
+    low, high = grey_limits(tile)
+    np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
 
 
 def _n_blocks(n_rows: int, width: float) -> int:

@@ -21,7 +21,7 @@ from pyflow.session.recordings import find_recordings
 
 LEAST_PLANES = 3
 LEAST_LIKENESS = 0.3  # of tissue with itself 0.8 and more, with other tissue 0.2 and less, in simulated recordings
-LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, in simulated recordings
+LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, simulated and real
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     if path.suffix.lower() not in CONFIG_SUFFIXES:
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]
-    config = SessionConfig.from_file(path)
-    config = config.replace(reader={**config.reader.given(), **reader.given()})
+    config = SessionConfig.from_file(path).with_reader(reader)
     return [
         Target(
             one.name, stage1_options(config, one).input_file, config.reader, output / one.name if output else one.folder

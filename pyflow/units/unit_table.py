@@ -1,5 +1,7 @@
 """The form in which every importer hands its units to the store, and the error that names their rows."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -3,6 +3,8 @@
 Each function returns a `UnitTable` in which the same id in two sessions is the same unit.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
