@@ -203,9 +203,8 @@ def _start_time(value):
     try:
         if isinstance(value, date):
             return iso_date(value)
-        day = re.fullmatch(
-            r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", text := str(value).strip()
-        )  # with full stops day is first
+        text = str(value).strip()
+        day = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", text)  # where full stops part them, the day is first
         return iso_date(datetime.fromisoformat(f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}{day[4]}" if day else text))
     except ValueError:
         return ""
