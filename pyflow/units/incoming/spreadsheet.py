@@ -103,6 +103,7 @@ def read_spreadsheet(
 
 def _read_rows(grid):
     """Units, with `number` and `previous`; and sessions."""
+    grid.fill_merged("date")  # which many merge over a session's rows
     names = {key: grid.names(key, dates=key == "session") for key in _NAMES}
     for key in ("number", "previous", "identity"):  # as pandas writes a column of numbers with gaps
         names[key] = [re.sub(r"\.0+$", "", text) if "." in text else text for text in names[key]]
