@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -26,6 +27,7 @@ from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import VideoReader
 from pyflow.io.atomic import replacing
+from pyflow.layout import read_npz
 from pyflow.motion.quality import PROBLEMS, frame_problem
 from pyflow.threads import resolve_threads
 
@@ -107,21 +109,13 @@ class DepthEstimate:
         ------
         OSError
             The file cannot be read.
-        ValueError, KeyError, zipfile.BadZipFile
-            It is no archive, or not one of these.
+        ValueError
+            It is damaged, or not one of these; the message names the file.
         """
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            valid = data["valid"]
-            return cls(
-                depth=data["depth"],
-                smoothed=data["smoothed"],
-                correlation=data["correlation"],
-                center=float(data["center"]),
-                likeness=float(data["likeness"]),
-                change=float(data["change"]),
-                planes=np.zeros((0, *valid.shape), np.float32),
-                valid=valid,
-            )
+        names = ("depth", "smoothed", "correlation", "center", "likeness", "change", "valid")
+        data: dict[str, Any] = read_npz(Path(path), names)
+        numbers = {name: float(data.pop(name)) for name in ("center", "likeness", "change")}
+        return cls(**data, **numbers, planes=np.zeros((0, *data["valid"].shape), np.float32))
 
 
 def estimate_depth(

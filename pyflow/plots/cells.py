@@ -47,7 +47,9 @@ def of_sessions(places: dict[str, Any], sessions: list[str] | None = None) -> di
         raise ValueError(f"no session {unknown[0]!r}; there are {', '.join(map(repr, places))}")
     chosen = {name: places[name] for name in (places if sessions is None else sessions)}
     if len(chosen) > _MAX_SESSIONS:
-        raise ValueError(f"{len(chosen)} sessions, expected at most {_MAX_SESSIONS}: choose some with sessions=")
+        raise ValueError(
+            f"{len(chosen)} sessions, expected at most {_MAX_SESSIONS}: choose some with sessions= (--session)"
+        )
     return chosen
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyflow.plots.cells import ABSENT_GREY, NO_DATA, Followed, centre_of, draw_outline, of_sessions, tile_around
-from pyflow.plots.drawing import TRACE, draw_heading, grey_limits, new_figure
+from pyflow.plots.drawing import TRACE, counted, draw_heading, grey_limits, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +92,11 @@ def plot_unit_gallery(
         for label in axes.get_xticklabels():
             label.set(ha="left" if slanted else "center", rotation_mode="anchor")
         axes.spines[:].set_visible(False)
-    first = (page - 1) * per_page + 1
-    draw_heading(figure, f"cells {first} to {first + len(shown) - 1} of {len(units)}")
+    # "1 to 24 of 40" would be read as the cells' own numbers
+    draw_heading(
+        figure,
+        counted(len(units), "cell") if len(shown) == len(units) else f"{len(shown)} of {len(units)} cells, page {page}",
+    )
     return figure
 
 
@@ -146,13 +149,13 @@ def plot_presence(opened: "Followed") -> "Figure":
     matrix = figure.add_subplot(grid[0, 0])
     starts = np.arange(0, n_units, -(-n_units // _MAX_COLUMNS))
     shares = np.add.reduceat(table, starts, axis=1, dtype=float) / np.diff([*starts, n_units])
-    extent = (-0.5, n_units - 0.5, n_sessions - 0.5, -0.5)
+    extent = (0.5, n_units + 0.5, n_sessions - 0.5, -0.5)  # cells are counted from 1
     colours = _shades("white", TRACE)
     matrix.imshow(shares, aspect="auto", cmap=colours, vmin=0, vmax=1, interpolation="nearest", extent=extent)
     matrix.set(xlabel="cells, by number of sessions", ylabel="session")
     step = 1 if few else -(-n_sessions // 40)
     matrix.set_yticks(np.arange(0, n_sessions, step), presence.columns[::step])
-    matrix.xaxis.get_major_locator().set_params(integer=True)
+    matrix.xaxis.set_major_locator(_whole_numbers())
 
     per_session = figure.add_subplot(grid[0, 1], sharey=matrix)
     bars = per_session.barh(np.arange(n_sessions), table.sum(axis=1), height=0.75 if few else 1.0, color=TRACE)
@@ -165,13 +168,24 @@ def plot_presence(opened: "Followed") -> "Figure":
     many = np.bincount(counts, minlength=n_sessions + 1 if few else 0)[1:]
     bars = per_unit.bar(np.arange(1, len(many) + 1), many, width=0.75, color=TRACE)
     per_unit.set(xlabel="number of sessions", ylabel="cells", ylim=(0, 1.3 * max(1, many.max())))
-    per_unit.xaxis.get_major_locator().set_params(integer=True)
+    per_unit.xaxis.set_major_locator(_whole_numbers())
+    for axis in (per_session.xaxis, per_unit.yaxis):
+        axis.set_major_locator(_whole_numbers(n=4))
     if sum(len(str(n)) for n in many) <= 60:  # characters that fit side by side
         per_unit.bar_label(bars, padding=2, fontsize="small")
     for axes in (per_session, per_unit):
         axes.spines[["top", "right"]].set_visible(False)
-    draw_heading(figure, f"{n_units} cells in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
+    everywhere = int((counts == n_sessions).sum())
+    heading = f"{counted(n_units, 'cell')} in {counted(n_sessions, 'session')}, {everywhere:,} in all of them"
+    draw_heading(figure, heading)
     return figure
+
+
+def _whole_numbers(n: int = 9) -> Any:
+    """Return a locator of up to n ticks at whole numbers, also where only one fits."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(n, integer=True, min_n_ticks=1)
 
 
 def _shades(low: str, high: str) -> Any:

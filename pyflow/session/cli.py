@@ -5,6 +5,7 @@ wrong; 3 done, but recordings could not be aligned and are named; 75 interrupted
 """
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Collection
@@ -40,6 +41,9 @@ exit status: 0 done; 1 something failed, and is named; 2 the command or the
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 is shown as well as can be, and ends nothing
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)

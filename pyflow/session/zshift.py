@@ -21,7 +21,7 @@ from pyflow.session.recordings import find_recordings
 
 LEAST_PLANES = 3
 LEAST_LIKENESS = 0.3  # of tissue with itself 0.8 and more, with other tissue 0.2 and less, in simulated recordings
-LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, in simulated recordings
+LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, simulated and real
 
 
 @dataclass(frozen=True)

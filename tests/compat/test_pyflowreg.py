@@ -315,8 +315,11 @@ def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
 def test_what_cannot_be_done_is_refused(layer, tmp_path):
     from pyflowreg.core.optical_flow import get_displacement
     from pyflowreg.session import SessionConfig
+    from pyflowreg.util.io import get_video_file_writer
 
     movie = np.zeros((2, 16, 16))
+    with pytest.raises(ValueError, match=r"dataset_names: only 'ch\*' stands for several .* found 'green\*'"):
+        get_video_file_writer(tmp_path / "a.h5", "HDF5", dataset_names="green*")
     with pytest.raises(ValueError, match="level_solver_backend: pyflow's solver is compiled"):
         get_displacement(movie[0], movie[1], level_solver_backend=print)
     with pytest.raises(ValueError, match="flow_options: reference_frames is in memory"):
@@ -565,6 +568,16 @@ def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer,
     with pytest.raises(ValueError, match=r"SessionConfig\n  iterations_between: .*found 0 \[") as caught:
         SessionConfig(root=tmp_path, iterations_between=0)
     assert "validation error for" in str(caught.value).splitlines()[0]
+
+
+def test_the_presets_marker_is_the_finest_level(layer):
+    from pyflowreg import get_displacement
+
+    images = np.random.default_rng(0).random((2, 24, 24)).astype(np.float32)
+    settings = {"levels": 3, "iterations": 2}
+    np.testing.assert_array_equal(
+        get_displacement(*images, min_level=-1, **settings), get_displacement(*images, min_level=0, **settings)
+    )
 
 
 def test_several_references_are_what_pyflow_has_under_that_name(layer):

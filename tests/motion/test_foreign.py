@@ -195,6 +195,8 @@ def test_maps_of_weights_and_channels(save, fields):
     written = np.moveaxis(weight, -1, 0) if fields is MATLAB else weight
     options = OFOptions.from_json(save(fields, weight=written.tolist(), channel_idx=[1, 2]))
     np.testing.assert_array_equal(options.weight, weight)
+    one_for_all = OFOptions.from_json(save(fields, weight=weight[..., 0].tolist())).weight
+    np.testing.assert_array_equal(one_for_all, weight[..., 0])
     assert options.channel_idx == ((0, 1) if fields is MATLAB else (1, 2))
 
 

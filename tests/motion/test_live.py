@@ -244,6 +244,14 @@ def test_a_slow_shift_leaves_the_flow_half_the_time(held, scene):
     assert live.register(scene.frame().astype(np.float32)).how == "flow"
 
 
+def test_the_shift_of_a_late_frame_is_in_time(held, scene):
+    live, *_ = held
+    live._engine.result().shift_s = 0.01
+    result = late(held, scene.frame().astype(np.float32))
+    assert result.how == "rigid"
+    assert result.latency_ms < 20
+
+
 def test_latencies_are_the_clocks(held, scene):
     live, *_ = held
     late(held, scene.frame().astype(np.float32))

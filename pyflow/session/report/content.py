@@ -4,8 +4,6 @@ What is not there is said, not guessed: every part that cannot be shown leaves a
 """
 
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,10 +40,7 @@ from pyflow.session.zshift import doubts
 logger = logging.getLogger(__name__)
 
 # What a damaged or foreign file may raise; the report says so in its place and goes on.
-UNREADABLE = (
-    *(OSError, ValueError, KeyError, RuntimeError, TypeError, EOFError, MemoryError, AttributeError, IndexError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, EOFError, MemoryError, AttributeError, IndexError)
 
 # Verdicts, worst first.
 FAILED, NOT_ALIGNABLE, DOUBTFUL, UNFINISHED, LOOK, FINE = range(6)
@@ -403,7 +398,7 @@ def _say_depth(report: RecordingReport, given: Given, detail: Detail | None) -> 
             alt, n_planes = f"depth of the focus of {report.name} over time", found.correlation.shape[1]
             report.depth = figures.depth_picture(found.depth, found.smoothed, n_planes, alt)
     except UNREADABLE as error:
-        report.missing.append(f"Its depth is not shown: {path.name} cannot be read ({error}).")
+        report.missing.append(f"Its depth is not shown: {error}.")
 
 
 def _draw_between(
