@@ -1,6 +1,7 @@
 """pyflow-session zshift: the depth of recordings in a stack, as a table and a plot."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def test_a_recording_as_it_was_recorded(folder, truth, capsys):
     low, high = min(found["smoothed_planes"]), max(found["smoothed_planes"])
     assert f"rec: {high - low:.2f} planes of drift: between {low:.2f} and {high:.2f}, the average at" in said
     assert f"rec: {5 * (high - low):.2f} micrometres of drift" in said
+    in_planes, in_um = (float(number) for number in re.findall(r"the average at (\S+)", said))
+    assert in_um == pytest.approx(5 * in_planes, abs=0.03)
     assert "attention" not in said
     assert (folder / "rec_depth" / "depth.png").read_bytes().startswith(b"\x89PNG")
 
