@@ -428,12 +428,13 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
         output_format="SUITE2P_TIFF",
         cc_hw=(64, 128),
         eta=1.0,
+        bin_size=3,
         save_valid_mask=True,
         preproc_funct=what_the_flow_sees,
     ).to_pyflow()
     assert (options.const_assumption, options.min_level, options.reference_frames) == ("census", 3, (4, 7))
     assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
-    assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
+    assert (options.cc_hw, options.eta, options.bin_size, options.save_valid_mask) == ((64, 128), 1.0, 3, True)
     assert options.preprocess is what_the_flow_sees
 
 
