@@ -124,6 +124,14 @@ def test_a_recording_that_is_not_there_is_2(folder, capsys):
     assert "gone.tif: there is no such file" in capsys.readouterr().err
 
 
+def test_what_the_command_says_of_a_session_goes_before_its_file(folder):
+    (folder / "session.toml").write_text('root = "data"\n[reader]\nframe_rate = 10\nbin_size = 2\n')
+    (own,) = targets_of(Path("session.toml"), ReaderOptions(), None)
+    assert own.folder == folder / "data" / "compensated_outputs" / "rec"
+    (told,) = targets_of(Path("session.toml"), ReaderOptions(frame_rate=20), Path("else"))
+    assert (told.reader.frame_rate, told.reader.bin_size, told.folder) == (20, 2, Path("else/rec"))
+
+
 def test_planes_of_a_stack_are_means_of_their_frames(tmp_path):
     frames = np.random.default_rng(0).integers(0, 99, (3, 4, 40, 48), dtype=np.uint16)  # (T, Z, H, W)
     tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, metadata={"axes": "TZYX"})
