@@ -25,6 +25,9 @@ from sphinx.util.nodes import nested_parse_with_titles
 from pyflow.io import VideoReader
 from pyflow.motion.option_types import can_change_result
 
+# How Sphinx writes an alias of a type (autodoc_type_aliases) that stands beside others.
+_ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+
 UNIT = re.compile(r"\s*Unit: ([^.]+)\.$")
 WORDS = {
     bool: "true or false",
@@ -195,9 +198,13 @@ def without_fields(app: Any, what: str, name: str, thing: Any, options: Any, lin
         lines[start:end] = ["Its fields are in :doc:`the options </reference/options>`.", ""]
 
 
-def without_types(app: Any, what: str, name: str, thing: Any, *rest: Any) -> tuple[str, str] | None:
-    """Write the signature of a model as ``help`` does."""
-    return (str(inspect.signature(thing)), "") if what == "class" and issubclass(thing, BaseModel) else None
+def without_types(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Write the signature of a model as ``help`` does, and an alias of a type by its name beside None, too."""
+    if what == "class" and issubclass(thing, BaseModel):
+        return str(inspect.signature(thing)), ""
+    return _ALIAS.sub(r"\1", signature or "") or None, returns
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -288,15 +288,15 @@ def iterate_masks(path: Path, n_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray
             yield masks[first : first + step] != 0
 
 
-def frames_that_count(video: Path, n_frames: int) -> np.ndarray:
+def frames_that_count(video: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Tell which frames of a compensated video count: those of which ``idx.hdf`` beside it says that a pixel is valid.
 
     Parameters
     ----------
     video
         The video.
-    n_frames
-        How many frames it has.
+    shape
+        Its (T, H, W).
 
     Returns
     -------
@@ -306,15 +306,15 @@ def frames_that_count(video: Path, n_frames: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        The masks cannot be read, or are of another number of frames.
+        The masks cannot be read, or are of another shape.
     """
     path = video.parent / MASK_FILE
     if not path.is_file():
-        return np.ones(n_frames, bool)
-    counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(path)])
-    if len(counts) != n_frames:
-        raise ValueError(f"{path}: {len(counts)} frames, but {video} has {n_frames}")
-    return counts
+        return np.ones(shape[0], bool)
+    with open_masks(path) as masks:
+        if masks.shape != shape:
+            raise ValueError(f"{path}: masks of shape {masks.shape}, but {video} has {shape}")
+    return np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(path)])
 
 
 @contextmanager

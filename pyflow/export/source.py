@@ -106,7 +106,7 @@ class AlignedRecording:
 
     def counts(self) -> np.ndarray:
         """Tell which frames count, (T,) bool; see `pyflow.layout.frames_that_count`, whose errors it raises."""
-        return frames_that_count(self.video, self.shape[0])
+        return frames_that_count(self.video, self.shape[:3])
 
     def translation(self) -> np.ndarray | None:
         """Return the mean displacement of each frame, float64 (T, 2): x, y, in pixels; None where it was not kept."""

@@ -73,10 +73,8 @@ def apply_displacement(
     with ExitStack() as stack:
         video = stack.enter_context(open_video(input_file, options))
         field = _open_displacement(displacement, stack)
-        name, shown = (
-            str(video.path or "video in memory"),
-            displacement if isinstance(displacement, str | Path) else "array",
-        )
+        name = str(video.path or "video in memory")
+        shown = displacement if isinstance(displacement, str | Path) else "array"
         if field.shape[-3:-1] != video.shape[1:3]:
             raise ValueError(
                 f"{shown}: displacement of {field.shape[-3:-1]} pixels, but frames of {name} are {video.shape[1:3]}"

@@ -114,7 +114,7 @@ def _alpha_and_noise(
     if not found:
         return best, noise_px
     if not scores.size:
-        logger.info("alpha is %s: no frames resemble the reference", best)
+        logger.info("alpha is %.3g: too few frames resemble the reference to find it", best)
         return best, noise_px
     alpha = _two_digits(best * _COHERENT if noise_px else best)
     left = f"{noise_px:.2g} px" if noise_px else "not known"

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ABSENT_GREY = 0.93  # of images where there is no cell
-NO_DATA = "no data to draw: the sessions of these cells do not say where their results are (their source)"
+NO_DATA = (
+    "no data to draw: the sessions of these cells do not say where their results are; pyflow-units set-source says it"
+)
 
 _OUTLINE = "#E69F00"
 _MAX_SESSIONS = 30  # drawn as rows or columns of images; more would be too small to see
@@ -45,7 +47,9 @@ def of_sessions(places: dict[str, Any], sessions: list[str] | None = None) -> di
         raise ValueError(f"no session {unknown[0]!r}; there are {', '.join(map(repr, places))}")
     chosen = {name: places[name] for name in (places if sessions is None else sessions)}
     if len(chosen) > _MAX_SESSIONS:
-        raise ValueError(f"{len(chosen)} sessions, expected at most {_MAX_SESSIONS}: choose some with sessions=")
+        raise ValueError(
+            f"{len(chosen)} sessions, expected at most {_MAX_SESSIONS}: choose some with sessions= (--session)"
+        )
     return chosen
 
 

@@ -53,6 +53,11 @@ def draw_heading(figure: "Figure", text: str) -> None:
     figure.suptitle(text, x=0.02, ha="left", fontweight="bold")
 
 
+def counted(n: int, what: str) -> str:
+    """Return how many there are of something."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def say(axes: "Axes", text: str) -> None:
     """Write a word where there is nothing to draw."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=ABSENT)

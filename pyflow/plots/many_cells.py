@@ -1,11 +1,12 @@
 """Figures of many cells: a gallery of their images, and which cell is in which session."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyflow.plots.cells import ABSENT_GREY, NO_DATA, Followed, centre_of, draw_outline, of_sessions, tile_around
-from pyflow.plots.drawing import TRACE, draw_heading, grey_limits, new_figure
+from pyflow.plots.drawing import TRACE, counted, draw_heading, grey_limits, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,23 +73,18 @@ def plot_unit_gallery(
     in_block = -(-len(shown) // n_blocks)
     figure = new_figure(figsize=(width * n_blocks, 0.9 + 0.8 * in_block))
     slanted = max(map(len, names), default=0) > 9  # wider than a thumbnail
-    images: dict[Any, np.ndarray] = {}
+    image_of = cache(lambda data: data.get_max_projection())
     for block in range(n_blocks):
         axes = figure.add_subplot(1, n_blocks, block + 1)
         rows = range(block * in_block, min((block + 1) * in_block, len(shown)))
         mosaic = np.full((in_block * pitch, len(names) * pitch), ABSENT_GREY, np.float32)
         mosaic[len(rows) * pitch :] = 1  # nothing below the last unit
         for (row, column), (data, mask) in masks.items():
-            if row not in rows:
-                continue
-            if data not in images:
-                images[data] = data.get_max_projection()
-            corner = (row - rows[0]) * pitch, column * pitch
-            thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
-            tile = tile_around(images[data], centre_of(mask), half)
-            low, high = grey_limits(tile)
-            np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
-            draw_outline(axes, tile_around(mask, centre_of(mask), half) == 1, corner)
+            if row in rows:
+                corner = (row - rows[0]) * pitch, column * pitch
+                thumbnail = mosaic[corner[0] : corner[0] + pitch - 1, corner[1] : corner[1] + pitch - 1]
+                _fill_thumbnail(thumbnail, tile_around(image_of(data), centre_of(mask), half))
+                draw_outline(axes, tile_around(mask, centre_of(mask), half) == 1, corner)
         axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_xticks(np.arange(len(names)) * pitch + half, names, rotation=45 if slanted else 0)
         axes.set_yticks(np.arange(len(rows)) * pitch + half, labels[rows.start : rows.stop])
@@ -96,9 +92,18 @@ def plot_unit_gallery(
         for label in axes.get_xticklabels():
             label.set(ha="left" if slanted else "center", rotation_mode="anchor")
         axes.spines[:].set_visible(False)
-    first = (page - 1) * per_page + 1
-    draw_heading(figure, f"cells {first} to {first + len(shown) - 1} of {len(units)}")
+    # "1 to 24 of 40" would be read as the cells' own numbers
+    draw_heading(
+        figure,
+        counted(len(units), "cell") if len(shown) == len(units) else f"{len(shown)} of {len(units)} cells, page {page}",
+    )
     return figure
+
+
+def _fill_thumbnail(thumbnail: np.ndarray, tile: np.ndarray) -> None:
+    """Put a tile's grey values, from 0 to 1, into its place in a gallery; what lies outside the image stays grey."""
+    low, high = grey_limits(tile)
+    np.copyto(thumbnail, np.clip((tile - low) / max(high - low, 1e-9), 0, 1), where=~np.isnan(tile))
 
 
 def _n_blocks(n_rows: int, width: float) -> int:
@@ -144,13 +149,13 @@ def plot_presence(opened: "Followed") -> "Figure":
     matrix = figure.add_subplot(grid[0, 0])
     starts = np.arange(0, n_units, -(-n_units // _MAX_COLUMNS))
     shares = np.add.reduceat(table, starts, axis=1, dtype=float) / np.diff([*starts, n_units])
-    extent = (-0.5, n_units - 0.5, n_sessions - 0.5, -0.5)
+    extent = (0.5, n_units + 0.5, n_sessions - 0.5, -0.5)  # cells are counted from 1
     colours = _shades("white", TRACE)
     matrix.imshow(shares, aspect="auto", cmap=colours, vmin=0, vmax=1, interpolation="nearest", extent=extent)
     matrix.set(xlabel="cells, by number of sessions", ylabel="session")
     step = 1 if few else -(-n_sessions // 40)
     matrix.set_yticks(np.arange(0, n_sessions, step), presence.columns[::step])
-    matrix.xaxis.get_major_locator().set_params(integer=True)
+    matrix.xaxis.set_major_locator(_whole_numbers())
 
     per_session = figure.add_subplot(grid[0, 1], sharey=matrix)
     bars = per_session.barh(np.arange(n_sessions), table.sum(axis=1), height=0.75 if few else 1.0, color=TRACE)
@@ -163,13 +168,24 @@ def plot_presence(opened: "Followed") -> "Figure":
     many = np.bincount(counts, minlength=n_sessions + 1 if few else 0)[1:]
     bars = per_unit.bar(np.arange(1, len(many) + 1), many, width=0.75, color=TRACE)
     per_unit.set(xlabel="number of sessions", ylabel="cells", ylim=(0, 1.3 * max(1, many.max())))
-    per_unit.xaxis.get_major_locator().set_params(integer=True)
+    per_unit.xaxis.set_major_locator(_whole_numbers())
+    for axis in (per_session.xaxis, per_unit.yaxis):
+        axis.set_major_locator(_whole_numbers(n=4))
     if sum(len(str(n)) for n in many) <= 60:  # characters that fit side by side
         per_unit.bar_label(bars, padding=2, fontsize="small")
     for axes in (per_session, per_unit):
         axes.spines[["top", "right"]].set_visible(False)
-    draw_heading(figure, f"{n_units} cells in {n_sessions} sessions, {(counts == n_sessions).sum()} in all of them")
+    everywhere = int((counts == n_sessions).sum())
+    heading = f"{counted(n_units, 'cell')} in {counted(n_sessions, 'session')}, {everywhere:,} in all of them"
+    draw_heading(figure, heading)
     return figure
+
+
+def _whole_numbers(n: int = 9) -> Any:
+    """Return a locator of up to n ticks at whole numbers, also where only one fits."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(n, integer=True, min_n_ticks=1)
 
 
 def _shades(low: str, high: str) -> Any:

@@ -153,6 +153,8 @@ def plot_unit_spikes(trains: dict[str, Any], *, title: str = "", bin_s: float | 
             _draw_waveform(waveform_axes, train.waveform)
             lags, counts = train.autocorrelogram()
             lag_axes.bar(1e3 * lags, counts, width=1e3 * (lags[1] - lags[0]), color=TRACE)
+            if not counts.any():
+                say(lag_axes, "none")
             starts, rate = rates[name]
             time_axes.stairs(rate, [*starts, starts[-1] + bin_s], color=TRACE, fill=True, alpha=0.35)
             _draw_raster(time_axes, train, highest)
@@ -161,6 +163,7 @@ def plot_unit_spikes(trains: dict[str, Any], *, title: str = "", bin_s: float | 
     of_lags.set(xlabel="lag (ms)")
     for axes, heading in zip(figure.axes[:3], ("waveform", "autocorrelogram\n(Hz)", "spikes, rate (Hz)"), strict=True):
         axes.set_title(heading, fontsize="medium", loc="left")
+    figure.align_ylabels()  # else names of sessions without numbers at their axes stand elsewhere
     _draw_depths(figure.add_subplot(grid[:, 3]), trains)
     draw_heading(figure, title or f"{len(there)} of {len(trains)} sessions")
     return figure

@@ -5,6 +5,7 @@ wrong; 3 done, but recordings could not be aligned and are named; 75 interrupted
 """
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Collection
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from pyflow import __version__
-from pyflow.motion.options import did_you_mean
+from pyflow._help import did_you_mean
 from pyflow.session.commands import begin, cluster, depth, hand_over, look, one, run
 from pyflow.session.commands.arguments import parse_passing_on
 from pyflow.session.commands.explained import HelpFormatter, name_keys
@@ -40,6 +41,9 @@ exit status: 0 done; 1 something failed, and is named; 2 the command or the
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 is shown as well as can be, and ends nothing
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)

@@ -314,6 +314,10 @@ class SessionConfig(Checked):
         except ValidationError as error:
             raise ValueError(one_line(error)) from None
 
+    def with_reader(self, options: ReaderOptions) -> "SessionConfig":
+        """Return a copy that opens recordings as some options say, and where these say nothing, as before."""
+        return self.replace(reader={**self.reader.given(), **options.given()})
+
     @property
     def n_threads(self) -> int:
         """`n_workers` as the kernels count: 0 for all this process may use."""

@@ -138,7 +138,7 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
     """
     with open_compensated(compensated_path) as reader:
         step = piece_length(reader.shape[1:], reader.dtype, CHUNK_BYTES)
-        counts = frames_that_count(compensated_path, reader.frame_count)
+        counts = frames_that_count(compensated_path, reader.shape[:3])
         if not counts.any():
             raise ValueError(f"{compensated_path}: no frame has a valid pixel")
         total = np.zeros(reader.shape[1:], np.float64)

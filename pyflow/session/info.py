@@ -127,8 +127,7 @@ def recordings_of(files: Sequence[Path], options: ReaderOptions) -> list[tuple[s
         if file.suffix.lower() not in CONFIG_SUFFIXES:
             plain.append(file)
             continue
-        config = SessionConfig.from_file(file)
-        config = config.replace(reader={**config.reader.given(), **options.given()})
+        config = SessionConfig.from_file(file).with_reader(options)
         found += [(one.name, stage1_options(config, one).input_file, config.reader) for one in find_recordings(config)]
     if options.files is not None and len(plain) > 1:
         return [*found, (f"{plain[0]} and {len(plain) - 1} more", plain, options)]

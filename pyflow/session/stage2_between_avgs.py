@@ -238,10 +238,13 @@ def _field(config: SessionConfig, session: Session, result: Stage1Result) -> Sta
         with replacing(recording.folder / FIELD_MATLAB_FILE) as temporary:
             scipy.io.savemat(temporary, field, appendmat=False, do_compression=True)
         u, v = (round(float(mean), 4) for mean in w.mean(axis=(0, 1), dtype=np.float64))
-        logger.info(
-            *("%s: shifted by (%.2f, %.2f) px against %s; %s", recording.name, u, v, center.recording.name),
-            facts["verdict"],
-        )
+        if result is center:
+            logger.info("%s: the centre, which the others are aligned to", recording.name)
+        else:
+            logger.info(
+                *("%s: shifted by (%.2f, %.2f) px against %s; %s", recording.name, u, v, center.recording.name),
+                facts["verdict"],
+            )
         return {
             "center": center.recording.name,
             "mean_shift_px": [u, v],

@@ -56,8 +56,7 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     if path.suffix.lower() not in CONFIG_SUFFIXES:
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]
-    config = SessionConfig.from_file(path)
-    config = config.replace(reader={**config.reader.given(), **reader.given()})
+    config = SessionConfig.from_file(path).with_reader(reader)
     return [
         Target(
             one.name, stage1_options(config, one).input_file, config.reader, output / one.name if output else one.folder

@@ -182,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--whole", action="store_true", help="show the whole field with CELL's mask, not what is around"
     )
+    command.add_argument("--session", action="append", metavar="NAME", help="draw only these; may be repeated")
     command.add_argument("--page", type=int, default=1, help="of the gallery")
 
     add("history", asking.history, "say who changed what, when")

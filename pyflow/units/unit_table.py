@@ -1,5 +1,7 @@
 """The form in which every importer hands its units to the store, and the error that names their rows."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -92,6 +94,10 @@ class UnitTable:
 
     def __post_init__(self) -> None:
         units = self.units.copy()
+        if missing := [column for column in ("session", "unit") if column not in units]:
+            raise self.error(f"no column {missing[0]!r}; found {', '.join(map(repr, units))}")
+        if not units.columns.is_unique:
+            raise self.error(f"two columns are called {units.columns[units.columns.duplicated()][0]!r}")
         for column in ("group", "original_index", "identity", "global_id", "probability"):
             if column not in units:
                 units[column] = "" if column == "group" else None
@@ -155,7 +161,12 @@ class UnitTable:
             if unknown.any():
                 row = self.scores[["a", "b"]].to_numpy()[unknown][0]
                 raise self.error(f"a score of row {row}, which holds no unit", values=[row])
-        p = pd.to_numeric(self.units["probability"])
+        self._refuse_indices()
+        p = pd.to_numeric(self.units["probability"], errors="coerce")
+        if (no_number := p.isna() & self.units["probability"].notna()).any():
+            value = self.units["probability"][no_number].iloc[0]
+            row = self.units.index[no_number][0]
+            raise self.error(f"{value!r} is no probability (0 to 1)", rows=[row], column="probability", values=[value])
         if (outside := p[(p < 0) | (p > 1)]).size:
             raise self.error(
                 f"{outside.iloc[0]} is no probability (0 to 1)",
@@ -163,6 +174,17 @@ class UnitTable:
                 column="probability",
                 values=[outside.iloc[0]],
             )
+
+    def _refuse_indices(self):
+        given = self.units["original_index"].dropna()
+        numbers = pd.to_numeric(given, errors="coerce").astype(np.float64)
+        wrong = ~((numbers >= 0) & (numbers <= LARGEST_INDEX) & (numbers % 1 == 0))
+        if given.dtype == object:
+            wrong |= given.map(type).isin([str, bool])
+        if wrong.any():
+            value, row = given[wrong].iloc[0], given.index[wrong][0]
+            message = f"{value!r} is no index (0, 1, 2 ...)"
+            raise self.error(message, rows=[row], column="original_index", values=[value])
 
     def _refuse_repeats(self, rows, key, column, verdict):
         again = rows.duplicated(key)

@@ -463,6 +463,17 @@ def test_a_folder_without_images_says_what_is_in_it_instead(tmp_path):
     assert "shape=(128, 160)" in refusal(ValueError, thor / "Image_0001_0001.raw")
 
 
+def test_a_missing_file_names_the_one_that_was_meant(tmp_path, monkeypatch):
+    npy(tmp_path / "day1.npy", movie())
+    with pytest.raises(FileNotFoundError, match=r"dya1\.npy: no such file, did you mean 'day1\.npy'\?$"):
+        open_video(tmp_path / "dya1.npy")
+    with pytest.raises(FileNotFoundError, match=r"no such file; there is no folder .*tuesday$"):
+        open_video(tmp_path / "tuesday" / "day1.npy")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"other\.tif: no such file in {tmp_path}$"):
+        open_video("other.tif")
+
+
 def test_a_file_is_named_once(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npy: shape") as caught:
         open_video(npy(tmp_path / "a.npy", np.zeros((3, 30, 40, 50))))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from pyflow.flow.parameters import SCHEDULES, FlowParameters
 from pyflow.motion.options import OFOptions
@@ -205,6 +206,14 @@ def test_channel_weights(tmp_path):
     np.save(tmp_path / "map.npy", np.ones((4, 5, 3)))
     with pytest.raises(ValueError, match=r"map.npy has shape \(4, 5, 3\)"):
         OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2))
+
+
+def test_the_largest_value_of_an_image_of_weights_stands_for_1(tmp_path):
+    image = np.full((4, 5), 200, np.uint8)
+    image[0] = 50
+    tifffile.imwrite(tmp_path / "mask.tif", image)
+    weights = OFOptions(weight=tmp_path / "mask.tif").channel_weights((4, 5, 2))
+    np.testing.assert_allclose(weights, np.stack([image / 200] * 2, axis=-1), rtol=1e-6)
 
 
 def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():

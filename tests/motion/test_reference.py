@@ -130,3 +130,15 @@ def test_a_damaged_array_is_named(tmp_path, content):
 def test_a_reference_of_other_values_than_grey_ones_is_refused(image):
     with pytest.raises(ValueError, match=f"mine has dtype {image.dtype}, expected"):
         as_reference(image, (4, 5, 1), "mine")
+
+
+def test_frames_that_are_named_in_another_way_are_no_missing_file(scene):
+    with pytest.raises(FileNotFoundError, match=r"expected 'first:stop', such as '50:500'.*found '5-10'"):
+        compensate_arr(scene.movie(np.zeros((3, 2))), options=OFOptions(alpha=10, reference_frames="5-10"))
+
+
+def test_frames_with_a_single_nan_say_what_helps(scene):
+    movie = scene.movie(np.zeros((3, 2))).astype(np.float32)
+    movie[:, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"one pixel is enough .numpy.nan_to_num"):
+        compensate_arr(movie, options=OFOptions(alpha=10))

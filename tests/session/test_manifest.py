@@ -125,6 +125,15 @@ def test_the_command_says_how_to_submit(config, toml, capsys):
         assert shlex.split(command) == ["pyflow-session", str(toml), "--array"]
 
 
+def test_pbs_is_not_offered_an_array_of_one_task(config, toml, capsys):
+    for name in ("rec2.tif", "rec10.tif"):
+        (config.root / name).unlink()
+    assert main(["manifest", str(toml)]) == 0
+    out = capsys.readouterr().out
+    assert "sbatch --array=1 " in out
+    assert "qsub -J" not in out
+
+
 def test_schedulers_without_task_0_are_not_offered_it(config, toml, capsys):
     assert main(["manifest", str(toml), "--first", "0"]) == 0
     out = capsys.readouterr().out

@@ -336,6 +336,17 @@ def test_a_report_that_fails_fails_no_session(copy, monkeypatch, caplog):
     assert (copy.final_results / REPORT_FILE).exists()
 
 
+def test_a_report_that_cannot_be_written_is_no_mistake_in_the_command(copy, capsys):
+    session = write_toml(copy)
+    for path, words in ((copy.final_results, []), (copy.output_root / "one", ["one"])):
+        (path / REPORT_FILE).unlink(missing_ok=True)
+        (path / REPORT_FILE).mkdir()
+        assert main(["report", str(session), *words]) == 1
+        assert REPORT_FILE in capsys.readouterr().err
+    assert main(["report", str(copy.output_root / "one")]) == 1
+    assert main(["report", str(session), "none"]) == 2
+
+
 def test_reports_of_single_recordings(finished, movies, tmp_path, capsys):
     """Of a session's recording, and of a folder of `compensate_recording`, which tells frames and causes as well."""
     folder = tmp_path / "alone"

@@ -287,12 +287,17 @@ def test_roicat_richfiles(tmp_path):
 
 
 def write_track2p(folder, matrix, *, threshold=0.5, indices=False, names=DAYS):
-    """What track2p leaves, beside recordings in which every second ROI is a cell."""
+    """What track2p leaves, beside recordings in which every second ROI is a cell.
+
+    The verdict and the probability contradict each other, for track2p goes by one of them: above the threshold where
+    there is one.
+    """
     recordings = [folder / name for name in names]
     for recording in recordings:
         (recording / "suite2p" / "plane0").mkdir(parents=True)
         cell = np.arange(10) % 2
-        np.save(recording / "suite2p" / "plane0" / "iscell.npy", np.stack([cell, 0.2 + 0.6 * cell], axis=1))
+        said = [cell, 0.9 - 0.8 * cell] if threshold is None else [1 - cell, threshold + 0.1 * cell]
+        np.save(recording / "suite2p" / "plane0" / "iscell.npy", np.stack(said, axis=1))
     (folder / "track2p").mkdir()
     options = {"all_ds_path": [str(path) for path in recordings], "iscell_thr": threshold, "nplanes": 1}
     np.save(folder / "track2p" / "track_ops.npy", options, allow_pickle=True)

@@ -394,6 +394,7 @@ def test_cell_specimens(allen):
     assert cells(ids=[first, 3]) == {first}
     assert cells(experiment_container_ids=[1]) == set()
     assert only("all_stim", "is", True) == set(common(days))
+    assert only("imaging_depth", "between", [100, 175]) == set(where)
     assert only("area", "in", ["VISp", "VISl"]) == only("imaging_depth", "between", [175, 200]) == set(where)
     assert only("imaging_depth", "<", 175) == only("specimen_id", "=", None) == set()
     assert only("cell_specimen_id", ">=", first) == {cell for cell in where if cell >= first}
@@ -856,6 +857,10 @@ def test_pupil_of_nwb_2(shown, tmp_path):
     path = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True)
     pupil, gaze = "acquisition/PupilTracking", "processing/eye/EyeTracking/gaze"
     with h5py.File(path, "r+") as file:
+        file[f"{gaze}/data"].attrs.update(unit="millimeters", conversion=10.0)  # the values are centimetres
+    _, values = open_sessions(path).get_ophys_experiment_data("day1").get_pupil_location(as_spherical=False)
+    np.testing.assert_allclose(values, [[1, 2], [3, 4]])
+    with h5py.File(path, "r+") as file:
         file.move(f"{pupil}/pupil_area", f"{pupil}/diameter")
         del file[f"{gaze}/data"]
         file[f"{gaze}/data"] = np.zeros((2, 3))
@@ -923,6 +928,7 @@ def test_what_was_shown_at_a_sample(allen, shown):
         seen = image != 64  # squares of the noise outside the monitor
         assert seen.all() == (name != "locally_sparse_noise")
         np.testing.assert_array_equal(image[seen], images[frame][seen])
+    np.testing.assert_array_equal(noise.get_stimulus(80)[1], noise.get_stimulus_template("natural_movie_one")[0])
     with pytest.raises(SourceError, match="no images of stimulus 'natural_movie_three'"):
         gratings.get_stimulus(252)
     with h5py.File(days[1].path, "r+") as file:

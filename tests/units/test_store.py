@@ -605,6 +605,37 @@ def test_names_that_other_programs_would_change_are_refused(column, name, fault)
         UnitTable(pd.DataFrame(rows), name=name if column == "name" else "a", origin="t")
 
 
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"original_index": [0, -1]}, "row 1, column 'original_index': -1 is no index"),
+        ({"original_index": [0, 2**63]}, "row 1, column 'original_index': 9223372036854775808 is no index"),
+        ({"original_index": [0, 1.5]}, "row 1, column 'original_index': .*1.5.* is no index"),
+        ({"original_index": [0, "3"]}, "row 1, column 'original_index': '3' is no index"),
+        ({"original_index": [0, True]}, "row 1, column 'original_index': True is no index"),
+        ({"probability": [0.5, "x"]}, "row 1, column 'probability': 'x' is no probability"),
+        ({"shape": [1, np.zeros(2)]}, r"row 1, column 'shape': array\(\[0., 0.\]\) is no attribute: expected text"),
+        ({"snr": [1.5, np.inf]}, "row 1, column 'snr': inf is no attribute"),
+        ({"snr": [1.5, 1j]}, "row 1, column 'snr': .*1j.* is no attribute"),
+        ({"session": None}, "t: no column 'session'; found 'unit', 'identity'"),
+    ],
+)
+def test_columns_that_hold_something_else_are_named(tmp_path, columns, says):
+    units = {"session": ["Mon", "Tue"], "unit": ["1", "1"], "identity": ["1", "1"]} | columns
+    units = {name: pd.Series(values, dtype=object) for name, values in units.items() if values is not None}
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        before = store.path.read_bytes()
+        with pytest.raises(TableError, match=says):
+            store.import_table(UnitTable(pd.DataFrame(units), name="a", origin="t"))
+        assert store.path.read_bytes() == before
+
+
+def test_two_columns_of_one_name_are_refused():
+    units = pd.DataFrame([["Mon", "1", 2, 3]], columns=["session", "unit", "z", "z"])
+    with pytest.raises(TableError, match="t: two columns are called 'z'"):
+        UnitTable(units, name="a", origin="t")
+
+
 def test_joined_letters_and_emoji_are_names(tmp_path):
     names = ["\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e\u0648"]
     units = pd.DataFrame({"session": names, "unit": names, "identity": names[:1] * 2})

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pyflow._help import did_you_mean
 from pyflow.io.readers import bruker
 from pyflow.io.readers.axes import Layout, check_plane, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
@@ -443,7 +444,7 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
 def _open_file(path: Path, options: ReaderOptions, *, alone: bool = False) -> VideoReader:
     """Open one file whole; `alone`: without the others that its header says belong to it."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file{_near(path)}")
     if path.is_dir() and not is_zarr(path):
         raise IsADirectoryError(f"{path}: is a folder, expected a video file")
     if path.is_file() and path.stat().st_size == 0:
@@ -461,6 +462,18 @@ def _open_file(path: Path, options: ReaderOptions, *, alone: bool = False) -> Vi
     if name == "TIFF" and alone:
         given["alone"] = True
     return getattr(import_module(f"pyflow.io.readers.{module}"), reader)(path, **given)
+
+
+def _near(path: Path) -> str:
+    """Return the end of an error about a file that is missing: the one that it resembles, or the folder that is not."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"; there is no folder {folder}"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names) or ("" if path.is_absolute() else f" in {folder}")
 
 
 def _format_of(path: Path, given: dict[str, Any]) -> str:

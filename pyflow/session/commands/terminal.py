@@ -22,11 +22,11 @@ class UsageError(Exception):
 
 
 @contextmanager
-def before_it_begins() -> Iterator[None]:
+def before_it_begins(errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> Iterator[None]:
     """Take what is wrong while the command is still being understood for a `UsageError`."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except errors as error:
         raise UsageError(str(error)) from error
 
 

@@ -133,4 +133,4 @@ def _inside(path: Path, n_bytes: int) -> Iterator[np.ndarray]:
 
 def valid_often(counts: np.ndarray, n_frames: int, valid_fraction: float) -> np.ndarray:
     """Return which pixels are valid in a fraction of the frames: (H, W) bool."""
-    return counts >= math.ceil(valid_fraction * n_frames - 1e-9)  # 0.9 * 10 is a little more than 9
+    return counts >= math.ceil(valid_fraction * n_frames - 1e-9)  # 0.56 * 25 is a little more than 14

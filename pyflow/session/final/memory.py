@@ -16,13 +16,16 @@ def mask_bytes_at_once(config: SessionConfig, shape: tuple[int, ...]) -> int:
 
 
 def frames_at_once(config: SessionConfig, shape: tuple[int, ...], video: Path) -> int:
-    """Return how many frames of a video may be in memory: as read, warped, and put together for the file."""
+    """Return how many frames of a video may be read at a time, of which there are four copies at the most.
+
+    That is as read, warped, and put together for the file, while frames from before are still held.
+    """
     asked = config.align_chunk_size
     if config.memory_limit_gb is None:
         return asked
     with open_compensated(video) as reader:
         frame_bytes = math.prod(reader.shape[1:]) * reader.dtype.itemsize
-    return max(1, min(asked, _left(config, shape) // (3 * frame_bytes)))
+    return max(1, min(asked, _left(config, shape) // (4 * frame_bytes)))
 
 
 def _left(config: SessionConfig, shape: tuple[int, ...]) -> int:

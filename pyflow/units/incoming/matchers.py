@@ -4,6 +4,8 @@ Each reader returns a `UnitTable`; its units are named by their row in the sessi
 their original index too.
 """
 
+from __future__ import annotations
+
 import csv
 import json
 import re

@@ -1,5 +1,7 @@
 """What people call a unit or an identity, and the row of the store that it stands for."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
