@@ -30,6 +30,7 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 numpydoc_show_class_members = False
 # all but types, which stand in the signatures; sections that a line needs not; and how a sentence may begin
 numpydoc_validation_checks = {"all"} | {

@@ -23,7 +23,10 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
 from pyflow.io import VideoReader
-from pyflow.motion.options import Execution
+from pyflow.motion.option_types import can_change_result
+
+# How Sphinx writes an alias of a type (autodoc_type_aliases) that stands beside others.
+_ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 
 UNIT = re.compile(r"\s*Unit: ([^.]+)\.$")
 WORDS = {
@@ -82,7 +85,7 @@ def facts(field: FieldInfo, unit: str | None) -> Iterator[str]:
         value = field.get_default(call_default_factory=True)
         value = {} if isinstance(value, BaseModel) else str(value) if isinstance(value, Path) else value
         yield "default: none" if value is None else f"default: ``{json.dumps(value)}``"
-    if Execution.__metadata__[0] in field.metadata:
+    if not can_change_result(field):
         yield "changes no number in the result"
 
 
@@ -195,9 +198,13 @@ def without_fields(app: Any, what: str, name: str, thing: Any, options: Any, lin
         lines[start:end] = ["Its fields are in :doc:`the options </reference/options>`.", ""]
 
 
-def without_types(app: Any, what: str, name: str, thing: Any, *rest: Any) -> tuple[str, str] | None:
-    """Write the signature of a model as ``help`` does."""
-    return (str(inspect.signature(thing)), "") if what == "class" and issubclass(thing, BaseModel) else None
+def without_types(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Write the signature of a model as ``help`` does, and an alias of a type by its name beside None, too."""
+    if what == "class" and issubclass(thing, BaseModel):
+        return str(inspect.signature(thing)), ""
+    return _ALIAS.sub(r"\1", signature or "") or None, returns
 
 
 def setup(app: Any) -> dict[str, bool]:

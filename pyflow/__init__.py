@@ -17,4 +17,6 @@ _HOME = {
     "valid_mask": "pyflow.flow.warp",
 }
 
-__getattr__, __dir__, __all__ = lazy(__name__, _HOME)
+_MODULES = ("export", "flow", "io", "motion", "plots", "session", "simulate", "units")
+
+__getattr__, __dir__, __all__ = lazy(__name__, _HOME, _MODULES)

@@ -24,6 +24,8 @@ both
 import hashlib
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ import numpy as np
 
 from pyflow import __version__
 from pyflow.io import VideoReader, open_video
+from pyflow.io.pieces import piece_length
 from pyflow.threads import resolve_threads
 
 VIDEO_FILE = "compensated.hdf5"
@@ -65,7 +68,7 @@ SUFFIXES = {"HDF5": ".hdf5", "TIFF": ".tif", "MAT": ".mat", "MAT7": ".mat", "CAI
 
 # Raised when a stage computes something else from the same inputs and options, so that older results are not taken
 # for new ones.
-SCHEMA_VERSION = {"stage1": 5, "stage2": 2, "stage3": 3}
+SCHEMA_VERSION = {"stage1": 5, "stage2": 3, "stage3": 3}
 
 # Attributes of an HDF5 file's root by which we know our own results when nothing else is left to tell.
 SIGNATURE = {"pyflow": __version__}
@@ -75,7 +78,7 @@ Fingerprint = Literal["quick", "lenient", "deep"]
 _ENDS = 1 << 18  # bytes hashed at either end of a file: covers HDF5 and TIFF headers, and small files as a whole
 _BLOCK = 1 << 23  # bytes of a file that one thread hashes, while others hash other blocks
 _PIECE = 1 << 19  # bytes of a block in memory at a time
-_CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 64 << 20  # read at a time: small against memory, large against overheads
 
 
 def fingerprint(path: Path, kind: Fingerprint = "quick", known: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -231,14 +234,32 @@ def read_field(folder: Path) -> np.ndarray:
 
     Raises
     ------
-    OSError, ValueError, KeyError
+    OSError, ValueError
         ``w_to_reference.npz`` cannot be read or does not hold it.
     """
-    with np.load(folder / FIELD_FILE, allow_pickle=False) as data:
-        return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
+    data = read_npz(folder / FIELD_FILE, FLOW_DATASETS)
+    return np.stack([data[name] for name in FLOW_DATASETS], axis=-1)
 
 
-def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarray]:
+def read_npz(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read arrays from an ``.npz`` file, by their names; without names all.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be opened.
+    ValueError
+        It is damaged, or an array is not in it; the message names the file.
+    """
+    with open(path, "rb") as file:  # a damaged one would stay open if NumPy opened it
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                return {name: data[name] for name in names or data}
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def iterate_masks(path: Path, n_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
     """Read the per-frame masks in an ``idx.hdf``, some frames at a time.
 
     The data set is ``idx``, or ``ch1`` (pyflowreg); Octave wraps it in a group that holds its ``value``. Any
@@ -262,9 +283,38 @@ def iterate_masks(path: Path, n_bytes: int = _CHUNK_BYTES) -> Iterator[np.ndarra
         The file cannot be read or holds no single stack of masks.
     """
     with open_masks(path) as masks:
-        step = frames_per_chunk(masks.shape[1:], masks.dtype, n_bytes)
+        step = piece_length(masks.shape[1:], masks.dtype, n_bytes)
         for first in range(0, len(masks), step):
             yield masks[first : first + step] != 0
+
+
+def frames_that_count(video: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Tell which frames of a compensated video count: those of which ``idx.hdf`` beside it says that a pixel is valid.
+
+    Parameters
+    ----------
+    video
+        The video.
+    shape
+        Its (T, H, W).
+
+    Returns
+    -------
+    ndarray
+        (T,) bool; all of them where there is no ``idx.hdf``.
+
+    Raises
+    ------
+    ValueError
+        The masks cannot be read, or are of another shape.
+    """
+    path = video.parent / MASK_FILE
+    if not path.is_file():
+        return np.ones(shape[0], bool)
+    with open_masks(path) as masks:
+        if masks.shape != shape:
+            raise ValueError(f"{path}: masks of shape {masks.shape}, but {video} has {shape}")
+    return np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(path)])
 
 
 @contextmanager
@@ -283,8 +333,3 @@ def open_masks(path: Path) -> Iterator[h5py.Dataset]:
                 f"{path}: expected a data set idx of shape (T, H, W), found {', '.join(file) or 'nothing'}"
             )
         yield masks
-
-
-def frames_per_chunk(frame_shape: tuple[int, ...], dtype: np.dtype, n_bytes: int = _CHUNK_BYTES) -> int:
-    """Return how many frames make a chunk of a size: by default small against memory and large against overheads."""
-    return max(1, n_bytes // max(1, int(np.prod(frame_shape)) * np.dtype(dtype).itemsize))

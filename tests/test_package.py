@@ -5,11 +5,13 @@ import doctest
 import inspect
 import os
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import pyflow
 from pyflow._ext._status import _ERRORS, check
@@ -61,6 +63,28 @@ def test_every_public_name_is_there():
         pyflow.nothing  # noqa: B018
 
 
+def test_completion_offers_what_is_public_once_and_nothing_else():
+    script = "import pyflow; pyflow.OFOptions; print(*[name for name in dir(pyflow) if not name.startswith('__')])"
+    shown = subprocess.check_output([sys.executable, "-P", "-c", script], text=True).split()
+    modules = ["export", "flow", "io", "motion", "plots", "session", "simulate", "units"]
+    assert shown == sorted([*pyflow.__all__, *modules])
+
+
+def test_public_modules_are_found_without_being_imported_first():
+    script = "import pyflow; print(pyflow.plots.__name__, pyflow.units.__name__)"
+    assert subprocess.check_output([sys.executable, "-P", "-c", script], text=True).split() == [
+        "pyflow.plots",
+        "pyflow.units",
+    ]
+
+
+@pytest.mark.parametrize("name", ["get_displacement", "imregister", "imregister_binary", "valid_mask"])
+def test_help_of_functions_names_types_as_they_are_written(name):
+    head = pydoc.plain(pydoc.render_doc(getattr(pyflow, name))).splitlines()[2]
+    assert "ArrayLike" in head
+    assert "_Buffer" not in head
+
+
 def test_every_status_code_is_an_error_that_names_the_values():
     check(0, "kernel")
     assert sorted(_ERRORS) == [1, 2, 3]
@@ -103,3 +127,22 @@ def test_help_of_options_begins_with_what_they_are_and_an_example(model):
     failed, attempted = doctest.DocTestRunner().run(test)
     assert attempted
     assert not failed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place", "said"),
+    [
+        (lambda: pyflow.OFOptions(alpha=-1), ("alpha",), "greater than or equal to 0.000001"),
+        (lambda: pyflow.OFOptions(reader={"n_channels": {"a": 0}}), ("reader", "n_channels"), "valid integer"),
+        (lambda: pyflow.OFOptions(input_file=3), ("input_file",), "expected a path"),
+        (lambda: pyflow.OFOptions().replace(alhpa=1), (), "unknown option 'alhpa', did you mean 'alpha'"),
+        (lambda: setattr(pyflow.OFOptions(), "alpha", 2), ("alpha",), "frozen; give alpha="),
+        (lambda: SessionConfig(root=".", flow_options={"alpha": [1, "{x}"]}), ("flow_options",), "alpha.1: expected"),
+    ],
+)
+def test_errors_speak_of_fields_and_not_of_pydantic(wrong, place, said):
+    with pytest.raises(ValidationError) as caught:
+        wrong()
+    assert caught.value.errors()[0]["loc"] == place
+    assert said in str(caught.value)
+    assert not re.search(r"pydantic|Value error|https?:|\.(number|list|text|map)\b|lax", str(caught.value))

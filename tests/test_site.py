@@ -52,6 +52,11 @@ def test_links_lead_somewhere(pages):
     assert not lost
 
 
+def test_types_are_written_as_in_the_code(pages):
+    """An alias such as ArrayLike by its name, not as the union of all that it stands for."""
+    assert not [path.name for path in pages if "_NestedSequence" in path.read_text(encoding="utf-8")]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_page_is_wider_than_the_window(pages, width):
     wide = {}

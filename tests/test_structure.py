@@ -27,10 +27,10 @@ WINGS = {
     "layout": {"", "io", "threads"},
     "motion": {"", "_help", "align", "flow", "io", "layout", "threads"},
     "plots": set(),
-    "simulate": {"_lazy", "flow", "io"},
+    "simulate": {"_help", "_lazy", "flow", "io"},
     "export": {"", "_lazy", "io", "layout", "motion"},
     "session": {"", "_help", "align", "export", "flow", "io", "layout", "motion", "plots", "simulate", "threads"},
-    "compat": {"", "_lazy", "flow", "io", "layout", "motion", "session"},
+    "compat": {"", "_help", "_lazy", "flow", "io", "layout", "motion", "session"},
     "units": {"", "_lazy", "flow", "io", "layout", "plots", "threads"},
 }
 

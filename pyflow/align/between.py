@@ -7,13 +7,13 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pyflow.align.start import Map, find_start
-from pyflow.align.structure import COARSE, auto_smoothing, structure
+from pyflow.align.structure import COARSE, auto_smoothing, live_box, structure
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.warp import imregister
 
@@ -80,6 +80,19 @@ def align(reference: np.ndarray, moving: np.ndarray, flow: Flow) -> Alignment:
     ValueError
         The flow's parameters are out of range, or its back end is unknown.
     """
+    shape, box = reference.shape[:2], live_box(reference, moving)
+    inner = _align(reference[box], moving[box], flow)
+    if inner.displacement_px.shape[:2] == shape:
+        return inner
+    outer = inner.start.seen_from(shape, box, inside=True)
+    # around what is alive the start goes on, and what the flow found beyond it is that of the nearest pixel
+    more = inner.displacement_px - inner.start.field(inner.displacement_px.shape[:2])
+    around = [(side.start, size - side.stop) for side, size in zip(box, shape, strict=True)]
+    w = outer.field(shape) + np.pad(more, (*around, (0, 0)), mode="edge")
+    return replace(inner, displacement_px=w, start=outer)
+
+
+def _align(reference: np.ndarray, moving: np.ndarray, flow: Flow) -> Alignment:
     reference, moving = comparable(reference, moving)
     if not reference.size:
         nothing = Map(np.eye(2), np.zeros(2))

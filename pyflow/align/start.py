@@ -70,6 +70,13 @@ class Map:
         at = np.stack([x, y], axis=-1) @ (self.matrix - np.eye(2)).T + self.offset
         return at.astype(np.float32)
 
+    def seen_from(self, shape: tuple[int, int], box: tuple[slice, slice], *, inside: bool) -> "Map":
+        """Return a map of an image (H, W) as one of what is in a box; where it is `inside`, the other way round."""
+        starts, stops = zip(*(side.indices(size)[:2] for side, size in zip(box, shape, strict=True)), strict=True)
+        moved = (np.add(starts, stops) - np.array(shape))[::-1] / 2  # the box's centre from the image's, as (x, y)
+        offset = (np.eye(2) - self.matrix) @ (moved if inside else -moved)
+        return Map(self.matrix, self.offset + offset, self.kind, self.explains)
+
     def inverse(self) -> "Map":
         """Return the map of the moving image onto the reference."""
         matrix = np.linalg.inv(self.matrix)

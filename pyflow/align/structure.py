@@ -19,6 +19,9 @@ SMOOTHINGS = (0.7, 1.0, 1.5, 2.0, 3.0)
 _NOISE_SHARE = 0.2  # of the structure's deviation: more noise is worth more blur
 _FLOOR = 0.3  # part of the usual local contrast below which contrast is not raised: there is little but noise
 _CLIP = 3.0  # local deviations: a single bright cell
+_DEAD = 0.02  # of the usual deviation along a row or column: less is a black frame
+_BLURRED = 4  # pixels by which a recording's own motion blurs the edge of such a frame
+_LEAST_SIDE = 16  # pixels of what is inside of it
 
 
 def structure(image: np.ndarray, fine: float, coarse: float = COARSE) -> np.ndarray:
@@ -52,6 +55,35 @@ def _band(image: np.ndarray, fine: float, coarse: float) -> np.ndarray:
     image = image - image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
     smooth = gaussian_filter(image, fine, n_threads=1) if fine else image
     return smooth - gaussian_filter(image, coarse, n_threads=1)
+
+
+def live_box(*images: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns in which all images show something.
+
+    Scanners blank what is around an image, and programs fill it. The edge of such a frame is stronger than any tissue,
+    and stays where it is when the tissue moves.
+
+    Parameters
+    ----------
+    *images
+        (H, W) or (H, W, C) of one size.
+
+    Returns
+    -------
+    tuple of slice
+        All rows and columns where there is no frame, or next to nothing inside of it.
+    """
+    sides = []
+    for axis, size in enumerate(images[0].shape[:2]):
+        low, high = 0, size
+        for image in images:
+            spread = np.asarray(image, np.float32).std(axis=1 - axis).reshape(size, -1)
+            alive = np.flatnonzero((spread > _DEAD * np.median(spread, axis=0)).any(axis=1))
+            first, last = (alive[0], alive[-1] + 1) if alive.size else (0, 0)
+            low = max(low, first + _BLURRED * (first > 0))
+            high = min(high, last - _BLURRED * (last < size))
+        sides.append(slice(int(low), int(high)))
+    return tuple(sides) if min(side.stop - side.start for side in sides) >= _LEAST_SIDE else (slice(None), slice(None))
 
 
 def one_channel(image: np.ndarray) -> np.ndarray:

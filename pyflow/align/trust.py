@@ -6,14 +6,14 @@ compared: once for the black tiles of the chess board, once for the white ones. 
 resemble each other, and best where the field says; of different tissue they do so by chance.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pyflow.align.between import Alignment, Flow, comparable, composed, one_round, reference_like
 from pyflow.align.start import LEAST_OVERLAP
-from pyflow.align.structure import one_channel, structure
+from pyflow.align.structure import live_box, one_channel, structure
 from pyflow.flow.warp import imregister, valid_mask
 
 ALIGNED, DOUBTFUL, NOT_ALIGNABLE = "aligned", "doubtful", "not alignable"
@@ -32,7 +32,7 @@ CLEAR_SHARE, LEAST_SHARE = 0.55, 0.3
 CLEAR_CORRELATION, LEAST_CORRELATION = 0.35, 0.25
 SMALL_OVERLAP = 0.4
 LARGE_DISAGREEMENT_PX = 2.0
-FEW_TILES = 6
+FEW_TILES, ENOUGH_TILES = 6, 20  # of fewer, as images of less than 40 pixels have, chance finds a clear share
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,24 @@ def examine(reference: np.ndarray, moving: np.ndarray, alignment: Alignment, flo
     residual_px : ndarray
         float32 (rows, cols), for each tile how far from its place it fits best, NaN where it is not covered.
     """
+    shape, box = reference.shape[:2], live_box(reference, moving)
+    w, start = alignment.displacement_px[box], alignment.start.seen_from(shape, box, inside=False)
+    trust, inner = _examine(reference[box], moving[box], replace(alignment, displacement_px=w, start=start), flow)
+    return trust, inner if w.shape[:2] == shape else _tiles_of_all(inner, shape, box)
+
+
+def _tiles_of_all(inner: np.ndarray, shape: tuple[int, int], box: tuple[slice, slice]) -> np.ndarray:
+    """Return for each tile of the whole image what the tile of the box says in which its centre is; NaN where none."""
+    tile, own = tile_size(shape), tile_size(tuple(side.stop - side.start for side in box))
+    at = [((np.arange(size // tile) + 0.5) * tile - side.start) // own for size, side in zip(shape, box, strict=True)]
+    there = [(places >= 0) & (places < n) for places, n in zip(at, inner.shape, strict=True)]
+    whole = np.full([len(places) for places in at], np.nan, np.float32)
+    rows, columns = (places[seen].astype(int) for places, seen in zip(at, there, strict=True))
+    whole[np.ix_(*there)] = inner[np.ix_(rows, columns)]
+    return whole
+
+
+def _examine(reference: np.ndarray, moving: np.ndarray, alignment: Alignment, flow: Flow) -> tuple[Trust, np.ndarray]:
     shape = reference.shape[:2]
     reference, moving = comparable(reference, moving)
     w = alignment.displacement_px
@@ -148,6 +166,8 @@ def judge(found: dict[str, float], n_tiles: int) -> tuple[str, str]:
     doubts = []
     if share < CLEAR_SHARE or likeness < CLEAR_CORRELATION:
         doubts.append(f"it resembles the centre too little: {resembles}")
+    if n_tiles < ENOUGH_TILES:
+        doubts.append(f"only {n_tiles} tiles can be compared, which proves little")
     if found["overlap"] < SMALL_OVERLAP:
         doubts.append(f"only {found['overlap']:.0%} of the image overlaps")
     if found["least_jacobian"] <= 0:

@@ -1,7 +1,7 @@
 """Hand-over in Neurodata Without Borders: a file per recording with the corrected movie and the mask."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from pyflow.export.source import AlignedRecording, AlignedSession
 from pyflow.io.atomic import replacing
 from pyflow.io.output import OutputFile
+from pyflow.io.pieces import piece_length
 
 # What NWB requires and no recording tells.
 _REQUIRED: dict[str, Any] = {
@@ -159,21 +160,7 @@ def _write(
     progress: Callable[[str, int, int], None] | None,
 ) -> Path:
     import pynwb
-    from hdmf.data_utils import DataChunkIterator
-    from pynwb.base import Images
-    from pynwb.image import GrayscaleImage, ImageSeries
-    from pynwb.ophys import CorrectedImageStack, OpticalChannel, TwoPhotonSeries
-
-    n_frames, height, width, _ = recording.shape
-    rate, per_frame = float(about["frame_rate"]), recording.bin_size()
-
-    def frames():
-        done = 0
-        for piece in session.frames(recording, channel, masked=False):
-            yield from piece.transpose(0, 2, 1)
-            done += len(piece)
-            if progress is not None:
-                progress(recording.name, done, n_frames)
+    from pynwb.ophys import CorrectedImageStack, OpticalChannel
 
     names = ("experimenter", "institution", "lab", "session_id")
     file = pynwb.NWBFile(
@@ -188,70 +175,110 @@ def _write(
         name="ImagingPlane",
         optical_channel=OpticalChannel(**_numbers(about["optical_channel"])),
         device=file.create_device(name=about["device"]),
-        imaging_rate=rate,
+        imaging_rate=float(about["frame_rate"]),
         **_numbers(about["imaging_plane"]),
     )
-    data = DataChunkIterator(
-        data=frames(), maxshape=(n_frames, width, height), dtype=recording.dtype, buffer_size=_per_chunk(recording)
-    )
-    corrected = TwoPhotonSeries(
-        name="corrected",
-        imaging_plane=plane,
-        data=data,
-        unit="n.a.",
-        rate=rate,
-        dimension=[width, height],
-        description="Registered to the centre of the session by variational optical flow; (frames, columns, rows).",
-    )
-    original = ImageSeries(
-        name="original",
-        external_file=[str(about["original"])],
-        starting_frame=[0],
-        format="external",
-        num_samples=n_frames * per_frame,
-        unit="n.a.",
-        rate=rate * per_frame,
-        description="The file that was recorded.",
-    )
-    translation = recording.translation()
-    kept = translation is not None
-    moved = pynwb.TimeSeries(
-        name="xy_translation",
-        data=translation if kept else np.full((n_frames, 2), np.nan),
-        unit="pixels",
-        rate=rate,
-        description="Mean displacement of each frame along x (columns) and y (rows)."
-        if kept
-        else "Not known: displacements of the frames were not kept.",
-    )
+    corrected = _corrected(session, recording, plane, channel, progress)
+    original = _original(recording, about)
+    moved = _translation(recording, plane.imaging_rate)
     module = file.create_processing_module("ophys", _MODULE)
     file.add_acquisition(original)
     module.add(CorrectedImageStack(corrected=corrected, original=original, xy_translation=moved))
     file.add_acquisition(corrected)  # a link, under which programs find it that look for movies nowhere else
-    reference = session.reference[..., channel - 1]
-    images = {
-        "valid_mask": (session.valid.astype(np.uint8), "1 where a pixel is valid in every recording; (columns, rows)."),
-        "reference": (reference.astype(np.float32), "Temporal average of the session's centre; (columns, rows)."),
-    }
-    module.add(
-        Images(
-            name="summary_images",
-            images=[
-                GrayscaleImage(name=name, data=np.ascontiguousarray(image.T), description=description)
-                for name, (image, description) in images.items()
-            ],
-        )
-    )
+    module.add(_summary_images(session, channel))
     with replacing(path) as temporary, OutputFile(temporary, path) as target, h5py.File(target, "w") as hdf5:
         with pynwb.NWBHDF5IO(file=hdf5, mode="w", manager=pynwb.get_manager()) as io:
             io.write(file)
     return path
 
 
+def _corrected(
+    session: AlignedSession,
+    recording: AlignedRecording,
+    plane: Any,
+    channel: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> Any:
+    """Return the series of a channel's frames in the centre's frame, which are warped while they are written."""
+    from hdmf.data_utils import DataChunkIterator
+    from pynwb.ophys import TwoPhotonSeries
+
+    n_frames, height, width, _ = recording.shape
+
+    def frames() -> Iterator[np.ndarray]:
+        done = 0
+        for piece in session.frames(recording, channel, masked=False):
+            yield from piece.transpose(0, 2, 1)
+            done += len(piece)
+            if progress is not None:
+                progress(recording.name, done, n_frames)
+
+    per_chunk = piece_length((height, width), recording.dtype, 1 << 20)
+    return TwoPhotonSeries(
+        name="corrected",
+        imaging_plane=plane,
+        data=DataChunkIterator(
+            data=frames(), maxshape=(n_frames, width, height), dtype=recording.dtype, buffer_size=per_chunk
+        ),
+        unit="n.a.",
+        rate=plane.imaging_rate,
+        dimension=[width, height],
+        description="Registered to the centre of the session by variational optical flow; (frames, columns, rows).",
+    )
+
+
+def _original(recording: AlignedRecording, about: Mapping[str, Any]) -> Any:
+    """Return the series that names the file which was recorded."""
+    from pynwb.image import ImageSeries
+
+    per_frame = recording.bin_size()
+    return ImageSeries(
+        name="original",
+        external_file=[str(about["original"])],
+        starting_frame=[0],
+        format="external",
+        num_samples=recording.shape[0] * per_frame,
+        unit="n.a.",
+        rate=float(about["frame_rate"]) * per_frame,
+        description="The file that was recorded.",
+    )
+
+
+def _translation(recording: AlignedRecording, rate: float) -> Any:
+    """Return the series of each frame's mean displacement, NaN where displacements were not kept."""
+    import pynwb
+
+    kept = recording.translation()
+    return pynwb.TimeSeries(
+        name="xy_translation",
+        data=np.full((recording.shape[0], 2), np.nan) if kept is None else kept,
+        unit="pixels",
+        rate=rate,
+        description="Not known: displacements of the frames were not kept."
+        if kept is None
+        else "Mean displacement of each frame along x (columns) and y (rows).",
+    )
+
+
+def _summary_images(session: AlignedSession, channel: int) -> Any:
+    """Return the images that stand for all recordings: the mask, and the centre's average."""
+    from pynwb.base import Images
+    from pynwb.image import GrayscaleImage
+
+    reference = session.reference[..., channel - 1]
+    images = {
+        "valid_mask": (session.valid.astype(np.uint8), "1 where a pixel is valid in every recording; (columns, rows)."),
+        "reference": (reference.astype(np.float32), "Temporal average of the session's centre; (columns, rows)."),
+    }
+    return Images(
+        name="summary_images",
+        images=[
+            GrayscaleImage(name=name, data=np.ascontiguousarray(image.T), description=description)
+            for name, (image, description) in images.items()
+        ],
+    )
+
+
 def _numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields with their integers as floats, which NWB wants."""
     return {key: float(value) if isinstance(value, int) else value for key, value in fields.items()}
-
-
-def _per_chunk(recording: AlignedRecording) -> int:
-    return max(1, (1 << 20) // (recording.shape[1] * recording.shape[2] * recording.dtype.itemsize))

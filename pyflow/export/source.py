@@ -9,14 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pyflow.io.pieces import piece_length
 from pyflow.layout import (
     FLOW_DATASETS,
-    MASK_FILE,
     RESULT_FILE,
     STATUS_FILE,
     find_flow,
-    frames_per_chunk,
-    iterate_masks,
+    frames_that_count,
     open_compensated,
     read_field,
 )
@@ -106,29 +105,17 @@ class AlignedRecording:
         return read_field(self.video.parent)
 
     def counts(self) -> np.ndarray:
-        """Tell which frames count, (T,) bool: those of which a pixel is valid; all where no masks were kept.
-
-        Raises
-        ------
-        ValueError
-            The masks cannot be read, or are of another number of frames.
-        """
-        masks = self.video.parent / MASK_FILE
-        if not masks.is_file():
-            return np.ones(self.shape[0], bool)
-        counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(masks)])
-        if len(counts) != self.shape[0]:
-            raise ValueError(f"{masks}: {len(counts)} frames, but {self.video} has {self.shape[0]}")
-        return counts
+        """Tell which frames count, (T,) bool; see `pyflow.layout.frames_that_count`, whose errors it raises."""
+        return frames_that_count(self.video, self.shape[:3])
 
     def translation(self) -> np.ndarray | None:
-        """Mean displacement of each frame, (T, 2) float64: x, then y, in pixels; None where it was not kept."""
+        """Return the mean displacement of each frame, float64 (T, 2): x, y, in pixels; None where it was not kept."""
         path = find_flow(self.video.parent)
         if path is None:
             return None
         with h5py.File(path, "r") as file:
             data = [file[name] for name in FLOW_DATASETS]
-            step = frames_per_chunk(data[0].shape[1:], np.float64)
+            step = piece_length(data[0].shape[1:], np.float64)
             means = [
                 [np.mean(one[first : first + step], axis=(1, 2), dtype=np.float64) for one in data]
                 for first in range(0, len(data[0]), step)
@@ -224,7 +211,10 @@ class AlignedSession:
             told = ", ".join(
                 f"{recording.name}: {recording.frame_rate_hz or 'not known'}" for recording in self.recordings
             )
-            raise ValueError(f"frame_rate: the recordings do not tell the frames per second ({told}); say how many")
+            raise ValueError(
+                f"frame_rate: the recordings do not tell the frames per second ({told}); give it: "
+                "frame_rate=30, or --frame-rate 30 of pyflow-session export"
+            )
         return rates.pop()
 
     def frames(

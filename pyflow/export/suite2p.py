@@ -74,7 +74,6 @@ def to_suite2p(
     plane.mkdir(parents=True, exist_ok=True)
     for name in _RESULTS:  # until all is written they would be about another movie
         (plane / name).unlink(missing_ok=True)
-    height, width = session.valid.shape
     channels = [channel, *({1, 2} - {channel} if session.reference.shape[-1] == 2 else ())]
     scale = _scale(session)
     files, means = [], []
@@ -82,13 +81,27 @@ def to_suite2p(
     for one, name in zip(channels, ("data.bin", "data_chan2.bin"), strict=False):
         files.append(plane / name)
         means.append(_write(session, files[-1], one, scale, good, progress))
+    registration = _registration(session, channel, scale, good, means)
+    movie = {**_movie(session, len(files), scale), **_paths(session, plane, files)}
+    db = {**movie, "db_path": str(plane / "db.npy"), "settings_path": str(plane / "settings.npy")}
+    ops = {**movie, **registration, "fs": frame_rate, "do_registration": 0, "ops_path": str(plane / "ops.npy")}
+    settings = {"fs": frame_rate}
+    for name, content in zip(_RESULTS, (ops, db, settings, registration), strict=True):
+        _save(plane / name, content)
+    return plane / "ops.npy"
+
+
+def _registration(
+    session: AlignedSession, channel: int, scale: float, good: np.ndarray, means: list[np.ndarray]
+) -> dict[str, Any]:
+    """Return what suite2p's own registration would have found; `means` are those of the channels."""
     rows, columns = largest_rectangle(session.valid)
     inside = (rows[1] - rows[0]) * (columns[1] - columns[0]) / np.count_nonzero(session.valid)
     logger.info(
         "suite2p looks for cells in rows %s, columns %s: %.0f %% of the valid pixels", rows, columns, 100 * inside
     )
     shifts = np.rint(np.concatenate([_shifts(recording) for recording in session.recordings])).astype(np.int32)
-    registration = {
+    found = {
         "refImg": _as_stored(session.reference[..., channel - 1], scale),
         "meanImg": means[0],
         "xoff": shifts[:, 0],
@@ -97,7 +110,12 @@ def to_suite2p(
         "yrange": list(rows),
         "badframes": ~good,
     }
-    names = {
+    return {**found, "meanImg_chan2": means[1]} if len(means) == 2 else found
+
+
+def _paths(session: AlignedSession, plane: Path, files: list[Path]) -> dict[str, Any]:
+    """Return where suite2p finds things; `files` are those of the channels."""
+    found = {
         "save_path0": str(plane.parent.parent),
         "save_folder": "suite2p",
         "save_path": str(plane),
@@ -105,33 +123,30 @@ def to_suite2p(
         "reg_file": str(files[0]),
         "data_path": [str(recording.video.parent) for recording in session.recordings],
     }
-    if len(files) == 2:
-        registration["meanImg_chan2"] = means[1]
-        names["reg_file_chan2"] = str(files[1])
-    movie = {
+    return {**found, "reg_file_chan2": str(files[1])} if len(files) == 2 else found
+
+
+def _movie(session: AlignedSession, n_channels: int, scale: float) -> dict[str, Any]:
+    """Return the sizes of the movie and what it was made from."""
+    height, width = session.valid.shape
+    frames = np.array([recording.shape[0] for recording in session.recordings])
+    return {
         "Ly": height,
         "Lx": width,
         "nframes": session.n_frames,
         "nplanes": 1,
-        "nchannels": len(files),
+        "nchannels": n_channels,
         "functional_chan": 1,
         "keep_movie_raw": False,
         "filelist": [str(recording.video) for recording in session.recordings],
-        "frames_per_folder": np.array([recording.shape[0] for recording in session.recordings]),
-        "frames_per_file": np.array([recording.shape[0] for recording in session.recordings]),
+        "frames_per_folder": frames,
+        "frames_per_file": frames.copy(),
         "pyflow": {
             "recordings": [recording.name for recording in session.recordings],
             "final_valid": session.valid,
             "scale": scale,
         },
     }
-    db = {**movie, **names, "db_path": str(plane / "db.npy"), "settings_path": str(plane / "settings.npy")}
-    ops = {**movie, **names, **registration, "fs": frame_rate, "do_registration": 0}
-    ops["ops_path"] = str(plane / "ops.npy")
-    settings = {"fs": frame_rate}
-    for name, content in zip(_RESULTS, (ops, db, settings, registration), strict=True):
-        _save(plane / name, content)
-    return plane / "ops.npy"
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
@@ -190,7 +205,10 @@ def _write(
 
 
 def _shifts(recording: Any) -> np.ndarray:
-    """Mean displacement of each frame into the centre's frame, (T, 2): x, y; without that of the frames if not kept."""
+    """Return the mean displacement of each frame into the centre's frame, (T, 2): x, y, in pixels.
+
+    Where the frames' own displacements were not kept, it is that of the whole recording.
+    """
     translation = recording.translation()
     between = recording.displacement().mean(axis=(0, 1), dtype=np.float64)
     return np.tile(between, (recording.shape[0], 1)) + (0 if translation is None else translation)

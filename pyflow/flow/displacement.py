@@ -8,6 +8,8 @@ The method is Flow-Registration's (Flotho et al., J. Biophotonics 2022, doi 10.1
 with Psi(s) = (s + 1e-5)^a.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Resizing, Gaussian smoothing and the 5x5 median, on one image of any number of channels."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 
 import numpy as np

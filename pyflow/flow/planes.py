@@ -1,5 +1,7 @@
 """Between what people pass, ``(H, W)`` or ``(H, W, C)`` of any dtype, and what kernels take: float32 planes."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 

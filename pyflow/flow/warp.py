@@ -4,6 +4,8 @@ Displacements are backward, in pixels: ``registered(y, x) = moving(y + v, x + u)
 columns and ``v = w[..., 1]`` along rows. A pixel is valid where its source lies inside the image, border included.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,12 +1,13 @@
-"""How much of a video is handled at once where nobody says."""
+"""How much of a video is handled at once."""
 
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-_PIECE_BYTES = 1 << 24
+_PIECE_BYTES = 1 << 24  # where nobody says
 
 
-def piece_length(frame_shape: tuple[int, int, int], dtype: np.dtype) -> int:
-    """Return how many frames to handle at once."""
-    return max(1, _PIECE_BYTES // (math.prod(frame_shape) * dtype.itemsize))
+def piece_length(frame_shape: tuple[int, ...], dtype: DTypeLike, n_bytes: int = _PIECE_BYTES) -> int:
+    """Return how many frames of a shape and type make about so many bytes, one at least."""
+    return max(1, n_bytes // max(1, math.prod(frame_shape) * np.dtype(dtype).itemsize))

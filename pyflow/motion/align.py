@@ -1,4 +1,4 @@
-"""Frames in the frame of another image: a movie in memory, or a recording some frames at a time."""
+"""Warp frames into the frame of another image: a movie in memory, or a recording some frames at a time."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

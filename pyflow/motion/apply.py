@@ -1,4 +1,4 @@
-"""The field that one channel or file was registered with, applied to another."""
+"""Apply the displacement that one channel or file was registered with to another."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,9 @@ import numpy as np
 
 from pyflow.flow.warp import imregister
 from pyflow.io import ReaderOptions, VideoReader, get_video_file_writer, open_video
+from pyflow.io.pieces import piece_length
 from pyflow.layout import FIELD_FILE, FLOW_DATASETS, find_flow, read_field
+from pyflow.motion.frames import spread
 from pyflow.motion.lines import shift_lines
 from pyflow.threads import resolve_threads
 
@@ -71,10 +73,8 @@ def apply_displacement(
     with ExitStack() as stack:
         video = stack.enter_context(open_video(input_file, options))
         field = _open_displacement(displacement, stack)
-        name, shown = (
-            str(video.path or "video in memory"),
-            displacement if isinstance(displacement, str | Path) else "array",
-        )
+        name = str(video.path or "video in memory")
+        shown = displacement if isinstance(displacement, str | Path) else "array"
         if field.shape[-3:-1] != video.shape[1:3]:
             raise ValueError(
                 f"{shown}: displacement of {field.shape[-3:-1]} pixels, but frames of {name} are {video.shape[1:3]}"
@@ -86,7 +86,7 @@ def apply_displacement(
         writer = stack.enter_context(get_video_file_writer(output_file))
         pool = stack.enter_context(ThreadPoolExecutor(resolve_threads(n_threads)))
 
-        step = max(1, _PIECE_BYTES // (int(np.prod(video.shape[1:])) * max(4, video.dtype.itemsize)))
+        step = piece_length(video.shape[1:], np.result_type(video.dtype, np.float32), _PIECE_BYTES)
         for first, frames in video.batches(step):
             frames = shift_lines(frames, bidiphase)
             fields = [field] * len(frames) if len(field.shape) == 3 else field[first : first + len(frames)]
@@ -131,8 +131,8 @@ def _open_displacement(source: str | Path | np.ndarray, stack: ExitStack) -> Vid
 
 
 def _mean(video: VideoReader, bidiphase: int) -> np.ndarray:
-    """Mean of frames from all over the recording, in its type."""
-    indices = np.unique(np.linspace(0, len(video) - 1, _FILL_FRAMES).round().astype(int))
+    """Return the mean of frames from all over a recording, in its type."""
+    indices = spread(len(video), _FILL_FRAMES)
     total = np.zeros(video.shape[1:])
     for index in indices:
         total += np.nan_to_num(shift_lines(video[int(index) : int(index) + 1], bidiphase)[0])

@@ -1,4 +1,4 @@
-"""What is settled about a recording before its first frame is registered.
+"""Settle what has to be known of a recording before its first frame is registered.
 
 1. The recording is checked against the options, and lines are found out of step.
 2. The reference is found, raw, and from the recording's noise how smooth the flow should be; further references, where
@@ -111,6 +111,7 @@ def _settle(source: FrameSource, options: OFOptions, reference: np.ndarray | Non
     if options.alpha == "auto" and (reference is not None or options.gives_reference):
         return refined_reference(source, raw, tuning, options)
     if options.alpha == "auto" and not 1 / _OTHER_ALPHA < tuning.alpha / START_ALPHA < _OTHER_ALPHA:
+        logger.info("the reference is made again, with that alpha, and the recording is asked again")
         raw = find(tuning.alpha)
         tuning = tune(source, raw, options)
     return raw, tuning

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflow.io import open_video
+from pyflow._help import short_repr
+from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
+from pyflow.io.readers.axes import MOST_DETECTORS, axes_by_rule
 from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.loop import FrameLoop
-from pyflow.motion.options import OFOptions
+from pyflow.motion.options import OFOptions, checked_options
 from pyflow.motion.outputs import (
     ArraySink,
     FileSink,
@@ -34,6 +36,7 @@ from pyflow.motion.outputs import (
     statistics_by_name,
     without_single_channel,
 )
+from pyflow.motion.progress import Progress, as_callback
 from pyflow.motion.quality import PATTERN_FRAMES, PROBLEMS, period_of
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
@@ -41,14 +44,13 @@ from pyflow.threads import resolve_threads
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
 BatchCallback = Callable[[np.ndarray, int, int], None]
 
 
+@short_repr
 @dataclass(frozen=True)
 class RecordingResult:
-    """What `compensate_recording` made.
+    """The results of `compensate_recording`.
 
     Parameters
     ----------
@@ -103,11 +105,11 @@ class RecordingResult:
 
 
 def compensate_arr(
-    movie: np.ndarray,
+    movie: np.ndarray | VideoReader,
     reference: np.ndarray | None = None,
     options: OFOptions | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     on_registered: BatchCallback | None = None,
     on_displacement: BatchCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +118,7 @@ def compensate_arr(
     Parameters
     ----------
     movie
-        (T, H, W) or (T, H, W, C), any integer or floating type.
+        (T, H, W) or (T, H, W, C), any integer or floating type; or an open reader, which is read whole.
     reference
         Image (H, W) or (H, W, C) to register to, in the movie's grey values; with ``alpha="auto"`` it is sharpened
         where the movie says that this helps (see `pyflow.motion.refinement`). None: as `OFOptions.reference_frames`
@@ -124,7 +126,8 @@ def compensate_arr(
     options
         How; paths and what is saved do not count. None: the defaults.
     progress
-        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work.
+        Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the work. True: a line
+        that says how far it is.
     on_registered, on_displacement
         Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
         ``on_registered(frames, start, end)`` and ``on_displacement(w, start, end)``, with copies of what is returned
@@ -141,14 +144,14 @@ def compensate_arr(
 
     Raises
     ------
+    TypeError
+        The movie is a file's name, or the options are no `OFOptions`.
     ValueError
         The movie is empty, of other dimensions or not of real numbers, the reference does not match it, or no
         frame can be used as reference.
     """
-    options = OFOptions() if options is None else options
-    movie = np.asarray(movie)
-    if movie.ndim not in (3, 4) or 0 in movie.shape:
-        raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
+    options = OFOptions() if options is None else checked_options(options)
+    movie, progress = _checked_movie(movie, reference), as_callback(progress)
     source = checked_source(movie if movie.ndim == 4 else movie[..., np.newaxis], options, "movie")
     sink = ArraySink(len(source), source.frame_shape, output_dtype(source, options))
     state = first_state(source, options, reference)
@@ -168,7 +171,7 @@ def compensate_recording(
     options: OFOptions,
     *,
     reference: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     on_registered: BatchCallback | None = None,
     on_displacement: BatchCallback | None = None,
     resume: bool = True,
@@ -190,7 +193,7 @@ def compensate_recording(
         `OFOptions.reference_frames` says.
     progress
         Called as ``progress(done, total)`` with frames, in this thread; what it raises stops the run, which
-        can be resumed.
+        can be resumed. True: a line that says how far it is.
     on_registered, on_displacement
         Called after each batch of `OFOptions.buffer_size` frames, in this thread, as
         ``on_registered(frames, start, end)`` with frames (n, H, W, C) as they are written, and
@@ -209,14 +212,17 @@ def compensate_recording(
 
     Raises
     ------
+    TypeError
+        The options are no `OFOptions`.
     ValueError
         `input_file` is not given or would be replaced by the results, the reference does not match the recording, or
         no frame can be used as reference; the message names the file.
     OSError
         The input cannot be read or the output not written.
     """
-    if options.input_file is None:
+    if checked_options(options).input_file is None:
         raise ValueError("input_file: no recording is given")
+    progress = as_callback(progress)
     options.output_path.mkdir(parents=True, exist_ok=True)
     check_input_stays(options)
     remove_leftovers(options.output_path)
@@ -260,6 +266,33 @@ def compensate_recording(
         bidiphase=source.line_shift,
         registered=sink.registered,
     )
+
+
+def _checked_movie(movie: np.ndarray | VideoReader, reference: np.ndarray | None) -> np.ndarray:
+    """Return a movie as an array; refuse what cannot be one, and warn of axes that are in an improbable order."""
+    if isinstance(movie, str | Path):
+        raise TypeError(
+            f"movie: expected an array, found the name {str(movie)!r}; pyflow.open_video({str(movie)!r})[:] reads it, "
+            "and compensate_recording registers it from file to file"
+        )
+    if isinstance(reference, OFOptions):
+        raise TypeError("reference: expected an image, found OFOptions; give them by name, options=...")
+    movie = movie[:] if isinstance(movie, VideoReader) else np.asarray(movie)
+    if movie.ndim not in (3, 4) or 0 in movie.shape:
+        raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
+    if movie.ndim == 4 and movie.shape[3] > MOST_DETECTORS:
+        raise ValueError(
+            f"movie has shape {movie.shape}, which as (T, H, W, C) would be {movie.shape[3]} channels; where the "
+            "channels are in second place, np.moveaxis(movie, 1, -1) puts them last"
+        )
+    if axes_by_rule(movie.shape[:3], "movie")[2]:
+        logger.warning(
+            "movie: its shape %s is taken for (T, H, W), %d frames of %d x %d pixels, which is improbable; where time "
+            "is last, np.moveaxis(movie, 2, 0) puts it first",
+            movie.shape,
+            *movie.shape[:3],
+        )
+    return movie
 
 
 def _problems(state: LoopState, name: str) -> dict[int, str]:

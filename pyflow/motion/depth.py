@@ -16,15 +16,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.flow.displacement import get_displacement
 from pyflow.flow.rigid import RigidShift
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import VideoReader
 from pyflow.io.atomic import replacing
+from pyflow.layout import read_npz
 from pyflow.motion.quality import PROBLEMS, frame_problem
 from pyflow.threads import resolve_threads
 
@@ -37,6 +40,7 @@ _STEPS_PER_PX = 8  # of a frame's shift
 _ALIKE = 1e-4  # planes that correlate to 1 but for this are one plane: nothing lies between them
 
 
+@short_repr
 @dataclass(frozen=True)
 class DepthEstimate:
     """What `estimate_depth` found.
@@ -54,8 +58,10 @@ class DepthEstimate:
         Depth of the recording's average, in planes; NaN where no frame has structure.
     likeness : float
         Correlation of the average with the plane that it resembles most; near 0 for a stack of other tissue.
+    change : float
+        By what share planes half the stack apart correlate less than neighbours; near 0 where all show one depth.
     planes : ndarray, shape (Z, H, W), float32
-        The stack, aligned with the recording.
+        The stack, aligned with the recording; not saved, and none after `load`.
     valid : ndarray, shape (H, W), bool
         Pixels that were compared.
     """
@@ -65,13 +71,14 @@ class DepthEstimate:
     correlation: np.ndarray
     center: float
     likeness: float
+    change: float
     planes: np.ndarray
     valid: np.ndarray
 
     @property
     def at_border(self) -> np.ndarray:
         """(T,) bool: the best plane is the stack's first or last, so that the focus may lie beyond it."""
-        last = len(self.planes) - 1
+        last = self.correlation.shape[1] - 1
         return (self.smoothed <= 0) | (self.smoothed >= last)
 
     def save(self, path: str | Path) -> None:
@@ -90,8 +97,25 @@ class DepthEstimate:
                 correlation=self.correlation,
                 center=self.center,
                 likeness=self.likeness,
+                change=self.change,
                 valid=self.valid,
             )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DepthEstimate":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError
+            It is damaged, or not one of these; the message names the file.
+        """
+        names = ("depth", "smoothed", "correlation", "center", "likeness", "change", "valid")
+        data: dict[str, Any] = read_npz(Path(path), names)
+        numbers = {name: float(data.pop(name)) for name in ("center", "likeness", "change")}
+        return cls(**data, **numbers, planes=np.zeros((0, *data["valid"].shape), np.float32))
 
 
 def estimate_depth(
@@ -182,9 +206,17 @@ def estimate_depth(
         correlation=correlation,
         center=float(_peaks(of_average[np.newaxis], neighbours)[0]),
         likeness=float(of_average.max()),
+        change=_change(templates @ templates.T),
         planes=planes,
         valid=inside,
     )
+
+
+def _change(alike: np.ndarray) -> float:
+    """How much of the correlation of neighbouring planes is lost half the stack further; of correlations (Z, Z)."""
+    by_distance = [float(np.diagonal(alike, distance).mean()) for distance in range(len(alike))]
+    far = float(np.mean(by_distance[max(2, len(alike) // 2) :]))
+    return 1 - far / by_distance[1] if by_distance[1] > 0 else 0.0
 
 
 def _check_pixels(inside: np.ndarray) -> None:

@@ -95,6 +95,9 @@ def translated(fields: Mapping[str, Any], *, theirs: bool = False) -> tuple[dict
         fields.pop("backend_params", None)
     if theirs and fields.get("gnc_schedule"):
         notes.append("gnc_schedule: runs along the levels of one pyramid, instead of from one pyramid to the next")
+    if theirs and fields.get("update_reference") is True and fields.get("n_references", 1) != 1:
+        notes.append("n_references: there is one reference, as update_reference makes it anew after each batch")
+        del fields["n_references"]
     _translate_values(fields, notes, matlab)
     return fields, notes
 
@@ -137,7 +140,8 @@ def read_options(path: str | os.PathLike) -> dict[str, Any]:
         It is not a JSON object, or what MATLAB counts or orders otherwise cannot be read; the message names the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        content = Path(path).read_bytes()
+        text = content.decode(json.detect_encoding(content))  # UTF-16 as well, which PowerShell writes
         theirs = text.startswith(HEADER)
         fields = _parsed(text.partition("\n")[2]) if theirs else json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyflow.io.pieces import piece_length
 from pyflow.motion.lines import shift_lines
 from pyflow.motion.quality import frame_problem
 from pyflow.motion.streams import ordered_map
@@ -71,10 +72,7 @@ class FrameSource:
     @property
     def piece(self) -> int:
         """Number of frames to read or write at a time."""
-        return max(
-            1,
-            PIECE_BYTES // (int(np.prod(self.reader.shape[1:])) * self.reader.dtype.itemsize * self.bin_size),
-        )
+        return piece_length(self.reader.shape[1:], self.reader.dtype, PIECE_BYTES // self.bin_size)
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """Return frames (n, H, W, C) in the recording's dtype, or float32 where they are averages."""
@@ -87,8 +85,7 @@ class FrameSource:
 
     def usable(self, count: int) -> list[np.ndarray]:
         """Return up to `count` frames (H, W, C) from all over the recording, less those that hold no image."""
-        indices = np.unique(np.linspace(0, len(self) - 1, count).round().astype(int))
-        frames = [self.read(index, index + 1)[0] for index in indices]
+        frames = [self.read(index, index + 1)[0] for index in spread(len(self), count)]
         return [frame for frame in frames if frame_problem(frame) == 0]
 
     def _read_bins(self, first: int, stop: int) -> np.ndarray:
@@ -112,3 +109,8 @@ class FrameSource:
             _PIECES_AHEAD,
         )
         return chain.from_iterable(pieces)
+
+
+def spread(n_frames: int, count: int) -> np.ndarray:
+    """Return up to `count` indices of frames, evenly from all over a recording of `n_frames`; ascending, int (n,)."""
+    return np.unique(np.linspace(0, n_frames - 1, count).round().astype(int))

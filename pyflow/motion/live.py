@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from math import ceil
+from numbers import Integral, Real
 from threading import TIMEOUT_MAX, Condition
 from typing import Any, NoReturn
 
 import numpy as np
 
+from pyflow._help import short_repr
 from pyflow.flow.rigid import RigidShift
 from pyflow.motion.beginning import checked_source, first_state, output_dtype
 from pyflow.motion.loop import FrameLoop
-from pyflow.motion.options import OFOptions
+from pyflow.motion.options import OFOptions, checked_options
 from pyflow.motion.outputs import without_single_channel
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import PROBLEMS, frame_problem
@@ -39,6 +41,7 @@ _RECENT = 15  # frames whose median time tells how long the next one will take
 _SHIFT_STEP_PX = 0.125  # of the frame, whatever size the shift is looked for at
 
 
+@short_repr
 @dataclass(frozen=True)
 class LiveFrame:
     """What became of one frame; ``registered, w = live.register(frame)`` takes the first two fields.
@@ -151,6 +154,8 @@ class LiveRegistration:
 
     Raises
     ------
+    TypeError
+        The options are no `OFOptions`.
     ValueError
         An option has no meaning for single frames, or a number is out of its range.
 
@@ -170,22 +175,22 @@ class LiveRegistration:
         jump_px: float = 10.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        options = OFOptions(quality_setting="fast") if options is None else options
+        options = OFOptions(quality_setting="fast") if options is None else checked_options(options)
         if options.bin_size != 1:
             raise ValueError(
                 f"bin_size is {options.bin_size}: live, a frame comes out for each that comes in; expected 1"
             )
-        if n_first < 0:
-            raise ValueError(f"n_first is {n_first}, expected a number of frames from 0 on")
+        if not isinstance(n_first, Integral) or isinstance(n_first, bool) or n_first < 0:
+            raise ValueError(f"n_first is {n_first!r}, expected a whole number of frames from 0 on")
         asked = _asked_of_frames(options, reference)
         if n_first == 0 and asked:
             raise ValueError(
                 f"n_first is 0, but {asked} is found in the first frames: give it, or let some frames come"
             )
-        if max_latency_ms is not None and not max_latency_ms > 0:
-            raise ValueError(f"max_latency_ms is {max_latency_ms}, expected more than 0, or None")
-        if not jump_px > 0:
-            raise ValueError(f"jump_px is {jump_px}, expected more than 0")
+        if max_latency_ms is not None and not (isinstance(max_latency_ms, Real) and max_latency_ms > 0):
+            raise ValueError(f"max_latency_ms is {max_latency_ms!r}, expected a number above 0, or None")
+        if not (isinstance(jump_px, Real) and jump_px > 0):
+            raise ValueError(f"jump_px is {jump_px!r}, expected a number above 0")
         self._options = options
         # what is done to frames before anything is known of them
         self._before = options.replace(bidiphase=0) if options.bidiphase == "auto" else options
@@ -213,7 +218,7 @@ class LiveRegistration:
         """Find reference, alpha and the usual misfit in given frames, instead of in those that come first.
 
         What was found before is replaced, so that another field of view can be looked at. Until it is done, frames that
-        other threads register are passed on.
+        other threads register are passed on. Where it fails, all is as before.
 
         Parameters
         ----------
@@ -232,15 +237,17 @@ class LiveRegistration:
         if frames.ndim not in (3, 4) or 0 in frames.shape:
             raise ValueError(f"frames have shape {frames.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
         frames = _native(frames if frames.ndim == 4 else frames[..., np.newaxis])
+        kind = self._kind_of(frames[0])
         with self._changed:
-            kind, self._kind = self._kind, None
-            try:
-                self._check_kind(frames[0])
-            except ValueError:
-                self._kind = kind
-                raise
-            found = self._begin(frames)
-        self._prepared(found)
+            before = self._kind, self._first, self._position, self._engine
+            found, self._kind = self._begin(frames), kind
+        try:
+            found.result()
+        except BaseException:
+            with self._changed:
+                if self._engine is found:
+                    self._kind, self._first, self._position, self._engine = before
+            raise
 
     def register(self, frame: np.ndarray) -> LiveFrame:
         """Register a frame.
@@ -274,11 +281,11 @@ class LiveRegistration:
         planes = _native(frame if frame.ndim == 3 else frame[..., np.newaxis])
         with self._changed:
             self._check_kind(planes)
+            ready = self._engine is not None and self._engine.done()
             found = self._engine or self._gather(planes)
         if found is None or (self._n_first and not found.done()):
             result, how = _untouched(planes, self._before), WAITING
         else:
-            ready = found.done()
             engine = self._prepared(found)
             # the one frame that waits for the reference has its time afterwards
             begun = arrived if ready else self._clock()
@@ -343,14 +350,18 @@ class LiveRegistration:
         if self._closed:
             raise RuntimeError("this LiveRegistration is closed")
 
+    def _kind_of(self, planes: np.ndarray) -> tuple[tuple[int, ...], np.dtype]:
+        """Return shape and type of a first frame, which shows whether the options fit at all."""
+        source = checked_source(planes[np.newaxis], self._before, "the first frame")
+        self._options.channel_weights(source.frame_shape)
+        if self._reference is not None:
+            as_reference(self._reference, source.frame_shape)
+        return planes.shape, planes.dtype
+
     def _check_kind(self, planes: np.ndarray) -> None:
-        """Compare a frame with those before; the first shows whether the options fit at all."""
+        """Compare a frame with those before."""
         if self._kind is None:
-            source = checked_source(planes[np.newaxis], self._before, "the first frame")
-            self._options.channel_weights(source.frame_shape)
-            if self._reference is not None:
-                as_reference(self._reference, source.frame_shape)
-            self._kind = planes.shape, planes.dtype
+            self._kind = self._kind_of(planes)
         elif self._kind != (planes.shape, planes.dtype):
             shape, dtype = self._kind
             raise ValueError(

@@ -1,6 +1,4 @@
-"""What a recording itself tells before it is registered.
-
-That is how smooth the flow should be (``alpha="auto"``), and how much noise is left in it then.
+"""Find from a recording how smooth its flow should be (``alpha="auto"``), and how much noise is left in it then.
 
 Two successive frames show nearly the same deformation of the tissue through independent noise, whatever shook the
 field of view as a whole in between (see `pyflow.motion.coherence`). So the deformation found in the one is judged by
@@ -33,7 +31,7 @@ import numpy as np
 
 from pyflow.flow.filters import enlarge_field, gaussian_filter
 from pyflow.motion.coherence import deformation
-from pyflow.motion.frames import FrameSource
+from pyflow.motion.frames import FrameSource, spread
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import frame_problem
@@ -59,7 +57,7 @@ _WHITE = 0.85  # power along columns at the highest frequencies by that at lower
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the noise decides.
+    """The smoothness of a recording's flow, and the noise that is left in it.
 
     Parameters
     ----------
@@ -121,7 +119,7 @@ def _alpha_and_noise(
     if not found:
         return best, noise_px
     if not scores.size:
-        logger.info("alpha is %s: no frames resemble the reference", best)
+        logger.info("alpha is %.3g: too few frames resemble the reference to find it", best)
         return best, noise_px
     alpha = _two_digits(best * _COHERENT if noise_px else best)
     left = f"{noise_px:.2g} px" if noise_px else "not known"
@@ -131,7 +129,7 @@ def _alpha_and_noise(
 
 def pair_starts(n_frames: int) -> np.ndarray:
     """Return the first frame of pairs of successive frames from all over a recording."""
-    return np.unique(np.linspace(0, max(n_frames - 2, 0), _PAIRS).round().astype(int))
+    return spread(max(n_frames - 1, 1), _PAIRS)
 
 
 def successive_pairs(source: FrameSource) -> list[np.ndarray]:
@@ -148,7 +146,11 @@ def _scores(
     registration: Callable[[float], FrameRegistration],
     workers: Executor,
 ) -> np.ndarray:
-    """How well frames of pairs tell each other's deformation, at most 1, for each of `_ALPHAS`; empty: none does."""
+    """Score each of `_ALPHAS` by how well the deformation found in one frame of a pair registers the other.
+
+    A score is the median over all frames, each of which has 1 where it is registered best. Where no frame tells
+    anything there are no scores.
+    """
     structure = _leveled(template - gaussian_filter(template, FINE_STRUCTURE), weight)
     prepared = [preprocess.image(frame) for pair in pairs for frame in pair]
     scores, judged = np.zeros((len(_ALPHAS), len(prepared))), np.zeros(len(_ALPHAS))
@@ -215,7 +217,7 @@ def _leveled(structure: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, workers: Executor) -> float:
-    """Standard deviation in pixels of the error of a frame's deformation; 0 where rows share their noise."""
+    """Return the standard deviation in pixels of a frame's deformation's error; 0 where rows share their noise."""
     halves = [even_and_odd_rows(frame) for frame in frames]
     halves = [both for both in halves if not any(frame_problem(half) for half in both)]
     if not halves or not _white_along_columns([frame[..., counted] for frame in frames]):
@@ -230,7 +232,7 @@ def _noise(frames: list[np.ndarray], counted: Any, register: FrameRegistration, 
 
 
 def _white_along_columns(frames: list[np.ndarray]) -> bool:
-    """Whether the noise of neighbouring rows is independent: the finest frequencies show hardly anything else."""
+    """Tell whether the noise of neighbouring rows is independent: the finest frequencies show hardly anything else."""
     columns = np.stack(frames).astype(np.float64)
     columns -= columns.mean(axis=1, keepdims=True)
     power = (np.abs(np.fft.rfft(columns, axis=1)) ** 2).mean(axis=(0, 2, 3))
@@ -240,7 +242,7 @@ def _white_along_columns(frames: list[np.ndarray]) -> bool:
 
 
 def even_and_odd_rows(frame: np.ndarray) -> list[np.ndarray]:
-    """The even and the odd rows of a frame, each interpolated to the whole frame, float32."""
+    """Return two frames, float32: one of the even and one of the odd rows, with the missing ones interpolated."""
     frame = frame.astype(np.float32)
     above, below = np.concatenate([frame[1:2], frame[:-1]]), np.concatenate([frame[1:], frame[-2:-1]])
     between = (above + below) / 2
@@ -250,7 +252,7 @@ def even_and_odd_rows(frame: np.ndarray) -> list[np.ndarray]:
 
 
 def _peak(scores: np.ndarray) -> float:
-    """Where the parabola through the best score and its neighbours peaks."""
+    """Return the alpha at which the parabola through the best score and its neighbours peaks."""
     best = int(scores.argmax())
     position = float(best)
     if 0 < best < len(scores) - 1:

@@ -1,137 +1,63 @@
 """How a recording is registered: one immutable, checked set of values, named as in Flow-Registration."""
 
-import difflib
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     JsonValue,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
-from pyflow.flow.parameters import CONSTANCIES, LIMITS, SCHEDULES, FlowParameters, check_gnc_schedule, level_of
-from pyflow.io import ReaderOptions, VideoReader, open_video
+from pyflow.flow.parameters import SCHEDULES, FlowParameters, level_of
+from pyflow.io import ReaderOptions, VideoReader
 from pyflow.io.atomic import replacing
-from pyflow.io.unpickle import load_npy
-from pyflow.motion.foreign import CONSTANCY_NAMES, read_options
-
-T = TypeVar("T")
-
-
-class _CannotChangeResult:
-    """Marks the type of a field whose value cannot change a number in the result."""
-
-
-class _AbsentByDefault:
-    """Marks the type of a field that came later: left at its default, results are found that were made without it."""
-
-
-Execution = Annotated[T, _CannotChangeResult()]
-Later = Annotated[T, _AbsentByDefault()]
-
-Preprocess = Callable[[np.ndarray], np.ndarray]
-
-_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(:-?\d+)?")
-
-
-def _one_of(expected: str, *, maps: bool = False) -> Discriminator:
-    """Tell apart the alternatives of a field, so that an error speaks of the one that was meant."""
-
-    def kind(value: Any) -> str:
-        if maps and (
-            (isinstance(value, np.ndarray) and value.ndim > 1)
-            or (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple))
-        ):
-            return "map"
-        if isinstance(value, str | Path):
-            return "text"
-        return "list" if isinstance(value, list | tuple | range | np.ndarray) else "number"
-
-    return Discriminator(kind, custom_error_type="wrong_kind", custom_error_message=f"Input should be {expected}")
+from pyflow.motion.foreign import read_options
+from pyflow.motion.option_types import (
+    SLICE,
+    Alpha,
+    Bidiphase,
+    Channels,
+    Constancy,
+    Execution,
+    GncSchedule,
+    GridSpacing,
+    Later,
+    OutputFormat,
+    Preprocess,
+    ReducedSize,
+    ReferenceFrames,
+    Sigma,
+    Sigmas,
+    Weight,
+    absent_by_default,
+    can_change_result,
+    within,
+)
+from pyflow.motion.weights import channel_weights
 
 
-def _one_or_many_rows(value: Any) -> Any:
-    """Let ``(1, 1, 0.1)`` stand for ``((1, 1, 0.1),)``; arrays and lists are welcome."""
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    return (value,) if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    """Turn ranges and arrays into lists, and numpy numbers into Python's."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return list(value) if isinstance(value, range) else value
-
-
-def _constancy(value: Any) -> Any:
-    return CONSTANCY_NAMES.get(value, value) if isinstance(value, str) else value
-
-
-def _map_in_memory(value: Any) -> Any:
-    """Take a copy of an image or a map of weights, so that these options stay what they are."""
-    if not (isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable):  # of other options
-        value = np.array(value)
-        value.setflags(write=False)
-    return value
-
-
-def _read_map(path: Path) -> np.ndarray:
-    """Read an array (H, W) or (H, W, C), or an image, whose largest value stands for 1."""
-    if path.suffix == ".npy":
-        return load_npy(path)
-    with open_video(path) as reader:
-        if len(reader) != 1:
-            raise ValueError(f"weight: {path} has {len(reader)} frames, expected an image")
-        image = reader[0].astype(np.float32)
-    return image / max(float(image.max()), np.finfo(np.float32).tiny)
-
-
-def _with_a_step(text: str) -> str:
-    if (parts := _SLICE.fullmatch(text)) and parts[3] and int(parts[3][1:]) == 0:
-        raise ValueError(f"expected 'first:stop', or 'first:stop:step' with a step other than 0, found {text!r}")
-    return text
-
-
-def _within(name: str) -> Any:
-    low, high = LIMITS[name]
-    return Field(ge=low, le=high)
-
-
-_Alpha = Annotated[float, _within("alpha")]
-_Side = Annotated[int, Field(ge=8)]
-Sigma = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
-
-
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """Return the end of an error about an unknown name: the one that it resembles, or nothing where none does."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
+def _by_one_name(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return options with `const_assumption` under its first name, unless both of its names are there."""
+    if "const_assumption" in fields:
+        return fields
+    return {{"constancy_assumption": "const_assumption"}.get(name, name): value for name, value in fields.items()}
 
 
 @short_help
-class OFOptions(BaseModel):
+class OFOptions(Checked):
     """Options of a registration; names and defaults follow Flow-Registration's OF_options.
 
     >>> options = OFOptions(input_file="day1.tif", output_path="day1", alpha=4, quality_setting="fast")
@@ -170,7 +96,8 @@ class OFOptions(BaseModel):
         ``"single"``) names it. None: the input's. Values are rounded and clipped where it is an integer type.
     compression
         How HDF5, Zarr and MATLAB's version 7.3 are compressed, without loss. ``"gzip"`` is read everywhere, ``"lzf"``
-        by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed.
+        by h5py, ``"lz4"``, ``"zstd"`` and ``"blosc"`` where hdf5plugin is installed. None: not compressed, but for the
+        masks in ``idx.hdf``, which ``"gzip"`` makes two hundred times as small.
     channel_idx
         Channels of the input to use, counted from 0. None: all.
     alpha
@@ -292,89 +219,44 @@ class OFOptions(BaseModel):
     input_file: Execution[Path | tuple[Path, ...] | np.ndarray | VideoReader | None] = None
     reader: Later[ReaderOptions] = ReaderOptions()
     output_path: Execution[Path] = Path("results")
-    output_format: Literal[
-        "HDF5",
-        "TIFF",
-        "MAT",
-        "MAT7",
-        "CAIMAN_HDF5",
-        "MULTIFILE_HDF5",
-        "MULTIFILE_TIFF",
-        "MULTIFILE_MAT",
-        "MULTIFILE_MAT7",
-        "ZARR",
-        "SUITE2P",
-        "ARRAY",
-        "NULL",
-    ] = "HDF5"
+    output_format: OutputFormat = "HDF5"
     output_file_name: Execution[str | None] = None
     naming_convention: Execution[Literal["default", "batch"]] = "default"
     output_typename: str | None = None
     compression: Execution[Literal["gzip", "lzf", "lz4", "zstd", "blosc"] | None] = None
-    channel_idx: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain)] | None = None
+    channel_idx: Channels | None = None
 
-    alpha: Annotated[
-        Annotated[_Alpha, Tag("number")]
-        | Annotated[tuple[_Alpha, _Alpha], Tag("list")]
-        | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a number, a pair (x, y) or 'auto'"),
-    ] = "auto"
-    weight: Annotated[
-        Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[Path, Tag("text")]
-        | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
-        _one_of("a list of numbers, a map (H, W) or (H, W, C), or a file name", maps=True),
-    ] = (0.5, 0.5)
-    levels: Annotated[int, _within("levels")] = 100
-    min_level: Annotated[int, _within("min_level")] | None = None
+    alpha: Alpha = "auto"
+    weight: Weight = (0.5, 0.5)
+    levels: Annotated[int, within("levels")] = 100
+    min_level: Annotated[int, within("min_level")] | None = None
     quality_setting: Literal["quality", "balanced", "fast", "custom"] = "quality"
-    eta: Annotated[float, _within("eta")] | None = None
-    update_lag: Annotated[int, _within("update_lag")] = 5
-    warping_steps: Later[Annotated[int, _within("warping_steps")] | None] = None
-    iterations: Annotated[int, _within("iterations")] | None = None
-    grid_spacing: Annotated[
-        Annotated[int, _within("grid_spacing"), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a whole number or 'auto'"),
-    ] = "auto"
-    a_smooth: Annotated[float, _within("a_smooth")] = 1.0
-    a_data: Annotated[float, _within("a_data")] = 0.45
-    gnc_schedule: Annotated[tuple[float, ...], AfterValidator(check_gnc_schedule), BeforeValidator(_plain)] | None = (
-        None
-    )
-    const_assumption: Annotated[Literal[CONSTANCIES], BeforeValidator(_constancy)] = Field(
-        "gc", validation_alias=AliasChoices("const_assumption", "constancy_assumption")
-    )
+    eta: Annotated[float, within("eta")] | None = None
+    update_lag: Annotated[int, within("update_lag")] = 5
+    warping_steps: Later[Annotated[int, within("warping_steps")] | None] = None
+    iterations: Annotated[int, within("iterations")] | None = None
+    grid_spacing: GridSpacing = "auto"
+    a_smooth: Annotated[float, within("a_smooth")] = 1.0
+    a_data: Annotated[float, within("a_data")] = 0.45
+    gnc_schedule: GncSchedule | None = None
+    const_assumption: Constancy = "gc"
     flow_backend: str = "flowreg"
     backend_params: dict[str, JsonValue] = Field(default_factory=dict)
 
     preprocess: Later[Preprocess | None] = None
-    sigma: Annotated[tuple[Sigma, ...], Field(min_length=1), BeforeValidator(_one_or_many_rows)] = (
-        (1.0, 1.0, 0.1),
-        (1.0, 1.0, 0.1),
-    )
+    sigma: Sigmas = ((1.0, 1.0, 0.1), (1.0, 1.0, 0.1))
     channel_normalization: Literal["joint", "separate"] = "joint"
     bin_size: PositiveInt = 1
-    bidiphase: Annotated[
-        Annotated[int, Field(ge=-100, le=100), Tag("number")] | Annotated[Literal["auto"], Tag("text")],
-        _one_of("a whole number or 'auto'"),
-    ] = 0
+    bidiphase: Bidiphase = 0
     buffer_size: PositiveInt = 400
     update_initialization_w: bool = True
     update_reference: bool = False
     temporal_coherence: bool | None = None
     max_displacement: PositiveFloat | None = None
     cc_initialization: bool = False
-    cc_hw: Annotated[
-        Annotated[_Side, Tag("number")] | Annotated[tuple[_Side, _Side], BeforeValidator(_plain), Tag("list")],
-        _one_of("a whole number or a pair (rows, columns)"),
-    ] = 256
+    cc_hw: ReducedSize = 256
     cc_up: PositiveInt = 1
-    reference_frames: Annotated[
-        Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(_plain), Tag("list")]
-        | Annotated[str, BeforeValidator(os.fspath), AfterValidator(_with_a_step), Tag("text")]
-        | Annotated[np.ndarray, BeforeValidator(_map_in_memory), Tag("map")],
-        _one_of("a list of frames, 'first:stop', an image (H, W) or (H, W, C), or a file name", maps=True),
-    ] = "50:500"
+    reference_frames: ReferenceFrames = "50:500"
     n_references: Later[Annotated[int, Field(ge=1, le=255)]] = 1
     min_frames_per_reference: Later[PositiveInt] = 20
     interpolation_method: Literal["cubic", "linear", "nearest"] = "cubic"
@@ -389,7 +271,9 @@ class OFOptions(BaseModel):
     @classmethod
     def _known_names(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            known = [*cls.model_fields, "constancy_assumption"]
+            data, known = _by_one_name(data), [*cls.model_fields, "constancy_assumption"]
+            if "constancy_assumption" in data:
+                raise ValueError("const_assumption and constancy_assumption are two names of one option: give one")
             for name in data:
                 if name not in known:
                     raise ValueError(f"unknown option {name!r}{did_you_mean(name, known)}")
@@ -428,7 +312,10 @@ class OFOptions(BaseModel):
     @model_validator(mode="after")
     def _references_stay(self) -> "OFOptions":
         if self.n_references > 1 and self.update_reference:
-            raise ValueError(f"n_references {self.n_references}: expected 1 with update_reference, which moves the one")
+            raise ValueError(
+                f"n_references {self.n_references} with update_reference: expected only one of the two; n_references "
+                "is for a recording that goes between states, update_reference for one that changes slowly"
+            )
         return self
 
     @model_validator(mode="after")
@@ -492,7 +379,7 @@ class OFOptions(BaseModel):
     @property
     def reference_slice(self) -> slice | None:
         """`reference_frames` as a slice, where it is one."""
-        if isinstance(self.reference_frames, str) and _SLICE.fullmatch(self.reference_frames):
+        if isinstance(self.reference_frames, str) and SLICE.fullmatch(self.reference_frames):
             return slice(*(int(part) if part else None for part in self.reference_frames.split(":")))
         return None
 
@@ -527,29 +414,7 @@ class OFOptions(BaseModel):
             All weights are zero, one is negative or not finite, or the map has another shape; the message names the
             file.
         """
-        if isinstance(self.weight, Path | np.ndarray):
-            return self._weight_map(shape)
-        n_channels = shape[2]
-        given = np.array(self.weight[:n_channels])
-        if not given.sum() > 0:
-            raise ValueError(
-                f"weight {self.weight}: none of the recording's {n_channels} channels has a weight above 0"
-            )
-        weight = np.append(given / given.sum(), np.full(n_channels - len(given), 1 / n_channels))
-        return (weight / weight.sum()).astype(np.float32)
-
-    def _weight_map(self, shape: tuple[int, int, int]) -> np.ndarray:
-        name, weight = "weight: the map", self.weight
-        if isinstance(weight, Path):
-            name = f"weight: {weight}"
-            weight = _read_map(weight)
-        image, n_channels = shape[:2], shape[2]
-        if weight.shape[:2] != image or weight.shape[2:] not in ((), (1,), (n_channels,)):
-            raise ValueError(f"{name} has shape {weight.shape}, expected {image} or {(*image, n_channels)}")
-        if weight.dtype.kind not in "buif" or not np.isfinite(weight).all() or weight.min() < 0 or not weight.any():
-            raise ValueError(f"{name} holds other values than weights: real numbers from 0 on, not all of them 0")
-        weight = weight[..., np.newaxis] if weight.ndim == 2 else weight
-        return np.repeat(weight, n_channels // weight.shape[2], axis=2).astype(np.float32)
+        return channel_weights(self.weight, shape)
 
     def in_space_only(self) -> "OFOptions":
         """Return these options without the filter in time, for frames that are looked at one by one."""
@@ -586,11 +451,8 @@ class OFOptions(BaseModel):
         return {
             name: values[name]
             for name, field in type(self).model_fields.items()
-            if not any(isinstance(item, _CannotChangeResult) for item in field.metadata)
-            and not (
-                any(isinstance(item, _AbsentByDefault) for item in field.metadata)
-                and values.get(name) in (None, {}, field.get_default())
-            )
+            if can_change_result(field)
+            and not (absent_by_default(field) and values.get(name) in (None, {}, field.get_default()))
         }
 
     def _in_memory(self) -> dict[str, np.ndarray]:
@@ -603,7 +465,7 @@ class OFOptions(BaseModel):
 
     def replace(self, **changes: Any) -> "OFOptions":
         """Return a copy with some options changed, checked like new ones."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(), **_by_one_name(changes)})
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Write all options to a JSON file, atomically.
@@ -651,7 +513,22 @@ class OFOptions(BaseModel):
             The file is not a JSON object, or an option is unknown or out of range; the message names the
             file.
         """
+        fields = {**_by_one_name(read_options(path)), **_by_one_name(changes)}
         try:
-            return cls(**{**read_options(path), **changes})
+            return cls(**fields)
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def checked_options(options: OFOptions) -> OFOptions:
+    """Return options, or say what was given in their place.
+
+    Raises
+    ------
+    TypeError
+        They are something else.
+    """
+    if isinstance(options, OFOptions):
+        return options
+    written = "**options" if isinstance(options, dict) else "..."
+    raise TypeError(f"options: expected pyflow.OFOptions, found {type(options).__name__}; pyflow.OFOptions({written})")

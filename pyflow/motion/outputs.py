@@ -1,4 +1,4 @@
-"""Where the frame loop's results go: into arrays, or into the files of a recording's folder."""
+"""Take the frame loop's results: into arrays, or into the files of a recording's folder."""
 
 import hashlib
 import io
@@ -6,10 +6,10 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import scipy.io
@@ -207,7 +207,9 @@ def _open_writers(
         yield "frame", get_video_file_writer(movie_file(options), options.output_format, **about)
     if options.save_valid_idx:
         path = options.output_path / MASK_FILE
-        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **hdf5("valid"))
+        about = hdf5("valid")
+        about["compression"] = about["compression"] or "gzip"
+        yield "valid", get_video_file_writer(path, "HDF5", dataset_names=[MASK_DATASET], **about)
     if options.save_w:
         path = options.output_path / FLOW_FILE
         yield (
@@ -234,11 +236,16 @@ def movie_file(options: OFOptions) -> Path:
 
 def _prefix(options: OFOptions) -> str:
     """Return what stands before the movie's name: that of the recording, where it has a file and it is asked for."""
-    source = options.input_file.path if isinstance(options.input_file, VideoReader) else options.input_file
-    source = source[0] if isinstance(source, tuple) else source
-    if options.naming_convention == "default" or not isinstance(source, Path):
+    files = _input_files(options)
+    if options.naming_convention == "default" or not files:
         return ""
-    return f"{source.name if source.is_dir() else source.stem}_"
+    return f"{files[0].name if files[0].is_dir() else files[0].stem}_"
+
+
+def _input_files(options: OFOptions) -> list[Path]:
+    """Return the files, or the folder, of the recording; none where it is in memory."""
+    source = options.input_file.path if isinstance(options.input_file, VideoReader) else options.input_file
+    return [file for file in (source if isinstance(source, tuple) else (source,)) if isinstance(file, Path)]
 
 
 def check_input_stays(options: OFOptions) -> None:
@@ -257,9 +264,8 @@ def check_input_stays(options: OFOptions) -> None:
         if file.name in fixed
         or (file.suffix == movie.suffix and re.fullmatch(rf"{re.escape(movie.stem)}_ch\d+", file.stem))
     }
-    source = options.input_file.path if isinstance(options.input_file, VideoReader) else options.input_file
-    for file in source if isinstance(source, tuple) else (source,):
-        if isinstance(file, Path) and file.resolve() in results:
+    for file in _input_files(options):
+        if file.resolve() in results:
             raise ValueError(f"{file}: the results would replace it; name another output_path")
 
 
@@ -286,29 +292,23 @@ def save_small_results(options: OFOptions, state: LoopState) -> None:
     average = without_single_channel(state.temporal_average)
     files = {AVERAGE_FILE: lambda file: np.save(file, average)}
     if options.save_meta_info:
-        writers = (
-            lambda file: np.save(file, reference),
-            lambda file: scipy.io.savemat(file, {"c_ref_raw": reference}),
+        of_statistics = (
             lambda file: np.savez(file, **statistics),
             lambda file: scipy.io.savemat(file, statistics, oned_as="row"),
         )
-        files |= dict(zip(META_FILES, writers, strict=True))
+        files |= dict(zip(META_FILES, (*_for_both("c_ref_raw", reference), *of_statistics), strict=True))
     if options.save_meta_info and options.n_references > 1:
-        references = all_references(state)
-        writers = (
-            lambda file: np.save(file, references),
-            lambda file: scipy.io.savemat(file, {"reference_frames": references}),
-        )
-        files |= dict(zip(REFERENCES_FILES, writers, strict=True))
+        files |= dict(zip(REFERENCES_FILES, _for_both("reference_frames", all_references(state)), strict=True))
     if options.save_valid_mask:
-        writers = (
-            lambda file: np.save(file, state.valid),
-            lambda file: scipy.io.savemat(file, {"valid_mask": state.valid}),
-        )
-        files |= dict(zip(VALID_FILES, writers, strict=True))
+        files |= dict(zip(VALID_FILES, _for_both("valid_mask", state.valid), strict=True))
     for name, write in files.items():
         with replacing(options.output_path / name) as temporary, open(temporary, "wb") as file:
             write(file)
+
+
+def _for_both(name: str, array: np.ndarray) -> tuple[Callable[[BinaryIO], None], Callable[[BinaryIO], None]]:
+    """Return what writes an array into a numpy file, and into a MATLAB file under a name."""
+    return lambda file: np.save(file, array), lambda file: scipy.io.savemat(file, {name: array})
 
 
 def all_references(state: LoopState) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""What happens to a frame before its flow: grey values scaled, Gaussian filter in space and time."""
+"""Prepare frames for the flow: scale their grey values, and filter them in space and time."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
-from pyflow.motion.options import OFOptions, Sigma
+from pyflow.motion.option_types import Sigma
+from pyflow.motion.options import OFOptions
 from pyflow.motion.quality import frame_problem
 
 

@@ -1,7 +1,7 @@
-"""Whether a result can be believed: why frames are refused, and the measures that decide it.
+"""Decide which frames can be registered and believed, and say why others cannot.
 
-All of it is about arrays: a frame and its reference, or one recording's average and another's. A frame that shows
-something else than its reference (another depth, a flash, an artefact) is marked instead of bent onto it.
+A frame that shows something else than its reference (another depth, a flash, an artefact) is marked instead of bent
+onto it.
 """
 
 from collections.abc import Iterable
@@ -62,7 +62,9 @@ def overlap(valid: np.ndarray) -> float:
 
 
 class Misfit:
-    """How little images resemble a reference: 1 less their correlation, both reduced to a quarter against noise.
+    """Measures how little images resemble a reference.
+
+    A misfit is 1 less the correlation of the two, both reduced to a quarter against noise.
 
     Parameters
     ----------
@@ -183,24 +185,3 @@ def misfit_limit(misfits: np.ndarray) -> float:
     median = np.median(misfits)
     spread = 1.48 * np.median(np.abs(misfits - median))
     return float(max(median + _FAR * spread, 2 * median, _LOWEST_LIMIT))
-
-
-def least_jacobian(w: np.ndarray) -> float:
-    """Return by how little a displacement field stretches where it does least; 0 or less: it folds.
-
-    Parameters
-    ----------
-    w
-        float (H, W, 2), pixels, backward.
-
-    Returns
-    -------
-    float
-        Least determinant of the derivative of ``(x + u, y + v)``, from differences of neighbouring pixels; 1 for a
-        shift, and for fields of a single row or column.
-    """
-    if min(w.shape[:2]) < 2:
-        return 1.0
-    along_x, along_y = w[:-1, 1:] - w[:-1, :-1], w[1:, :-1] - w[:-1, :-1]
-    determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
-    return float(determinant.min())

@@ -158,7 +158,10 @@ def build_reference(source: FrameSource, options: OFOptions) -> np.ndarray:
     with ThreadPoolExecutor(1) as reading:
         mean, count = _mean(usable(source.frames(reading)))
     if count == 0:
-        raise ValueError(f"none of the {len(source)} reference frames holds an image: all are constant or not finite")
+        raise ValueError(
+            f"none of the {len(source)} reference frames holds an image: all are constant or hold NaN or infinite "
+            "values, of which one pixel is enough (numpy.nan_to_num replaces them)"
+        )
     if count == 1:
         return mean
     if glaring:
@@ -227,6 +230,11 @@ def _read_image(path: Path, frame_shape: tuple[int, int, int]) -> np.ndarray:
     An image of C channels may have been saved with its channels as pages, as the toolbox does it, or as its columns, as
     tifffile does it: those are no movies of frames (H, W).
     """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"reference_frames: expected 'first:stop', such as '50:500', or an image's file, found {str(path)!r}, "
+            "which is no file"
+        )
     if path.suffix == ".npy":
         return load_npy(path)
     with open_video(path) as reader:

@@ -1,4 +1,4 @@
-"""A reference that was given, sharpened by the recording where that registers it better.
+"""Sharpen a reference that was given, by the recording, where that registers it better.
 
 The mean of moving frames is blurred, a single frame is noisy, and motion found against either is worse than it need be.
 
@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 
 from pyflow.flow.filters import gaussian_filter
-from pyflow.motion.frames import FrameSource
+from pyflow.motion.frames import FrameSource, spread
 from pyflow.motion.noise import (
     FINE_STRUCTURE,
     START_ALPHA,
@@ -66,7 +66,7 @@ def refined_reference(
         What `tune` finds with that.
     """
     starts = pair_starts(len(source))
-    everywhere = np.unique(np.linspace(0, len(source) - 1, MANY_FRAMES).round().astype(int))
+    everywhere = spread(len(source), MANY_FRAMES)
     averaged = np.setdiff1d(everywhere, np.concatenate([starts, starts + 1]))
     pairs = successive_pairs(source)
     if len(averaged) < 2 * len(starts) or len(pairs) < 2:

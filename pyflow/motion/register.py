@@ -19,7 +19,7 @@ from pyflow.motion.quality import LEAST_OVERLAP, MISFIT, OUTSIDE, TOO_FAR, Misfi
 
 @dataclass(frozen=True)
 class FrameEstimate:
-    """What one frame alone says about its displacement.
+    """The displacement of a frame, as it is found from that frame alone.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class FrameEstimate:
 
 @dataclass(frozen=True)
 class RegisteredFrame:
-    """What becomes of one frame.
+    """A frame after registration, or one that could not be registered and is passed on.
 
     Parameters
     ----------

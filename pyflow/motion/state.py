@@ -1,4 +1,4 @@
-"""What the frame loop knows between two frames."""
+"""The state of the frame loop between two frames."""
 
 from dataclasses import dataclass, fields
 
@@ -39,7 +39,7 @@ class RunningMean:
 
 @dataclass
 class LoopState:
-    """What the frames so far leave behind; all that the loop needs to go on after any frame.
+    """All that the loop needs to go on after any frame.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ import numpy as np
 from pyflow.align.between import Flow, align, reference_like
 from pyflow.flow.filters import resize
 from pyflow.flow.warp import imregister
-from pyflow.motion.frames import FrameSource
+from pyflow.motion.frames import FrameSource, spread
 from pyflow.motion.options import OFOptions
 from pyflow.motion.preprocess import Preprocessor
 from pyflow.motion.quality import Misfit
@@ -89,7 +89,7 @@ def find_others(source: FrameSource, first: np.ndarray, options: OFOptions) -> n
 def _stretches(n_frames: int) -> list[range]:
     """Return successive frames from all over a recording."""
     count = min(_STRETCHES, max(1, n_frames // _STRETCH_FRAMES))
-    starts = np.unique(np.linspace(0, max(0, n_frames - _STRETCH_FRAMES), count).round().astype(int)).tolist()
+    starts = spread(max(n_frames - _STRETCH_FRAMES + 1, 1), count).tolist()
     return [range(start, min(start + _STRETCH_FRAMES, n_frames)) for start in starts]
 
 
@@ -149,10 +149,7 @@ def _groups(features: np.ndarray, n_groups: int, least: int) -> list[list[int]]:
         if all(len(group) for group in groups):
             centers, found = trial, groups
             continue
-        before = np.count_nonzero(eligible)
         eligible[[seed, *strays]] = False  # nothing that lasts
-        if np.count_nonzero(eligible) == before:
-            break
     return found
 
 

@@ -1,4 +1,4 @@
-"""Doing several things at once, in order: reading ahead, many frames in flight, writing behind.
+"""Do several things at once and keep their order: read ahead, register many frames, write behind.
 
 Everything runs on threads of this process (the kernels release the interpreter lock). An exception on any
 thread surfaces in the caller at the next result, and nothing that would come after it is written.

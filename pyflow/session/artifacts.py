@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from pyflow import __version__
 from pyflow.io.atomic import remove_anything, replacing
 from pyflow.io.readers.formats import is_zarr
 from pyflow.layout import STATUS_FILE, content_hash, fingerprint
+from pyflow.session.differences import difference
 
 logger = logging.getLogger(__name__)
 
@@ -37,64 +37,11 @@ _STATUS_OF_ONE = "status_"
 # So many bytes a recording's status has at most, unless thousands of its frames were marked.
 _SMALL_STATUS = 1 << 15
 
-# What of a key's parts is a hash, in words.
-_MADE_FROM = {
-    "stage1": "stage 1 of the recording",
-    "center_stage1": "stage 1 of the centre",
-    "stage2": "stage 2 of the recording",
-}
-_HASHED = (".ends", ".content", ".blake2b")
-_FILES = {"input": "the input file"}
-
 
 def make_key(parts: dict[str, Any]) -> str:
     """Hash a JSON-able mapping; the order of its keys does not matter."""
     text = json.dumps(parts, sort_keys=True, allow_nan=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say which parts differ: options with their two values, files and earlier stages by name."""
-    old, new = dict(_flat(old)), dict(_flat(new))
-    names = [name for name in {**old, **new} if old.get(name, "absent") != new.get(name, "absent")]
-    if "center" in names and "center_stage1" in names:
-        names.remove("center_stage1")  # another recording's, which need not be new
-    return ", ".join(dict.fromkeys(_change(name, _shown(old, name), _shown(new, name)) for name in names))
-
-
-def _change(name: str, old: str, new: str) -> str:
-    """Say how one part changed; hashes tell a reader nothing, so that what they are of stands for them."""
-    if name in _MADE_FROM:
-        return f"{_MADE_FROM[name]} was made anew"
-    group, _, rest = name.partition(".")
-    if group == "recordings":
-        return f"{rest} {'is new' if old == 'absent' else 'is gone' if new == 'absent' else 'was aligned anew'}"
-    if name == "schema":
-        return f"pyflow's way to compute it: version {old} -> {new}"
-    if _is_hash(old) or _is_hash(new):
-        where = name.rpartition(".")[0] if name.endswith(_HASHED) else name
-        return f"content of {_FILES.get(where, where.removeprefix('made_elsewhere.'))}"
-    return f"{name.removesuffix('_ns')}: {old} -> {new}"
-
-
-def _shown(parts: dict[str, Any], name: str) -> str:
-    value = parts.get(name, "absent")
-    if name.endswith("mtime_ns") and isinstance(value, int):
-        with suppress(ValueError, OverflowError, OSError):  # a number that is no time is shown as it is
-            return f"{datetime.fromtimestamp(value // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{value % 10**9 // 1000:06}Z"
-    return str(value)
-
-
-def _is_hash(text: str) -> bool:
-    return re.fullmatch("[0-9a-f]{32,}", text) is not None
-
-
-def _flat(parts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in parts.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 # Why a stage without a marker is not done, by what its status says instead.
@@ -107,7 +54,7 @@ _UNFINISHED = {
 
 @dataclass(frozen=True)
 class State:
-    """Whether a stage has to run in a folder, and why.
+    """Says whether a stage has to run in a folder, and why.
 
     Parameters
     ----------
@@ -144,6 +91,18 @@ def known_stages(folder: Path) -> set[str]:
 def read_status(folder: Path, stage: str = STAGES[0]) -> dict[str, Any]:
     """Read the status in a folder that tells of a stage; empty where it is absent, unreadable or not about a stage."""
     return _read_status(folder / status_name(stage))
+
+
+def lost_status(folder: Path) -> str:
+    """Say what is wrong with a folder's status that is there and tells nothing; empty where nothing is."""
+    path = folder / STATUS_FILE
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error)
+    return "" if _read_status(path) else f"{STATUS_FILE} cannot be read"
 
 
 def _read_status(path: str | Path) -> dict[str, Any]:
@@ -218,7 +177,8 @@ def check_done(folder: Path, stage: str, parts: dict[str, Any], *, deep: bool = 
     """
     marker = read_marker(folder, stage)
     if marker is None:
-        return State(False, _UNFINISHED.get(str(read_status(folder, stage).get(stage)), "not run yet"))
+        unfinished = _UNFINISHED.get(str(read_status(folder, stage).get(stage)))
+        return State(False, unfinished or lost_status(folder) or "not run yet")
     if marker["key"] != make_key(parts):
         return State(False, f"changed: {difference(marker['parts'], parts)}")
     damage = next(find_damage(folder, marker, deep=deep, glance=glance), "")

@@ -87,8 +87,8 @@ def claim(folder: Path, *, wait_s: float = float("inf")) -> Iterator[Callable[[]
 
 def holder(folder: Path) -> str:
     """Say who works in a folder now; empty where nobody does."""
-    path = folder / CLAIM_FILE
-    return "" if not path.exists() or _is_stale(path) else _who(_read(path))
+    path = folder / CLAIM_FILE  # in a folder that may not be read nobody is seen
+    return "" if not os.path.exists(path) or _is_stale(path) else _who(_read(path))
 
 
 def watch(folder: Path) -> Callable[[], None]:

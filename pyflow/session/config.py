@@ -1,4 +1,4 @@
-"""What a session is: the configuration file, the recordings it names, and the centre they are aligned to."""
+"""The configuration of a session, and the file that it is read from."""
 
 import logging
 import tomllib
@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,18 +18,20 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, did_you_mean, one_line, short_help
 from pyflow.flow.backends import get_backend
 from pyflow.flow.parameters import CONSTANCIES, FlowParameters
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.formats import recording_name
 from pyflow.layout import Fingerprint
 from pyflow.motion.foreign import CONSTANCY_NAMES, read_options, translated
-from pyflow.motion.options import OFOptions, did_you_mean
+from pyflow.motion.options import OFOptions
 
 logger = logging.getLogger(__name__)
 
 AUTO_CENTER = "auto"
+
+CONFIG_SUFFIXES = (".toml", ".yaml", ".yml")
 
 # Keys whose further values come with later releases.
 AVAILABLE = {
@@ -40,7 +41,7 @@ AVAILABLE = {
 
 
 @short_help
-class SessionConfig(BaseModel):
+class SessionConfig(Checked):
     """Everything that describes a session; immutable, checked when it is made.
 
     >>> config = SessionConfig(root="recordings", center="day2.tif", flow_options={"quality_setting": "fast"})
@@ -238,7 +239,7 @@ class SessionConfig(BaseModel):
         try:
             OFOptions(**value)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(one_line(error)) from None
         return value
 
     @classmethod
@@ -261,10 +262,8 @@ class SessionConfig(BaseModel):
         if Path(path).is_dir():
             raise IsADirectoryError(f"{path}: is a folder, expected a session's configuration, such as session.toml")
         suffix = Path(path).suffix.lower()
-        if suffix == ".toml":
-            return cls.from_toml(path)
-        if suffix in (".yaml", ".yml"):
-            return cls.from_yaml(path)
+        if suffix in CONFIG_SUFFIXES:
+            return cls.from_toml(path) if suffix == ".toml" else cls.from_yaml(path)
         raise ValueError(f"{path}: a session configuration ends in .toml, .yaml or .yml, found {suffix!r}")
 
     @classmethod
@@ -273,7 +272,8 @@ class SessionConfig(BaseModel):
         try:
             data = tomllib.loads(_read(path))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not valid TOML: {error}") from error
+            hint = "; paths with a backslash stand in single quotes" if b"\\" in Path(path).read_bytes() else ""
+            raise ValueError(f"{path}: not valid TOML: {error}{hint}") from error
         return cls._from_mapping(path, data)
 
     @classmethod
@@ -300,23 +300,33 @@ class SessionConfig(BaseModel):
         try:
             return cls(**data)
         except ValidationError as error:
-            raise ValueError(f"{path}: {_one_line(error)}") from None
+            raise ValueError(f"{path}: {one_line(error)}") from None
 
     def replace(self, **changes: Any) -> "SessionConfig":
         """Return a copy with some keys changed, checked like new ones; other paths stay where they are."""
-        return type(self)(**{**self.model_dump(), **changes})
+        kept = self.model_dump(exclude={"flow_options"} if "of_options_override" in changes else None)
+        return type(self)(**{**kept, **changes})
 
     def with_flow_options(self, changes: Mapping[str, Any] | None) -> "SessionConfig":
         """Return a copy with some of `flow_options` added or changed; without changes the configuration itself."""
         try:
             return self.replace(flow_options={**self.flow_options, **changes}) if changes else self
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(one_line(error)) from None
+
+    def with_reader(self, options: ReaderOptions) -> "SessionConfig":
+        """Return a copy that opens recordings as some options say, and where these say nothing, as before."""
+        return self.replace(reader={**self.reader.given(), **options.given()})
 
     @property
     def n_threads(self) -> int:
         """`n_workers` as the kernels count: 0 for all this process may use."""
         return max(self.n_workers, 0)
+
+    @property
+    def deep(self) -> bool:
+        """Whether all content of files is looked at, as `fingerprint` asks."""
+        return self.fingerprint == "deep"
 
     def resolve_center_file(self, files: list[Path]) -> Path:
         """Return the recording that the others are aligned to.
@@ -387,14 +397,3 @@ def _read(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-
-
-def _one_line(error: ValidationError) -> str:
-    """Key, cause and value of each mistake, without pydantic's own words around them."""
-    problems = []
-    for item in error.errors():
-        where = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {item['input']!r}"
-        problems.append(f"{where}: {message}{found}" if where else message)
-    return "; ".join(problems)

@@ -5,6 +5,7 @@ sees the centre's, B(r). The references that the pipeline works with sit elsewhe
 over the frames they are made from. So stage 1 should find D(r, t) - R(r), and stage 2 B(r) + R(r) - R(centre).
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from pyflow.layout import FLOW_DATASETS, FLOW_FILE, MASK_FILE, read_field
 from pyflow.plots import plot_before_after
 from pyflow.session.artifacts import read_marker
 from pyflow.session.config import SessionConfig
+from pyflow.session.final.masks import count_valid
 from pyflow.session.pipeline import run_session
 from pyflow.session.recordings import Recording, find_recordings
 from pyflow.session.results import Progress
-from pyflow.session.stage3_valid_mask import count_valid
 from pyflow.simulate import simulate_session
+
+logger = logging.getLogger(__name__)
 
 DEMO_FOLDER = "pyflow_demo"
 
@@ -41,7 +44,7 @@ save_w = true
 
 @dataclass(frozen=True)
 class RecordingReport:
-    """How well one recording went; errors are mean endpoint errors against the known motion."""
+    """How far a recording's registration is from the known motion; errors are mean endpoint errors, in pixels."""
 
     name: str
     frames_per_s: float
@@ -54,7 +57,7 @@ class RecordingReport:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """How well the demo went, and where it is; `picture` is None without matplotlib."""
+    """The results of the demo, and where its files are; `picture` is None without matplotlib."""
 
     recordings: list[RecordingReport]
     mask_pixels: int
@@ -132,6 +135,7 @@ def run_demo(
     config_file = folder / "session.toml"
     if folder.exists() and any(folder.iterdir()) and not config_file.exists():
         raise FileExistsError(f"{folder} holds other files; name a new folder for the demo")
+    logger.info("three recordings with known motion are simulated first, which takes some seconds")
     truth = simulate_session(shape=shape, n_frames=n_frames, seed=_SEED)
     truth.save(folder / "recordings")
     config_file.write_text(_SESSION_TOML.format(frames=n_frames), encoding="utf-8")

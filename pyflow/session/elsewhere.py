@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from pyflow.io.pieces import piece_length
 from pyflow.layout import (
     AVERAGE_FILE,
+    CHUNK_BYTES,
     FLOW_FILES,
     MASK_FILE,
     find_video,
     fingerprint,
     fingerprint_of_several,
-    frames_per_chunk,
+    frames_that_count,
     is_ours,
-    iterate_masks,
     open_compensated,
     video_files,
 )
@@ -75,8 +76,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         return {"made_elsewhere": {file.name: fingerprint(file, "lenient") for file in theirs}}
 
     def check(parts: dict[str, Any]) -> State:
-        deep = config.fingerprint == "deep"
-        state = check_done(folder, "stage1", parts, deep=deep)
+        state = check_done(folder, "stage1", parts, deep=config.deep)
         marker = read_marker(folder, "stage1")
         if marker is None or marker["key"] != make_key(parts):
             return state
@@ -91,7 +91,7 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
             )
         if not state.done:  # the average that we added can be made again, theirs cannot
             kept = {file.name: marker["outputs"][file.name] for file in theirs if file.name in marker["outputs"]}
-            return State(False, state.reason, stuck=any(find_damage(folder, {"outputs": kept}, deep=deep)))
+            return State(False, state.reason, stuck=any(find_damage(folder, {"outputs": kept}, deep=config.deep)))
         names = ", ".join(file.name for file in theirs)
         return State(True, f"made elsewhere, found {marker['finished']}: {names}")
 
@@ -99,12 +99,9 @@ def adoption(config: SessionConfig, recording: Recording) -> Stage:
         logger.warning("%s: keeping the results in %s, which were made elsewhere", recording.name, folder)
         if add_average:
             compute_and_save_temporal_average(video, folder)
-        known = (
-            None
-            if recording.path is None
-            else fingerprint_of_several(recording.files, "deep" if config.fingerprint == "deep" else "quick")
-        )
-        return {"input": known}
+        if recording.path is None:
+            return {"input": None}
+        return {"input": fingerprint_of_several(recording.files, "deep" if config.deep else "quick")}
 
     writes = (average,) if add_average else ()
     outputs = (*theirs, *writes)
@@ -139,14 +136,9 @@ def compute_and_save_temporal_average(compensated_path: Path, output_folder: Pat
     ValueError
         No frame counts.
     """
-    mask_path = compensated_path.parent / MASK_FILE
     with open_compensated(compensated_path) as reader:
-        step = frames_per_chunk(reader.shape[1:], reader.dtype)
-        counts = np.ones(reader.frame_count, bool)
-        if mask_path.is_file():
-            counts = np.concatenate([chunk.any(axis=(1, 2)) for chunk in iterate_masks(mask_path)])
-            if len(counts) != reader.frame_count:
-                raise ValueError(f"{mask_path}: {len(counts)} frames, but {compensated_path} has {reader.frame_count}")
+        step = piece_length(reader.shape[1:], reader.dtype, CHUNK_BYTES)
+        counts = frames_that_count(compensated_path, reader.shape[:3])
         if not counts.any():
             raise ValueError(f"{compensated_path}: no frame has a valid pixel")
         total = np.zeros(reader.shape[1:], np.float64)

@@ -1,4 +1,4 @@
-"""What a recording is when it is opened: its sizes, where each was read from, and a picture of it."""
+"""Describe a recording as it is opened: its sizes, where each was read from, and a picture of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,15 @@ import numpy as np
 from pyflow.io import ReaderOptions, VideoReader, open_video
 from pyflow.io.atomic import replacing
 from pyflow.io.readers.axes import PlaneError
+from pyflow.io.readers.formats import folder_files
+from pyflow.motion.frames import spread
 from pyflow.motion.quality import PATTERN_FRAMES, frame_problem, period_of
-from pyflow.session.config import SessionConfig
+from pyflow.plots.drawing import grey_limits
+from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
 _MEAN_FRAMES = 200  # from all over the recording
-_LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _GAP = 4  # pixels between the images of a picture
 
 
@@ -56,10 +58,20 @@ def describe(source: Any, options: ReaderOptions, picture: Path | None = None) -
         planes = "1" if reader.n_planes == 1 else f"{reader.n_planes}, of which number {reader.plane} is shown"
     with reader:
         facts = _facts(reader, planes)
+        if hint := channels_in_doubt(source, reader):
+            facts.append(("attention", hint, ""))
         if picture is not None:
             _draw(reader, picture)
             facts.append(("picture", str(picture), ""))
     return facts
+
+
+def channels_in_doubt(source: Any, reader: VideoReader) -> str:
+    """Ask about a folder of which each file is taken for a channel, as recordings of several days would be, too."""
+    if not (isinstance(source, Path) and source.is_dir() and len(folder_files(source)) == reader.n_channels > 1):
+        return ""
+    hint = f"are they recordings? then name each, or begin with pyflow-session init {source}"
+    return f"its {reader.n_channels} files are taken for channels: {hint}"
 
 
 def _facts(reader: VideoReader, planes: str) -> list[tuple[str, str, str]]:
@@ -88,7 +100,7 @@ def _facts(reader: VideoReader, planes: str) -> list[tuple[str, str, str]]:
 
 
 def _draw(reader: VideoReader, path: Path) -> None:
-    indices = np.unique(np.linspace(0, len(reader) - 1, _MEAN_FRAMES).round().astype(int))
+    indices = spread(len(reader), _MEAN_FRAMES)
     mean = np.mean([np.nan_to_num(reader[int(t)]) for t in indices], axis=0, dtype=np.float64)
     middle = np.nan_to_num(reader[len(reader) // 2])
     rows = [
@@ -102,7 +114,7 @@ def _draw(reader: VideoReader, path: Path) -> None:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(image, _LIMITS)
+    low, high = grey_limits(image)
     return (np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
 
 
@@ -119,11 +131,10 @@ def recordings_of(files: Sequence[Path], options: ReaderOptions) -> list[tuple[s
     found: list[tuple[str, Any, ReaderOptions]] = []
     plain = []
     for file in files:
-        if file.suffix.lower() not in (".toml", ".yaml", ".yml"):
+        if file.suffix.lower() not in CONFIG_SUFFIXES:
             plain.append(file)
             continue
-        config = SessionConfig.from_file(file)
-        config = config.replace(reader={**config.reader.given(), **options.given()})
+        config = SessionConfig.from_file(file).with_reader(options)
         found += [(one.name, stage1_options(config, one).input_file, config.reader) for one in find_recordings(config)]
     if options.files is not None and len(plain) > 1:
         return [*found, (f"{plain[0]} and {len(plain) - 1} more", plain, options)]

@@ -1,4 +1,4 @@
-"""What the keys of the stages are made from: all that can change a result, and nothing else."""
+"""The parts that the stages' keys are made from: all that can change a result, and nothing else."""
 
 from collections.abc import Callable
 from typing import Any

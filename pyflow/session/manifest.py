@@ -55,7 +55,8 @@ class Manifest:
     def submission(self, session: str | Path, root: Path) -> dict[str, str]:
         """Return, by scheduler, the options that make an array of the tasks, and the command each task runs.
 
-        Where a recording is gone, its task is left out, and so are schedulers whose arrays have no gaps.
+        Where a recording is gone, its task is left out, and so are schedulers whose arrays have no gaps or more than
+        one task.
 
         Parameters
         ----------
@@ -77,7 +78,8 @@ class Manifest:
         }
         gaps = ("SLURM", "LSF") if len(starts) != 1 else tuple(lines)
         zero = ("SLURM", "PBS") if self.first == 0 else tuple(lines)
-        return {name: line for name, line in lines.items() if name in gaps and name in zero}
+        alone = set(lines) - {"PBS"} if len(there) == 1 else lines
+        return {name: line for name, line in lines.items() if name in gaps and name in zero and name in alone}
 
 
 def write_manifest(config: SessionConfig, first: int | None = None) -> Manifest:

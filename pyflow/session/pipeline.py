@@ -1,4 +1,4 @@
-"""The three stages in order, and what each would do."""
+"""Run the three stages in order, say what each would do, and look at what they left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflow.session.artifacts import STAGES, State, find_damage, known_stages, read_marker
+from pyflow.session.artifacts import STAGES, State, find_damage, known_stages, lost_status, read_marker
 from pyflow.session.config import SessionConfig
 from pyflow.session.dask import open_cluster, run_stage1_dask
-from pyflow.session.recordings import find_compensated
+from pyflow.session.recordings import find_center, find_compensated
 from pyflow.session.report.page import given_of, save_recording_report, save_session_report
 from pyflow.session.results import Progress, open_session, stage1_states
 from pyflow.session.stage1_compensate import run_stage1, run_stage1_array
@@ -106,7 +106,7 @@ def session_status(config: SessionConfig) -> tuple[list[RecordingState], State]:
         The inputs are not as the configuration says.
     """
     recordings = find_compensated(config)
-    config.resolve_center_file([recording.path or recording.folder for recording in recordings])
+    find_center(config, recordings)
     first = stage1_states(config, recordings, glance=True)
     if not all(state.done for state in first):
         waiting = State(False, "waits for stage 1 of all recordings")
@@ -205,6 +205,9 @@ def verify_session(config: SessionConfig) -> list[str]:
     expected.append((config.final_results, STAGES[2:]))
     problems = []
     for folder, stages in expected:
+        if lost := lost_status(folder):
+            problems.append(f"{folder}: {lost}")
+            continue
         missing = [f"stage {stage[-1]}" for stage in stages if read_marker(folder, stage) is None]
         problems += [f"{folder}: {' and '.join(missing)} {NOT_DONE}"] if missing else []
         for stage in sorted(known_stages(folder)):

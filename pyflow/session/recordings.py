@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.io.readers.formats import check_numbers, folder_files, group_files, natural_key, recording_name
-from pyflow.layout import find_video
+from pyflow.layout import RESULT_FILE, find_video
 from pyflow.session.artifacts import create_json, read_marker, read_status, save_json
 from pyflow.session.config import SessionConfig
 
@@ -51,9 +51,9 @@ def discover_input_files(config: SessionConfig) -> list[Path]:
     Returns
     -------
     list of Path
-        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session; of
-        a recording of several files the first. A link to a file that is gone is among them, so that its recording fails
-        by name. Where the pattern matches no file, the folders with images that it matches.
+        Files below `root` that match `pattern`, in natural order (2 before 10), without results of any session and
+        hidden files; of a recording of several files the first. A link to a file that is gone is among them, so that
+        its recording fails by name. Where the pattern matches no file, the folders with images that it matches.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     def has_status(folder: Path) -> bool:
         return bool(read_status(folder))
 
-    matched = [path for path in config.root.glob(config.pattern) if not is_result(path.parent)]
+    matched = [path for path in matching(config.root, config.pattern) if not is_result(path.parent)]
     found = [
         file
         for file in matched
@@ -97,6 +97,16 @@ def _discover(config: SessionConfig) -> list[list[Path]]:
     for group in groups:
         check_numbers(group)
     return groups
+
+
+def matching(root: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern, as a shell does: what is hidden only where the pattern begins with a point there.
+
+    Macs leave a ``._day1.tif`` beside every ``day1.tif`` on drives of other systems.
+    """
+    asked = any(part.startswith(".") for part in Path(pattern).parts)
+    found = root.glob(pattern)
+    return [path for path in found if asked or not any(part.startswith(".") for part in path.relative_to(root).parts)]
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
@@ -134,7 +144,7 @@ def find_recordings(config: SessionConfig, files: list[Path] | None = None) -> l
     for rename in (lambda f: f.name, lambda f: relative_path(f, config.root).replace("/", "_")):
         count = Counter([_TAKEN, *(name.casefold() for name in names)])
         names = [rename(f) if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
-    taken = {_TAKEN: config.final_results / "final_valid_idx.png"}
+    taken = {_TAKEN: config.final_results / f"{RESULT_FILE}.png"}
     for file, name in zip(files, names, strict=True):
         other = taken.setdefault(name.casefold(), file)
         if other is not file:
@@ -232,6 +242,18 @@ def find_compensated(config: SessionConfig) -> list[Recording]:
                 raise ValueError(f"{folder}: its masks would take the name of the session's own; rename it") from None
         logger.warning("no input file found; going on from the stage 1 results in %s", config.output_root)
         return [Recording(folder.name, None, folder) for folder in folders]
+
+
+def find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:
+    """Return the recording that the others are aligned to, as far as the configuration tells.
+
+    Raises
+    ------
+    ValueError
+        `center` names none of them, or several.
+    """
+    places = [recording.path or recording.folder for recording in recordings]
+    return recordings[places.index(config.resolve_center_file(places))]
 
 
 def relative_path(path: Path, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What stage 1 left on disk, for the stages after it."""
+"""Find and read what stage 1 left on disk, for the stages after it."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -11,12 +11,12 @@ import numpy as np
 
 from pyflow.align.center import most_central
 from pyflow.align.trust import NOT_ALIGNABLE
-from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video
+from pyflow.layout import AVERAGE_FILE, VIDEO_FILE, find_video, read_field
 from pyflow.session.artifacts import State, check_done, find_damage, make_key, read_marker, save_json
 from pyflow.session.config import AUTO_CENTER, SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
 from pyflow.session.keys import field_parts, result_options, stage1_parts
-from pyflow.session.recordings import Recording, find_compensated
+from pyflow.session.recordings import Recording, find_center, find_compensated
 from pyflow.session.stage import execute
 
 # Which recording is the centre where it was found, and from which results of stage 1.
@@ -88,8 +88,25 @@ class Session:
 
     def field_state(self, result: Stage1Result, *, glance: bool = False) -> State:
         """Say whether a recording's displacement field is there and belongs to today's averages and options."""
-        deep = self.config.fingerprint == "deep"
-        return check_done(result.recording.folder, "stage2", self.field_parts(result), deep=deep, glance=glance)
+        folder, parts = result.recording.folder, self.field_parts(result)
+        return check_done(folder, "stage2", parts, deep=self.config.deep, glance=glance)
+
+    def check_field(self, result: Stage1Result) -> None:
+        """Raise a ValueError if a recording's displacement field is not that of today's averages and options."""
+        state = self.field_state(result)
+        if not state.done:
+            raise ValueError(f"{result.recording.name}: stage 2 has to run first ({state.reason})")
+
+    def field(self, result: Stage1Result) -> np.ndarray:
+        """Read a recording's field (H, W, 2), which stays on disk between its uses and must not have become another.
+
+        Raises
+        ------
+        ValueError
+            See `check_field`.
+        """
+        self.check_field(result)
+        return read_field(result.recording.folder)
 
 
 def stage1_state(
@@ -110,7 +127,7 @@ def stage1_state(
     glance
         Do not open files whose size and time of change are as they were.
     """
-    folder, deep = recording.folder, config.fingerprint == "deep"
+    folder, deep = recording.folder, config.deep
     if made_elsewhere(folder):
         if read_marker(folder, "stage1") is None:
             return State(True, "made elsewhere")
@@ -135,7 +152,7 @@ def stage1_states(config: SessionConfig, recordings: list[Recording], *, glance:
         except OSError as error:
             if not glance:
                 raise
-            return State(False, str(error))
+            return State(False, str(error), stuck=True)
 
     return [state(recording) for recording in recordings]
 
@@ -162,8 +179,7 @@ def open_session(config: SessionConfig, found: tuple[list[Recording], list[State
         recordings = find_compensated(config)
         found = recordings, stage1_states(config, recordings)
     recordings, states = found
-    places = [recording.path or recording.folder for recording in recordings]
-    middle_idx = places.index(config.resolve_center_file(places))
+    middle_idx = recordings.index(find_center(config, recordings))
     results = []
     for recording, state in zip(recordings, states, strict=True):
         if state.key and not state.reason:
@@ -199,23 +215,6 @@ def save_center(session: Session) -> None:
     session.config.final_results.mkdir(parents=True, exist_ok=True)
     keys = [result.key for result in session.results]
     save_json(session.config.final_results / CENTER_FILE, {"middle_idx": session.middle_idx, "stage1": keys})
-
-
-def read_averages(session: Session) -> list[np.ndarray]:
-    """Read the recordings' temporal averages; those that MATLAB did not make are computed and saved.
-
-    Returns
-    -------
-    list of ndarray
-        float64, (H, W) or (H, W, C), in the recordings' order.
-
-    Raises
-    ------
-    ValueError
-        One differs from the centre's in shape.
-    """
-    average_shape(session)
-    return [read_average(result) for result in session.results]
 
 
 def read_average(result: Stage1Result) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One way to run a step: claim its folder, look whether it is done, and if not unmark, run and mark it.
+"""Run a step in the one way there is: claim its folder, look whether it is done, and if not unmark, run and mark it.
 
 Where steps run, one after the other, in threads or as tasks of a job array, is decided by who calls `execute`.
 """

@@ -30,11 +30,9 @@ from pyflow.session.artifacts import note_failure
 from pyflow.session.claims import claim, watch
 from pyflow.session.config import SessionConfig
 from pyflow.session.elsewhere import adoption, made_elsewhere
-from pyflow.session.elsewhere import compute_and_save_temporal_average as compute_and_save_temporal_average
 from pyflow.session.keys import stage1_options, stage1_parts
-from pyflow.session.manifest import get_array_task_id as get_array_task_id
 from pyflow.session.manifest import task_recordings
-from pyflow.session.recordings import Recording, find_recordings, hold_results, stored_path
+from pyflow.session.recordings import Recording, find_center, find_recordings, hold_results, stored_path
 from pyflow.session.results import Progress
 from pyflow.session.stage import RECORDING_ERRORS, Stage, execute
 
@@ -108,7 +106,7 @@ def prepare(config: SessionConfig) -> tuple[list[Recording], dict[str, BaseExcep
         See `run_stage1`.
     """
     recordings = find_recordings(config)
-    _find_center(config, recordings)
+    find_center(config, recordings)
     failures = check_recordings(config, recordings)
     hold_results(config)
     for recording in recordings:
@@ -155,7 +153,7 @@ def run_stage1_array(
     """
     config = config.with_flow_options(of_options_override)
     recordings, recording = task_recordings(config, index)
-    failures = check_recordings(config, [_find_center(config, recordings), recording])
+    failures = check_recordings(config, [find_center(config, recordings), recording])
     hold_results(config)
     if recording.name in failures:
         _note(recording, failures[recording.name])
@@ -198,11 +196,6 @@ def _is_expected(error: BaseException) -> bool:
     *_, (frame, _) = walk_tb(error.__traceback__)
     ours = frame.f_globals.get("__name__", "").startswith("pyflow.")
     return ours or isinstance(error, OSError | MemoryError)
-
-
-def _find_center(config: SessionConfig, recordings: list[Recording]) -> Recording:
-    files = [recording.path for recording in recordings]
-    return recordings[files.index(config.resolve_center_file(files))]
 
 
 def check_recordings(config: SessionConfig, recordings: list[Recording]) -> dict[str, BaseException]:
@@ -266,7 +259,7 @@ def compensate(config: SessionConfig, recording: Recording, *, progress: Progres
             raise ValueError(state.reason)
     else:
         stage = _compensation(config, recording, progress, theirs)
-    execute(stage, resume=config.resume, deep=config.fingerprint == "deep")
+    execute(stage, resume=config.resume, deep=config.deep)
     return recording.folder
 
 
@@ -289,14 +282,9 @@ def _compensation(config: SessionConfig, recording: Recording, progress: Progres
             if progress is not None:
                 progress(recording.name, done, total)
 
-        result = compensate_recording(
-            options,
-            progress=frame_done,
-            resume=config.resume,
-        )
-        for name in {*FLOW_FILES, *META_FILES, *REFERENCES_FILES, *VALID_FILES} - set(
-            names
-        ):  # of other options, even where their marker was lost
+        result = compensate_recording(options, progress=frame_done, resume=config.resume)
+        # Those of other options go, even where their marker was lost.
+        for name in {*FLOW_FILES, *META_FILES, *REFERENCES_FILES, *VALID_FILES}.difference(names):
             (recording.folder / name).unlink(missing_ok=True)
         return {
             "input_file": stored_path(recording.path, recording.folder),

@@ -185,10 +185,9 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, SavedFields]:
     if config.center == AUTO_CENTER:
         save_center(session)
     alone = config.replace(n_workers=1)  # recordings in parallel beat threads inside each
-    deep = config.fingerprint == "deep"
     with ThreadPoolExecutor(resolve_threads(config.n_threads)) as pool:
         steps = [_field(alone, session, result) for result in session.results]
-        list(pool.map(lambda step: execute(step, resume=config.resume, deep=deep), steps))
+        list(pool.map(lambda step: execute(step, resume=config.resume, deep=config.deep), steps))
     for line in alignment_lines(session):
         logger.warning("%s", line)
     center = session.center.recording
@@ -239,10 +238,13 @@ def _field(config: SessionConfig, session: Session, result: Stage1Result) -> Sta
         with replacing(recording.folder / FIELD_MATLAB_FILE) as temporary:
             scipy.io.savemat(temporary, field, appendmat=False, do_compression=True)
         u, v = (round(float(mean), 4) for mean in w.mean(axis=(0, 1), dtype=np.float64))
-        logger.info(
-            *("%s: shifted by (%.2f, %.2f) px against %s; %s", recording.name, u, v, center.recording.name),
-            facts["verdict"],
-        )
+        if result is center:
+            logger.info("%s: the centre, which the others are aligned to", recording.name)
+        else:
+            logger.info(
+                *("%s: shifted by (%.2f, %.2f) px against %s; %s", recording.name, u, v, center.recording.name),
+                facts["verdict"],
+            )
         return {
             "center": center.recording.name,
             "mean_shift_px": [u, v],
@@ -293,7 +295,7 @@ def _find(
         w = composed(then.displacement_px, first.displacement_px)
         whole, residual = examine(center, own, replace(direct, displacement_px=w), flow)
         facts = {**whole.facts(), **{name: link.facts()[name] for name in _OF_THE_LINK}}
-        facts["verdict"], facts["why"] = judge(facts, residual.size)
+        facts["verdict"], facts["why"] = judge(facts, int(np.count_nonzero(~np.isnan(residual))))
         return w, residual, {**facts, **_how(then), "through": neighbour.recording.name}, neighbours
     return direct.displacement_px, residual, facts, neighbours
 

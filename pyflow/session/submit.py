@@ -256,7 +256,8 @@ def submit_session(
         The scheduler's command is not on this machine; or see `find_recordings`.
     ValueError
         A task is not in the manifest, or its recording is gone; an option is not to be passed on; the manifest is
-        another session's, or counts from 0, which the scheduler cannot; see also `find_recordings`.
+        another session's, or counts from 0, which the scheduler cannot; the scheduler cannot write logs into a folder
+        of that name; see also `find_recordings`.
     RuntimeError
         The scheduler refused a job; the message quotes it.
     OSError
@@ -271,6 +272,12 @@ def submit_session(
     for option in options:
         if kind.is_reserved(option):
             raise ValueError(f"{option}: set by submit itself and not to be passed on; --tasks chooses tasks")
+    if scheduler == "slurm" and "%" in str(config.final_results):
+        # Doubled, it would do once: a job that is queued again would find no place for its log.
+        raise ValueError(
+            f"final_results: SLURM takes the % in {config.final_results} for the beginning of a pattern, and cannot "
+            "write logs there; name another folder"
+        )
     recordings = {relative_path(r.path, config.root): r for r in find_recordings(config)}
     config.resolve_center_file([recording.path for recording in recordings.values()])
     hold_results(config)
@@ -352,7 +359,7 @@ def _write(path: Path, scheduler: str, title: str, session: Path, runs: list[str
         scheduler=scheduler.upper(),
     )
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths as they are on disk
         temporary.chmod(0o755)
     return path
 

@@ -16,7 +16,7 @@ from pyflow.session.artifacts import read_status
 from pyflow.session.config import SessionConfig
 from pyflow.session.info import describe
 from pyflow.session.keys import stage1_options
-from pyflow.session.recordings import SESSION_FILE, Recording, find_recordings, relative_path
+from pyflow.session.recordings import SESSION_FILE, Recording, find_recordings, matching, relative_path
 from pyflow.session.stage import RECORDING_ERRORS
 
 MOST_OPENED = 200  # recordings of a folder that are looked at: more would tell nothing new
@@ -253,8 +253,8 @@ def _survey(opened: _Opened, others: dict[str, int], left_out: dict[str, list[st
     """Choose the recordings of one size, most of all, and a pattern that matches them and nothing else."""
     config, folder = opened.config, opened.config.root
     _add(left_out, opened.refused)
-    matching = {relative_path(path, folder) for path in folder.glob(config.pattern)}
-    unwanted = matching & {name for names in left_out.values() for name in names}
+    matched = {relative_path(path, folder) for path in matching(folder, config.pattern)}
+    unwanted = matched & {name for names in left_out.values() for name in names}
     sizes: dict[tuple[int, ...], list[tuple[Recording, Seen]]] = {}
     for recording, seen in opened.seen:
         sizes.setdefault(seen.shape[1:], []).append((recording, seen))
@@ -272,7 +272,7 @@ def _survey(opened: _Opened, others: dict[str, int], left_out: dict[str, list[st
         of_others = {way: len(names) for way, names in zip(patterns[1:], files[1:], strict=True) if way}
         others = {**of_others, **others}
     wanted = _names(folder, [recording for recording, _ in chosen] + opened.unseen)
-    pattern = _narrower(config.pattern, wanted, matching - set(wanted) if chosen is not opened.seen else unwanted)
+    pattern = _narrower(config.pattern, wanted, matched - set(wanted) if chosen is not opened.seen else unwanted)
     reader = config.reader
     if reader.plane is None and any(seen.n_planes > 1 for _, seen in chosen):
         reader = reader.model_copy(update={"plane": 0})

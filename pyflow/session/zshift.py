@@ -15,12 +15,13 @@ from pyflow.io.readers.formats import recording_name
 from pyflow.layout import DEPTH_FILE
 from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
-from pyflow.session.config import SessionConfig
+from pyflow.session.config import CONFIG_SUFFIXES, SessionConfig
 from pyflow.session.keys import stage1_options
 from pyflow.session.recordings import find_recordings
 
 LEAST_PLANES = 3
 LEAST_LIKENESS = 0.3  # of tissue with itself 0.8 and more, with other tissue 0.2 and less, in simulated recordings
+LEAST_CHANGE = 0.3  # of stacks 0.4 and more, of movies of one plane 0.25 and less, simulated and real
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,10 @@ def targets_of(path: Path, reader: ReaderOptions, output: Path | None) -> list[T
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
-    if path.suffix.lower() not in (".toml", ".yaml", ".yml"):
+    if path.suffix.lower() not in CONFIG_SUFFIXES:
         name = recording_name(path)
         return [Target(name, path, reader, output or Path(f"{name}_depth"))]
-    config = SessionConfig.from_file(path)
-    config = config.replace(reader={**config.reader.given(), **reader.given()})
+    config = SessionConfig.from_file(path).with_reader(reader)
     return [
         Target(
             one.name, stage1_options(config, one).input_file, config.reader, output / one.name if output else one.folder
@@ -135,7 +135,8 @@ def find_depth(
     Raises
     ------
     OSError, ValueError
-        The recording cannot be opened, its frames are not of the planes' size, or a result cannot be written.
+        The recording cannot be opened, its frames are not of the planes' size, or are the planes themselves, or a
+        result cannot be written.
     """
     with open_video(target.source, target.reader) as movie:
         if movie.shape[1:3] != stack.shape[1:3]:
@@ -143,6 +144,11 @@ def find_depth(
             raise ValueError(
                 f"{stack_path}: planes of {sizes[0]} pixels, expected {sizes[1]} as the frames of {target.name}; scale "
                 "the stack to the recording's pixel size and cut it to its field of view"
+            )
+        if len(movie) == len(stack) and all(np.array_equal(movie[t], stack[t]) for t in range(len(movie))):
+            raise ValueError(
+                f"{stack_path}: its planes are the frames of {target.name}, expected a stack of the same tissue, taken "
+                "at different depths"
             )
         rate = movie.frame_rate_hz
         found = estimate_depth(movie, stack, smoothing_frames=smoothing_frames, progress=progress)
@@ -170,15 +176,25 @@ def _summary(found: DepthEstimate, spacing_um: float | None) -> Iterator[str]:
                 f"{(high - low) * step:.2f} {unit} of drift: between {low * step:.2f} and {high * step:.2f}, "
                 f"the average at {found.center * step:.2f}"
             )
-    if found.likeness < LEAST_LIKENESS:
-        yield (
-            f"attention: the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
-            "the stack may show other tissue, or be turned or mirrored, and then the depths mean nothing"
-        )
-    if n := np.count_nonzero(found.at_border):
-        yield f"attention: {n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
+    yield from (f"attention: {doubt}" for doubt in doubts(found))
     if n := np.count_nonzero(np.isnan(found.depth)):
         yield f"{n} of {len(found.depth)} frames show nothing, and have no depth"
+
+
+def doubts(found: DepthEstimate) -> Iterator[str]:
+    """Say what speaks against the depths, in words that begin in the middle of a sentence."""
+    if found.likeness < LEAST_LIKENESS:
+        yield (
+            f"the recording's average correlates to {found.likeness:.2f} only with the plane most like it; "
+            "the stack may show other tissue, or be turned or mirrored, and then the depths mean nothing"
+        )
+    if found.change < LEAST_CHANGE:
+        yield (
+            f"far planes of the stack are almost as much alike as neighbours (they correlate by "
+            f"{found.change:.0%} less); it may be a movie of one plane, and then the depths mean nothing"
+        )
+    if n := np.count_nonzero(found.at_border):
+        yield f"{n} of {len(found.depth)} frames are most like the stack's end, and may lie beyond it"
 
 
 def _save_table(path: Path, found: DepthEstimate, spacing_um: float | None, rate_hz: float | None) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import Conditions, margin_of, motion_of, scaled
 from pyflow.simulate.recording import SimulatedRecording, record
 from pyflow.simulate.scene import Scene, Tissue
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedDepth:
     """A recording whose focus moves along z, and a stack of the same tissue.

@@ -1,4 +1,4 @@
-"""How a field of view moves while it is recorded."""
+"""Simulate how a field of view moves while it is recorded."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pyflow.simulate.scene import SPLINE_BORDER
 
 @dataclass(frozen=True)
 class Conditions:
-    """How recordings are taken.
+    """The conditions under which recordings are taken.
 
     Attributes
     ----------
@@ -56,12 +56,15 @@ class Conditions:
 
 
 def margin_of(conditions: Conditions, shift_px: float = 0.0) -> int:
-    """Canvas beyond the frame on every side: all that motion and a shift can bring in, and the spline's border."""
+    """Return how far the canvas reaches beyond the frame on every side, in pixels.
+
+    That is as far as motion and a shift can look, and the border of the spline.
+    """
     return int(np.ceil(2 * conditions.rigid_px + conditions.nonrigid_px + shift_px)) + SPLINE_BORDER
 
 
 def motion_of(conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
-    """Where each pixel of each frame looks, relative to rest: (T, H, W, 2), float32."""
+    """Return where each pixel of each frame looks, relative to rest: float32 (T, H, W, 2), pixels."""
     shape, n_frames, rigid_px = conditions.shape, conditions.n_frames, conditions.rigid_px
     per_frame = 16
     time = np.arange(n_frames * per_frame + 1) / per_frame

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import bending
 from pyflow.simulate.scene import SPLINE_BORDER, Scene
 from pyflow.simulate.truth import invert
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedPair:
     """Temporal averages of two recordings and how the second is displaced against the first.

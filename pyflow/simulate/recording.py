@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import Conditions, margin_of, motion_of
 from pyflow.simulate.scene import Scene, Tissue, transients
 from pyflow.simulate.truth import invert
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedRecording:
     """A recording and its truth.
@@ -65,13 +67,16 @@ class SimulatedRecording:
         FileNotFoundError
             There is no such recording.
         """
+        path = Path(path)
+        return cls.from_files(path.with_name(f"{path.name}.tif"), path.with_name(f"{path.name}.npz"))
+
+    @classmethod
+    def from_files(cls, movie: Path, truth: Path) -> "SimulatedRecording":
+        """Read a movie (.tif) and the truth about it (.npz), as `save` wrote them; see `load`."""
         from pyflow.io import open_video
 
-        path = Path(path)
-        with open_video(path.with_name(f"{path.name}.tif")) as reader:
-            movie = reader[..., 0]
-        with np.load(path.with_name(f"{path.name}.npz"), allow_pickle=False) as truth:
-            return cls(movie=movie, **truth)
+        with open_video(movie) as reader, np.load(truth, allow_pickle=False) as known:
+            return cls(movie=reader[..., 0], **known)
 
 
 def simulate_recording(

@@ -1,4 +1,4 @@
-"""What there is to see: somata, processes, neuropil and vessels, at one depth or at several, and calcium transients."""
+"""The scene that is recorded: somata, processes, neuropil and vessels, at one depth or several, with transients."""
 
 import copy
 
@@ -60,14 +60,14 @@ class Scene:
         return canvas
 
     def sample(self, canvas: np.ndarray, shift: np.ndarray, order: int = 3) -> np.ndarray:
-        """The scene at every pixel of the frame plus a shift (H, W, 2)."""
+        """Return the scene at every pixel of the frame plus a shift (H, W, 2)."""
         rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
         at = (rows + shift[..., 1] + self.margin, columns + shift[..., 0] + self.margin)
         return ndimage.map_coordinates(canvas, at, order=order, prefilter=False, mode="nearest")
 
 
 class Tissue:
-    """What a scene looks like at other depths: its somata lie at depths of their own, the rest changes with depth."""
+    """A scene at several depths: its somata lie at depths of their own, the rest changes with depth."""
 
     _SOMA_PLANES, _REST_PLANES = 1.0, 0.8  # standard deviations of how far a soma, and anything else, is seen
 
@@ -80,7 +80,7 @@ class Tissue:
         self._soma_depth = rng.uniform(-1, n_planes, len(scene.patches))
 
     def at(self, z: float, gains: np.ndarray | None = None) -> np.ndarray:
-        """Canvas coefficients at a depth, each soma times its gain."""
+        """Return the canvas coefficients at a depth, each soma times its gain."""
         weights = np.exp(-0.5 * ((z - self._knots) / self._REST_PLANES) ** 2)
         canvas = sum(weight * rest for weight, rest in zip(weights / weights.sum(), self._rest, strict=True))
         seen = np.exp(-0.5 * ((z - self._soma_depth) / self._SOMA_PLANES) ** 2)

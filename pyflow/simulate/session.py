@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from pyflow._help import short_repr
 from pyflow.simulate.movement import Conditions, bending, margin_of, motion_of
 from pyflow.simulate.recording import SimulatedRecording, record
 from pyflow.simulate.scene import Scene
 from pyflow.simulate.truth import invert
 
 
+@short_repr
 @dataclass(frozen=True)
 class SimulatedSession:
     """Several recordings of one field of view.
@@ -57,18 +59,12 @@ class SimulatedSession:
         FileNotFoundError
             There is no such session.
         """
-        from pyflow.io import open_video
-
         folder = Path(folder)
         with np.load(folder / "truth" / "session.npz", allow_pickle=False) as session:
             names, center, between = session["names"].tolist(), int(session["center"]), session["between_px"]
-        recordings = []
-        for name in names:
-            with (
-                open_video(folder / f"{name}.tif") as reader,
-                np.load(folder / "truth" / f"{name}.npz") as truth,
-            ):
-                recordings.append(SimulatedRecording(movie=reader[..., 0], **truth))
+        recordings = (
+            SimulatedRecording.from_files(folder / f"{name}.tif", folder / "truth" / f"{name}.npz") for name in names
+        )
         return cls(tuple(recordings), tuple(names), center, between)
 
 

@@ -1,4 +1,4 @@
-"""Displacements that are known, and how far from them found ones are."""
+"""Turn known samplings into displacements, and measure how far from them found ones are."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,7 +7,7 @@ _INVERSION_STEPS = 30  # fixed-point steps; fields contract by their slope, well
 
 
 def invert(sampling: np.ndarray) -> np.ndarray:
-    """Backward displacement that undoes a sampling.
+    """Return the backward displacement that undoes a sampling.
 
     Parameters
     ----------

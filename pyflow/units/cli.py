@@ -17,8 +17,12 @@ from pyflow.units.commands import asking, deciding, drawing, files
 from pyflow.units.commands.printing import FAILED, USAGE, print_error
 from pyflow.units.commands.typed import pair, span
 from pyflow.units.incoming.recognise import LAYOUTS, UnrecognisedError
+from pyflow.units.store.database import UnitStoreError
+from pyflow.units.store.unit_store import UnitStore
 
 _REFUSALS = (ImportError, OSError, ValueError)
+_NAMELESS = (ValueError, UnicodeDecodeError)  # which name no file, as our own kinds of ValueError do
+_SURPRISES = (ArithmeticError, LookupError, TypeError)  # what a store whose content was changed from outside leads to
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,8 +41,23 @@ def main(arguments: list[str] | None = None) -> int:
         print_error(errors, error)
         return USAGE
     except _REFUSALS as error:
-        print_error(errors, error)
+        print_error(errors, _damage_behind(options.store, error) if type(error) in _NAMELESS else error)
         return FAILED
+    except _SURPRISES as error:
+        if (damage := _damage_behind(options.store, error)) is error:
+            raise
+        print_error(errors, damage)
+        return FAILED
+
+
+def _damage_behind(path: Path, error: Exception) -> Exception:
+    """The damage of the store that explains an error, else the error itself."""
+    try:
+        with UnitStore.open(path, create=False) as store:
+            found = store.damage()
+    except (OSError, ValueError):
+        return error
+    return UnitStoreError(f"{path}: damaged: {found[0]}; pyflow-units check says more") if found else error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--whole", action="store_true", help="show the whole field with CELL's mask, not what is around"
     )
+    command.add_argument("--session", action="append", metavar="NAME", help="draw only these; may be repeated")
     command.add_argument("--page", type=int, default=1, help="of the gallery")
 
     add("history", asking.history, "say who changed what, when")

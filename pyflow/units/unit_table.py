@@ -1,5 +1,7 @@
 """The form in which every importer hands its units to the store, and the error that names their rows."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,7 +19,8 @@ SESSION_COLUMNS = ("name", "start_time", "source", "kind")
 
 _GLOBAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LARGEST_INDEX = 2**53  # whole numbers up to this one are exact in a float64
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NOTHING = ("nan", "none", "null", "nat", "<na>")  # in tables that programs write
+_JOINERS = "\u200c\u200d"  # which Persian, Indic scripts and emoji need
 
 
 class TableError(ValueError):
@@ -91,6 +94,10 @@ class UnitTable:
 
     def __post_init__(self) -> None:
         units = self.units.copy()
+        if missing := [column for column in ("session", "unit") if column not in units]:
+            raise self.error(f"no column {missing[0]!r}; found {', '.join(map(repr, units))}")
+        if not units.columns.is_unique:
+            raise self.error(f"two columns are called {units.columns[units.columns.duplicated()][0]!r}")
         for column in ("group", "original_index", "identity", "global_id", "probability"):
             if column not in units:
                 units[column] = "" if column == "group" else None
@@ -123,14 +130,21 @@ class UnitTable:
         return TableError(self.origin, message, rows=rows, column=self.heading(column) if column else "", values=values)
 
     def _check(self):
-        for column in ("session", "group", "unit"):
-            for value in pd.unique(self.units[column]):
-                if not isinstance(value, str) or (not value and column != "group") or _CONTROL.search(value):
-                    row = self.units.index[(self.units[column] == value) | self.units[column].isna()][0]
+        if fault := fault_of_name(self.name):
+            raise self.error(f"{self.name!r} is no name of a link set: it {fault}", values=[self.name])
+        for column, units in (
+            ("session", self.units),
+            ("group", self.units),
+            ("unit", self.units),
+            ("identity", self.followed),
+        ):
+            for value in pd.unique(units[column]):
+                if not isinstance(value, str) or not (value or column == "group"):
+                    row = units.index[(units[column] == value) | units[column].isna()][0]
                     raise self.error(f"{value!r} is no {column} name", rows=[row], column=column, values=[value])
-                if value != value.strip():  # tables of other programs drop such spaces, and the name is another one
-                    row = self.units.index[self.units[column] == value][0]
-                    message = f"{value!r} is no {column} name: it starts or ends with a space"
+                if fault := fault_of_name(value):
+                    row = units.index[units[column] == value][0]
+                    message = f"{value!r} is no {column} name: it {fault}"
                     raise self.error(message, rows=[row], column=column, values=[value])
         self._refuse_repeats(self.units, ["session", "group", "unit"], "unit", "is listed twice")
         self._refuse_repeats(self.followed, ["identity", "session"], "identity", "has two units in one session")
@@ -147,7 +161,12 @@ class UnitTable:
             if unknown.any():
                 row = self.scores[["a", "b"]].to_numpy()[unknown][0]
                 raise self.error(f"a score of row {row}, which holds no unit", values=[row])
-        p = pd.to_numeric(self.units["probability"])
+        self._refuse_indices()
+        p = pd.to_numeric(self.units["probability"], errors="coerce")
+        if (no_number := p.isna() & self.units["probability"].notna()).any():
+            value = self.units["probability"][no_number].iloc[0]
+            row = self.units.index[no_number][0]
+            raise self.error(f"{value!r} is no probability (0 to 1)", rows=[row], column="probability", values=[value])
         if (outside := p[(p < 0) | (p > 1)]).size:
             raise self.error(
                 f"{outside.iloc[0]} is no probability (0 to 1)",
@@ -155,6 +174,17 @@ class UnitTable:
                 column="probability",
                 values=[outside.iloc[0]],
             )
+
+    def _refuse_indices(self):
+        given = self.units["original_index"].dropna()
+        numbers = pd.to_numeric(given, errors="coerce").astype(np.float64)
+        wrong = ~((numbers >= 0) & (numbers <= LARGEST_INDEX) & (numbers % 1 == 0))
+        if given.dtype == object:
+            wrong |= given.map(type).isin([str, bool])
+        if wrong.any():
+            value, row = given[wrong].iloc[0], given.index[wrong][0]
+            message = f"{value!r} is no index (0, 1, 2 ...)"
+            raise self.error(message, rows=[row], column="original_index", values=[value])
 
     def _refuse_repeats(self, rows, key, column, verdict):
         again = rows.duplicated(key)
@@ -173,6 +203,27 @@ class UnitTable:
             column=column,
             values=values,
         )
+
+
+def fault_of_name(text: str) -> str:
+    """What is wrong with a name, as the rest of a sentence; empty: nothing.
+
+    Spaces around it and characters that nobody sees are lost or added when names pass through other programs, and the
+    name is another one then; and all cells that a program wrote as "nan" would be one.
+    """
+    if text.lower() in NOTHING:
+        return "is what programs write where nothing is"
+    if text != text.strip():
+        return "starts or ends with a space"
+    if text.isprintable():
+        return ""
+    for place, character in enumerate(text):
+        if character in _JOINERS and not (text[:place][-1:].isascii() or text[place + 1 :][:1].isascii()):
+            continue
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs"):
+            name = unicodedata.name(character, "a control character")
+            return f"holds the invisible character U+{ord(character):04X} ({name})"
+    return ""
 
 
 def composed(text: str) -> str:

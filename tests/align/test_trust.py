@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from align.test_between import framed
 
 from pyflow.align.between import Alignment, Flow, align
 from pyflow.align.start import Map
-from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, examine, judge
+from pyflow.align.trust import ALIGNED, DOUBTFUL, NOT_ALIGNABLE, _least_jacobian, examine, judge
 from pyflow.simulate import simulate_pair
 
 SIZE = (160, 160)
@@ -16,6 +17,9 @@ GOOD = {
     "least_jacobian": 0.8,
     "disagreement_px": 0.1,
 }
+
+
+FRAMED = {"shape": (160, 180), "seed": 3300, "shift_px": (9.0, -7.0), "stretch": (1.0, 1.1)}
 
 
 def trust(reference, moving):
@@ -29,6 +33,7 @@ def trust(reference, moving):
         {"turnover": 0.4, "activity": 0.8},
         {"neuropil": 0.5, "shift_px": (12.0, -9.0)},
         {"photons": 40.0, "stretch": (1.0, 1.2)},
+        {"deformation_px": 6.0},
     ],
 )
 def test_one_tissue_is_believed(change):
@@ -38,6 +43,15 @@ def test_one_tissue_is_believed(change):
     assert found.why == ""
     assert found.correlation_after > found.correlation_before
     assert found.disagreement_px < 0.5
+
+
+def test_there_and_back_counts_where_the_image_is():
+    """Beyond it the two ways know nothing of each other."""
+    pair = simulate_pair(SIZE, seed=3401, shift_px=(53.0, 40.0))
+    found = trust(pair.reference, pair.moving)
+    assert found.verdict == ALIGNED
+    assert found.overlap < 0.5
+    assert found.disagreement_px < 0.2
 
 
 def test_another_tissue_is_not_believed():
@@ -111,3 +125,48 @@ def test_few_tiles_are_no_proof():
     verdict, why = judge(GOOD, 3)
     assert verdict == DOUBTFUL
     assert "3 tiles" in why
+    assert judge(GOOD, 19) == (DOUBTFUL, "only 19 tiles can be compared, which proves little")
+    assert judge(GOOD, 20) == (ALIGNED, "")
+    assert judge({**GOOD, "tiles_found": 0.1}, 19)[0] == NOT_ALIGNABLE
+
+
+def test_how_little_a_field_stretches():
+    def least(w):
+        return _least_jacobian(w, np.ones(w.shape[:2], bool))
+
+    y, x = np.mgrid[:20, :30].astype(np.float32)
+    assert least(np.full((20, 30, 2), 7.5)) == 1
+    assert least(np.stack([0.5 * x, -0.25 * y], axis=-1)) == pytest.approx(1.5 * 0.75)
+    # a rotation by 30 degrees neither stretches nor folds
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    assert least(np.stack([(c - 1) * x - s * y, s * x + (c - 1) * y], axis=-1)) == pytest.approx(1, abs=1e-4)
+    fold = np.zeros((20, 30, 2))
+    fold[4, 7, 0] = -2
+    assert least(fold) < 0
+    valid = np.ones((20, 30), bool)
+    valid[4, 7] = False
+    assert _least_jacobian(fold, valid) == 1, "what lies outside the image folds nothing"
+    assert least(np.zeros((1, 30, 2))) == 1
+
+
+def test_what_chance_finds_in_tiny_images_is_not_believed():
+    pair = simulate_pair((32, 32), seed=30006)
+    assert trust(pair.reference, np.ascontiguousarray(pair.moving[:, ::-1])).verdict != ALIGNED
+    other = simulate_pair((32, 32), seed=39021).moving
+    assert trust(simulate_pair((32, 32), seed=30021).reference, other).verdict != ALIGNED
+
+
+def test_a_black_frame_is_no_tissue():
+    pair = framed(simulate_pair(**FRAMED))
+    alignment = align(pair.reference, pair.moving, Flow())
+    found, residual = examine(pair.reference, pair.moving, alignment, Flow())
+    assert found.verdict == ALIGNED
+    assert found.residual_px < 1
+    assert residual.shape == (8, 9)
+    assert np.isnan(residual[:, 0]).all()  # black
+    assert np.nanmax(residual[2:6, 2:6]) <= 1.5
+    image = pair.reference
+    _, residual = examine(image, image, align(image, image, Flow()), Flow())
+    assert not residual[1:7, 2:].any()  # tiles whose centres are not black
+    assert np.isnan(residual[[0, 7]]).all()
+    assert np.isnan(residual[:, :2]).all()

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 import tomllib
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
 
 import pyflow
 from pyflow.flow import backends
@@ -315,8 +317,11 @@ def test_what_pyflow_does_otherwise_is_named_once(layer, tmp_path):
 def test_what_cannot_be_done_is_refused(layer, tmp_path):
     from pyflowreg.core.optical_flow import get_displacement
     from pyflowreg.session import SessionConfig
+    from pyflowreg.util.io import get_video_file_writer
 
     movie = np.zeros((2, 16, 16))
+    with pytest.raises(ValueError, match=r"dataset_names: only 'ch\*' stands for several .* found 'green\*'"):
+        get_video_file_writer(tmp_path / "a.h5", "HDF5", dataset_names="green*")
     with pytest.raises(ValueError, match="level_solver_backend: pyflow's solver is compiled"):
         get_displacement(movie[0], movie[1], level_solver_backend=print)
     with pytest.raises(ValueError, match="flow_options: reference_frames is in memory"):
@@ -398,6 +403,7 @@ def test_options(run, folder):
     assert found["levels"] == [4, 2, "custom", 4, "balanced"]
     for word, message in zip(("alpha", "did you mean 'alpha'", "levels"), found["refused"], strict=True):
         assert word in message
+        assert "pydantic" not in message
     assert found["again"].model_dump(exclude={"reference_frames"}) == options.model_dump(exclude={"reference_frames"})
     np.testing.assert_array_equal(np.load(folder / "saved/reference_frames.npy"), np.zeros((8, 9)))
     assert (found["other"].alpha, options.alpha) == ((7.0, 7.0), (2.0, 2.0))
@@ -424,12 +430,13 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
         output_format="SUITE2P_TIFF",
         cc_hw=(64, 128),
         eta=1.0,
+        bin_size=3,
         save_valid_mask=True,
         preproc_funct=what_the_flow_sees,
     ).to_pyflow()
     assert (options.const_assumption, options.min_level, options.reference_frames) == ("census", 3, (4, 7))
     assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
-    assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
+    assert (options.cc_hw, options.eta, options.bin_size, options.save_valid_mask) == ((64, 128), 1.0, 3, True)
     assert options.preprocess is what_the_flow_sees
 
 
@@ -534,6 +541,49 @@ def test_flows_of_the_scripts_own(layer, folder, how, monkeypatch):
         assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2
 
 
+def test_a_flow_that_supports_no_threads_is_called_by_one_at_a_time(layer, folder, monkeypatch):
+    from pyflowreg.core import register_backend
+    from pyflowreg.motion_correction import OFOptions, compensate_arr
+    from pyflowreg.motion_correction.compensate_recording import RegistrationConfig
+
+    monkeypatch.setattr(backends, "_FACTORIES", dict(backends._FACTORIES))
+    inside, most = [], []
+
+    def still(fixed, moving, **others):
+        inside.append(moving)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return np.zeros((*fixed.shape[:2], 2))
+
+    register_backend("alone", lambda: still, supported_executors={"sequential"})
+    movie = np.load(folder / "movie.npy")[:8]
+    compensate_arr(movie, movie[0], OFOptions(flow_backend="alone"), registration_config=RegistrationConfig(n_jobs=4))
+    assert (len(most) >= 8, max(most)) == (True, 1)
+
+
+def test_two_images_are_two_channels(layer, tmp_path):
+    from pyflowreg.util.io import get_video_file_reader
+
+    for name in ("green", "red"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((8, 9), np.uint16))
+    with get_video_file_reader([tmp_path / "green.tif", tmp_path / "red.tif"]) as reader:
+        assert reader.shape == (1, 8, 9, 2)
+
+
+@pytest.mark.filterwarnings("ignore:FlowRegLive")
+def test_a_live_reference_is_made_anew_as_often_as_asked_for(layer, folder):
+    from pyflowreg.motion_correction import FlowRegLive
+
+    movie = np.load(folder / "movie.npy").astype(np.float32)
+    live = FlowRegLive(alpha=4, reference_update_interval=3)
+    live.set_reference(movie[0])
+    live.register_frames(movie[:7])
+    native = live._live
+    live.close()  # after what is worked on
+    assert native.statistics.renewed == 2
+
+
 def test_a_copy_with_another_preset_has_its_level(layer):
     from pyflowreg.motion_correction import OFOptions, QualitySetting
 
@@ -561,9 +611,19 @@ def test_a_session_takes_a_file_of_options_without_what_it_decides_itself(layer,
     options = config.to_pyflow().flow_options
     assert (options["alpha"], options["min_level"], options["save_w"]) == ([7.0, 7.0], 0, True)
     assert not {"output_format", "save_valid_idx", "output_path", "input_file"} & set(options)
-    with pytest.raises(ValueError, match=r"SessionConfig\n  Value error, iterations_between: .*found 0 \[") as caught:
+    with pytest.raises(ValueError, match=r"SessionConfig\n  iterations_between: .*found 0 \[") as caught:
         SessionConfig(root=tmp_path, iterations_between=0)
     assert "validation error for" in str(caught.value).splitlines()[0]
+
+
+def test_the_presets_marker_is_the_finest_level(layer):
+    from pyflowreg import get_displacement
+
+    images = np.random.default_rng(0).random((2, 24, 24)).astype(np.float32)
+    settings = {"levels": 3, "iterations": 2}
+    np.testing.assert_array_equal(
+        get_displacement(*images, min_level=-1, **settings), get_displacement(*images, min_level=0, **settings)
+    )
 
 
 def test_several_references_are_what_pyflow_has_under_that_name(layer):
@@ -571,3 +631,18 @@ def test_several_references_are_what_pyflow_has_under_that_name(layer):
 
     options = OFOptions(n_references=2, min_frames_per_reference=30).to_pyflow()
     assert (options.n_references, options.min_frames_per_reference) == (2, 30)
+
+
+def test_one_reference_that_is_made_anew_goes_before_several(layer):
+    from pyflowreg.motion_correction import FlowRegLive, OFOptions
+
+    with pytest.warns(layer.PyflowregDifference, match="n_references: there is one reference"):
+        assert OFOptions(n_references=2, update_reference=True).to_pyflow().n_references == 1
+    frames = np.random.default_rng(0).uniform(10, 90, (4, 32, 32, 1)).astype(np.float32)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        live = FlowRegLive(OFOptions(n_references=2))
+    assert any("FlowRegLive, n_references: there is one reference" in str(one.message) for one in told)
+    live.set_reference(frames[0])
+    assert live(frames[1])[0].shape == (32, 32, 1)
+    live.close()

@@ -80,7 +80,7 @@ def test_the_frame_rate_is_what_the_recordings_tell(finished, tmp_path):
     for video, rate in zip(videos, (30.0, 20.0), strict=True):
         with h5py.File(video, "r+") as file:
             file.attrs["frame_rate_hz"] = rate
-    with pytest.raises(ValueError, match=r"do not tell the frames per second \(day1: 30.0, day2: 20.0\); say how many"):
+    with pytest.raises(ValueError, match=r"do not tell the frames per second \(day1: 30.0, day2: 20.0\); give it"):
         to_suite2p(results, tmp_path)
     with h5py.File(videos[1], "r+") as file:
         file.attrs["frame_rate_hz"] = 30.0

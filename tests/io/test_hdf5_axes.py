@@ -132,6 +132,15 @@ def test_matlab_has_its_axes_the_other_way_round(tmp_path, suffix):
         np.testing.assert_array_equal(reader[..., 0], movie())
 
 
+def test_a_class_of_matlab_says_so_without_the_first_line(tmp_path):
+    """As libraries of Python write MAT files of version 7.3."""
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["mov"] = np.moveaxis(movie(), 0, -1).transpose()
+        file["mov"].attrs["MATLAB_class"] = np.bytes_("uint16")
+    with open_video(tmp_path / "a.mat") as reader:
+        np.testing.assert_array_equal(reader[..., 0], movie())
+
+
 @pytest.mark.parametrize("suffix", [".h5", ".nwb"])
 def test_nwb_has_frame_x_y(tmp_path, suffix):
     with h5py.File(tmp_path / f"a{suffix}", "w") as file:

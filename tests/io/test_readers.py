@@ -308,7 +308,7 @@ def test_options_are_checked(tmp_path):
         ({"frames": "5"}, "frames: expected 'first:stop'"),
         ({"frames": "5:90"}, r"a\.npy: frames='5:90', but there are 7 frames"),
         ({"channels": [1]}, r"a\.npy: channels=\[1\], but there are 1"),
-        ({"plane": 1}, r"a\.npy: a\.npy: plane=1, but there are 1 planes"),
+        ({"plane": 1}, r"a\.npy: plane=1, but there are 1 planes"),
         ({"dtype": "text"}, "dtype: expected an integer or floating type"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -437,6 +437,47 @@ def test_a_folder_of_nothing_and_of_everything(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", movie())
     with pytest.raises(ValueError, match="a folder of images of several formats, TIFF, npy"):
         open_video(tmp_path)
+
+
+def test_a_folder_without_images_says_what_is_in_it_instead(tmp_path):
+    def refusal(error, path):
+        with pytest.raises(error) as caught:
+            open_video(path)
+        return str(caught.value)
+
+    (tmp_path / "s2p" / "plane0").mkdir(parents=True)
+    (tmp_path / "s2p" / "plane0" / "data.bin").write_bytes(bytes(100))
+    assert f"that of suite2p is {tmp_path / 's2p' / 'plane0'}" in refusal(IsADirectoryError, tmp_path / "s2p")
+    assert "open the file itself" in refusal(IsADirectoryError, tmp_path / "s2p" / "plane0")
+
+    (tmp_path / "scanbox").mkdir()
+    (tmp_path / "scanbox" / "x_000_000.sbx").write_bytes(bytes(100))
+    scipy.io.savemat(tmp_path / "scanbox" / "x_000_000.mat", {"info": {"channels": 2}})
+    assert "x_000_000.sbx: of Scanbox" in refusal(ValueError, tmp_path / "scanbox")
+
+    thor = tmp_path / "thor"
+    thor.mkdir()
+    (thor / "Image_0001_0001.raw").write_bytes(bytes(100))
+    (thor / "Experiment.xml").write_text('<LSM pixelX="160" pixelY="128" frameRate="30"/>')
+    assert f"open the file itself, {thor / 'Image_0001_0001.raw'}" in refusal(IsADirectoryError, thor)
+    assert "shape=(128, 160)" in refusal(ValueError, thor / "Image_0001_0001.raw")
+
+
+def test_a_missing_file_names_the_one_that_was_meant(tmp_path, monkeypatch):
+    npy(tmp_path / "day1.npy", movie())
+    with pytest.raises(FileNotFoundError, match=r"dya1\.npy: no such file, did you mean 'day1\.npy'\?$"):
+        open_video(tmp_path / "dya1.npy")
+    with pytest.raises(FileNotFoundError, match=r"no such file; there is no folder .*tuesday$"):
+        open_video(tmp_path / "tuesday" / "day1.npy")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"other\.tif: no such file in {tmp_path}$"):
+        open_video("other.tif")
+
+
+def test_a_file_is_named_once(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.npy: shape") as caught:
+        open_video(npy(tmp_path / "a.npy", np.zeros((3, 30, 40, 50))))
+    assert str(caught.value).count("a.npy") == 1
 
 
 @pytest.mark.parametrize("suffix", ["h5", "mat", "zarr"])

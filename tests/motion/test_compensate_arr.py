@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow.flow.warp import imregister, valid_mask
+from pyflow.io import open_video
 from pyflow.motion import beginning, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
@@ -236,3 +237,32 @@ def test_no_frame_is_registered_for_nothing(monkeypatch, scene, shifts):
     assert len(calls) == 11
     compensate_arr(scene.movie(shifts), scene.frame(), options)
     assert len(calls) == 11 + 12 + 12
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (("day1.tif",), TypeError, r"found the name 'day1.tif'; pyflow.open_video\('day1.tif'\)\[:\]"),
+        ((np.ones((3, 8, 9)), OPTIONS), TypeError, "reference: .*options=..."),
+        ((np.ones((3, 8, 9)), None, {"alpha": 4}), TypeError, r"found dict; pyflow.OFOptions\(\*\*options\)"),
+        ((np.ones((3, 2, 32, 40)),), ValueError, r"40 channels; .*np.moveaxis\(movie, 1, -1\)"),
+    ],
+)
+def test_what_was_given_in_place_of_a_movie_is_told(given, error, message):
+    with pytest.raises(error, match=message):
+        compensate_arr(*given)
+
+
+def test_a_movie_with_time_last_is_taken_as_it_is_with_a_warning(scene, caplog):
+    movie = np.random.default_rng(0).normal(100, 10, (40, 48, 10)).astype(np.float32)
+    compensate_arr(movie, options=OPTIONS)
+    assert "40 frames of 48 x 10 pixels, which is improbable" in caplog.text
+    caplog.clear()
+    compensate_arr(scene.movie(np.zeros((3, 2))), options=OPTIONS)
+    assert "improbable" not in caplog.text
+
+
+def test_an_open_reader_is_a_movie(scene):
+    movie = scene.movie(np.zeros((3, 2)))
+    registered, _ = compensate_arr(open_video(movie), options=OPTIONS)
+    np.testing.assert_array_equal(registered, compensate_arr(movie, options=OPTIONS)[0])

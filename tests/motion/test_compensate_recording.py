@@ -1,5 +1,6 @@
 """From file to file: what is written, and that interruptions and threads change nothing."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -108,6 +109,27 @@ def test_writes_what_compensate_arr_returns(options, movie):
     assert result.problems == {}
     np.testing.assert_array_equal(result.temporal_average, found["temporal_average.npy"])
     assert not [name for name in found if name.startswith(".")]
+
+
+def test_masks_take_hardly_any_room(options):
+    compensate_recording(options)
+    with h5py.File(options.output_path / "idx.hdf") as file:
+        masks = file["idx"]
+        assert masks.compression == "gzip"
+        assert masks.id.get_storage_size() < 0.1 * masks.nbytes
+
+
+@pytest.mark.parametrize(("first", "then"), [("gzip", None), (None, "gzip"), ("lzf", None), ("gzip", "lzf")])
+def test_compression_may_change_before_a_run_goes_on(options, first, then):
+    compensate_recording(options)
+    expected = contents(options.output_path)
+    shutil.rmtree(options.output_path)
+    with pytest.raises(Killed):
+        compensate_recording(options.replace(compression=first), progress=stop_at(7))
+    compensate_recording(options.replace(compression=then))
+    found = contents(options.output_path)
+    for name in ("compensated.hdf5/ch1", "idx.hdf/idx", "w.hdf/u"):
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_writes_only_what_is_asked_for(options):
@@ -578,3 +600,13 @@ def test_the_state_is_saved_once_a_minute_within_a_batch(tmp_path, monkeypatch):
         sink.save(SimpleNamespace(arrays=lambda: {"at": clock[0]}), now=False)
         raise Killed
     assert saved == [61.0, 100.0, 161.0]
+
+
+def test_results_are_shown_by_the_shapes_of_their_arrays(scene, tmp_path):
+    options = OFOptions(input_file=scene.movie(np.zeros((12, 2))), output_path=tmp_path, alpha=10, n_workers=1)
+    shown = repr(compensate_recording(options))
+    assert len(shown) < 1000
+    assert "alpha=(10.0, 10.0)" in shown
+    assert "'mean_disp': <float64 (12,)>" in shown
+    with pytest.raises(TypeError, match=r"expected pyflow\.OFOptions, found str"):
+        compensate_recording("day1.tif")

@@ -1,10 +1,13 @@
 """The depth of frames is found in a stack, against known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pyflow.flow.warp import imregister
 from pyflow.motion.compensate import compensate_arr
-from pyflow.motion.depth import estimate_depth
+from pyflow.motion.depth import DepthEstimate, estimate_depth
 from pyflow.plots import plot_depth
 from pyflow.simulate import simulate_depth
 
@@ -52,6 +55,38 @@ def test_focus_beyond_the_stack_is_said(simulated):
     truth, registered = simulated
     beyond = estimate_depth(registered[:20], truth.stack[3:][[0, 1, 1]], smoothing_frames=0)
     assert beyond.at_border.all()
+
+
+def test_every_plane_is_brought_to_its_place(simulated):
+    """Wherever it lay in the stack, the first and the last one too."""
+    truth, _ = simulated
+    moved = np.stack([np.roll(plane, (3 - 2 * z, z - 1), axis=(0, 1)) for z, plane in enumerate(truth.stack)])
+    found = [estimate_depth(truth.recording.movie[:3], stack) for stack in (truth.stack, moved)]
+    inside = found[0].valid & found[1].valid
+    for one, other in zip(found[0].planes, found[1].planes, strict=True):
+        assert np.corrcoef(one[inside], other[inside])[0, 1] > 0.98
+
+
+def test_a_stack_that_lies_otherwise_is_bent_onto_the_recording(simulated):
+    truth, _ = simulated
+    y, x = np.mgrid[:128, :128] / 128 * 2 * np.pi
+    field = np.stack([2.5 * np.sin(y), 2.5 * np.cos(x)], axis=-1).astype(np.float32)
+    bent = np.stack([imregister(plane.astype(np.float32), field) for plane in truth.stack])
+    movie = truth.recording.movie[::6]
+    plain, found = (estimate_depth(movie, stack) for stack in (truth.stack, bent))
+    assert found.likeness > 0.85 * plain.likeness  # two thirds of it as it lies
+    assert np.abs(found.depth - truth.depth[::6]).max() < 0.3
+
+
+def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):
+    """Also of what was saved, which holds no planes."""
+    truth, _ = simulated
+    found = estimate_depth(truth.recording.movie[:3], truth.stack)
+    replace(found, smoothed=np.array([0, 0.1, 1, 3.9, 4, np.nan])).save(tmp_path / "depth.npz")
+    again = DepthEstimate.load(tmp_path / "depth.npz")
+    assert again.at_border.tolist() == [True, False, False, False, True, False]
+    for name in ("depth", "correlation", "center", "likeness", "change", "valid"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 
 def test_smoothing_leaves_out_frames_without_structure(simulated):

@@ -148,6 +148,7 @@ def test_a_file_of_matlab(save, caplog):
         ({"output_format": "SUITE2P_TIFF"}, "output_format", "TIFF", "pages of channels alternate as well"),
         ({"output_format": "BEGONIA"}, "output_format", "HDF5", "does not write this format"),
         ({"flow_backend": "diso"}, "flow_backend", "flowreg", "diso.*displacements differ"),
+        ({"n_references": 2, "update_reference": True}, "n_references", 1, "n_references: there is one reference"),
         ({"flow_backend": "flowreg_torch", "backend_params": {"device": "cuda"}}, "backend_params", {}, "same method"),
     ],
 )
@@ -194,7 +195,24 @@ def test_maps_of_weights_and_channels(save, fields):
     written = np.moveaxis(weight, -1, 0) if fields is MATLAB else weight
     options = OFOptions.from_json(save(fields, weight=written.tolist(), channel_idx=[1, 2]))
     np.testing.assert_array_equal(options.weight, weight)
+    one_for_all = OFOptions.from_json(save(fields, weight=weight[..., 0].tolist())).weight
+    np.testing.assert_array_equal(one_for_all, weight[..., 0])
     assert options.channel_idx == ((0, 1) if fields is MATLAB else (1, 2))
+
+
+def test_two_names_of_one_option(save):
+    path = save(PYFLOWREG, constancy_assumption="cs")
+    assert OFOptions.from_json(path, const_assumption="gray").const_assumption == "gray"
+    assert OFOptions.from_json(path, constancy_assumption="gray").const_assumption == "gray"
+    assert OFOptions().replace(constancy_assumption="gray").const_assumption == "gray"
+    with pytest.raises(ValueError, match="const_assumption and constancy_assumption are two names of one option"):
+        OFOptions(const_assumption="gc", constancy_assumption="gc")
+
+
+def test_a_file_in_the_shells_encoding(save):
+    path = save(PYFLOWREG, alpha=3)
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-16")
+    assert OFOptions.from_json(path).alpha == 3
 
 
 def test_a_file_that_an_editor_of_windows_saved_anew(save):
@@ -233,7 +251,8 @@ def test_ours_stay_as_they_are():
     ("damaged", "said"),
     [
         ('{"output_path": "Müller"}'.encode("latin-1"), "not valid JSON: .*utf-8"),
-        (json.dumps({"alpha": 2}).encode("utf-16"), "not valid JSON: .*utf-8"),
+        (b'{"alpha": "\xfc"}', "not valid JSON: .*utf-8"),
+        (json.dumps({"alpha": 2}).encode("utf-16")[:9], "not valid JSON: "),
         (b'{"alpha": ' + b"[" * 100_000, "not valid JSON"),
         (b'{"output_format": ["HDF5"]}', "output_format"),
         (b'{"output_format": {}}', "output_format"),

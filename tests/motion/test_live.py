@@ -200,11 +200,11 @@ def held(gate, scene):
         gate.open.set()
 
 
-def late(held, frame):
+def late(held, frame, step=0.006):
     """Register a frame whose flow does not come while the clock goes on."""
     live, clock, gate = held
     gate.open.clear()
-    clock.step = 0.006
+    clock.step = step
     result = live.register(frame)
     clock.step = 0.0
     return result
@@ -242,6 +242,14 @@ def test_a_slow_shift_leaves_the_flow_half_the_time(held, scene):
     live, *_ = held
     live._engine.result().shift_s = 1.0
     assert live.register(scene.frame().astype(np.float32)).how == "flow"
+
+
+def test_the_shift_of_a_late_frame_is_in_time(held, scene):
+    live, *_ = held
+    live._engine.result().shift_s = 0.01
+    result = late(held, scene.frame().astype(np.float32), step=0.001)
+    assert result.how == "rigid"
+    assert 10 < result.latency_ms < 20
 
 
 def test_latencies_are_the_clocks(held, scene):
@@ -326,6 +334,34 @@ def test_another_field_of_view(scene, two_channels, shifts):
             assert result.how == "flow"
             assert np.isnan(result.jump_px)
             assert live.reference.reshape(movie[0].shape).shape == movie[0].shape
+
+
+def test_what_fails_to_prepare_leaves_all_as_it_was(scene, shifts):
+    movie, failing = scene.movie(shifts), threading.Event()
+
+    def preprocess(image):
+        if failing.is_set():
+            raise LookupError("mine")
+        return image
+
+    with waiting_for_all(OPTIONS.replace(preprocess=preprocess), n_first=2) as live:
+        live.register(movie[0])
+        for refused in (movie[:, :8, :8] * 0, movie.astype(complex), np.full(movie.shape, 3)):
+            with pytest.raises(ValueError, match=r"."):
+                live.prepare(refused)
+        live.prepare(movie)
+        reference = live.reference
+        expected = live.register(movie[3])
+        failing.set()
+        with pytest.raises(LookupError, match="mine"):
+            live.prepare(movie[:, ::-1])
+        with pytest.raises(LookupError, match="mine"):
+            live.register(movie[3])
+        failing.clear()
+        np.testing.assert_array_equal(live.reference, reference)
+        again = live.register(movie[3])
+        assert (again.how, again.jump_px) == ("flow", 0)
+        np.testing.assert_array_equal(again.registered, expected.registered)
 
 
 def test_frames_in_any_memory_layout(scene, shifts):
@@ -558,13 +594,17 @@ def test_the_callers_array_may_change(scene):
     [
         ({"bin_size": 2}, {}, "bin_size is 2"),
         ({}, {"n_first": -1}, "n_first is -1"),
+        ({}, {"n_first": 2.5}, "n_first is 2.5, expected a whole number"),
+        ({}, {"n_first": True}, "n_first is True"),
         ({}, {"n_first": 0}, "the reference is found"),
         ({"alpha": "auto"}, {"n_first": 0, "reference": np.eye(9)}, "alpha is found"),
         ({"temporal_coherence": True}, {"n_first": 0, "reference": np.eye(9)}, "temporal_coherence"),
         ({"bidiphase": "auto"}, {"n_first": 0, "reference": np.eye(9)}, "bidiphase is found"),
         ({}, {"max_latency_ms": 0}, "max_latency_ms is 0"),
         ({}, {"max_latency_ms": np.nan}, "max_latency_ms is nan"),
+        ({}, {"max_latency_ms": "25"}, "max_latency_ms is '25'"),
         ({}, {"jump_px": 0}, "jump_px is 0"),
+        ({}, {"jump_px": "9"}, "jump_px is '9'"),
     ],
 )
 def test_what_cannot_be_done_live_is_refused(options, given, said):

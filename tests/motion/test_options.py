@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from pyflow.flow.parameters import SCHEDULES, FlowParameters
 from pyflow.motion.options import OFOptions
@@ -207,6 +208,14 @@ def test_channel_weights(tmp_path):
         OFOptions(weight=tmp_path / "map.npy").channel_weights((4, 5, 2))
 
 
+def test_the_largest_value_of_an_image_of_weights_stands_for_1(tmp_path):
+    image = np.full((4, 5), 200, np.uint8)
+    image[0] = 50
+    tifffile.imwrite(tmp_path / "mask.tif", image)
+    weights = OFOptions(weight=tmp_path / "mask.tif").channel_weights((4, 5, 2))
+    np.testing.assert_allclose(weights, np.stack([image / 200] * 2, axis=-1), rtol=1e-6)
+
+
 def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():
     plain = OFOptions().result_fields()
     assert OFOptions(reader={"buffer_size": 10, "frame_rate": 30}).result_fields() == plain
@@ -216,3 +225,29 @@ def test_how_a_recording_is_read_counts_where_it_changes_what_is_read():
 def test_frames_of_the_reference_need_a_step():
     with pytest.raises(ValueError, match=r"reference_frames(?s:.)*a step other than 0, found '0:9:0'"):
         OFOptions(reference_frames="0:9:0")
+
+
+def test_mistakes_are_told_without_pages_of_the_checker_s_own_words():
+    with pytest.raises(ValueError, match="alpha") as caught:
+        OFOptions(alpha="four", quality_setting="high")
+    assert str(caught.value) == (
+        "2 validation errors for OFOptions\n"
+        "alpha\n  expected a number, a pair (x, y) or 'auto', found 'four' [type=wrong_option]\n"
+        "quality_setting\n  expected 'quality', 'balanced', 'fast' or 'custom', found 'high' [type=wrong_option]"
+    )
+    with pytest.raises(ValueError, match=r"reader.n_channels\n  expected a valid integer.*, found 'two' \[[^ ]*\]$"):
+        OFOptions(reader={"n_channels": "two"})
+    with pytest.raises(ValueError, match=r"alpha\n  frozen; give alpha= .*replace\(\)"):
+        OFOptions().alpha = 3
+
+
+def test_a_number_in_quotes_is_a_number():
+    assert OFOptions(alpha="4", grid_spacing="2", bidiphase="-3") == OFOptions(alpha=4, grid_spacing=2, bidiphase=-3)
+    assert OFOptions(alpha="1e1").alpha == 10
+
+
+def test_options_are_shown_by_what_differs_from_the_defaults():
+    assert repr(OFOptions()) == "OFOptions()"
+    options = OFOptions(alpha=4, reader={"plane": 1}, weight=np.ones((9, 9)))
+    expected = "OFOptions(reader=ReaderOptions(plane=1), alpha=4.0, weight=<float64 (9, 9)>)"
+    assert repr(options) == str(options) == expected

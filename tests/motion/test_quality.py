@@ -11,7 +11,6 @@ from pyflow.motion.quality import (
     NOT_FINITE,
     Misfit,
     frame_problem,
-    least_jacobian,
     misfit_limit,
     overlap,
     period_of,
@@ -58,19 +57,6 @@ def test_misfit_limit():
     usual = np.random.default_rng(0).normal(0.3, 0.05, 21)
     limit = misfit_limit(np.append(usual, [1, 1, 1]))
     assert usual.max() + 0.1 < limit < 1
-
-
-def test_least_jacobian():
-    y, x = np.mgrid[:20, :30].astype(np.float32)
-    assert least_jacobian(np.full((20, 30, 2), 7.5)) == 1
-    assert least_jacobian(np.stack([0.5 * x, -0.25 * y], axis=-1)) == pytest.approx(1.5 * 0.75)
-    # a rotation by 30 degrees neither stretches nor folds
-    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
-    assert least_jacobian(np.stack([(c - 1) * x - s * y, s * x + (c - 1) * y], axis=-1)) == pytest.approx(1, abs=1e-4)
-    fold = np.zeros((20, 30, 2))
-    fold[4, 7, 0] = -2
-    assert least_jacobian(fold) < 0
-    assert least_jacobian(np.zeros((1, 30, 2))) == 1
 
 
 # ---- interleaved channels and planes ----------------------------------------------------------------------

@@ -144,3 +144,15 @@ def test_one_frame_of_glare_spoils_no_reference():
     assert np.corrcoef(clean.ravel(), spoiled.ravel())[0, 1] > 0.98
     chosen = FrameSource(movie[..., np.newaxis], indices=[11])
     np.testing.assert_array_equal(build_reference(chosen, options)[..., 0], movie[11])
+
+
+def test_frames_that_are_named_in_another_way_are_no_missing_file(scene):
+    with pytest.raises(FileNotFoundError, match=r"expected 'first:stop', such as '50:500'.*found '5-10'"):
+        compensate_arr(scene.movie(np.zeros((3, 2))), options=OFOptions(alpha=10, reference_frames="5-10"))
+
+
+def test_frames_with_a_single_nan_say_what_helps(scene):
+    movie = scene.movie(np.zeros((3, 2))).astype(np.float32)
+    movie[:, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"one pixel is enough .numpy.nan_to_num"):
+        compensate_arr(movie, options=OFOptions(alpha=10))

@@ -11,7 +11,7 @@ from pyflow.motion.noise import Tuning
 from pyflow.motion.options import OFOptions
 from pyflow.motion.register import RegisteredFrame
 from pyflow.motion.state import LoopState
-from pyflow.motion.states import _groups
+from pyflow.motion.states import _groups, _stretches
 from pyflow.simulate.movement import Conditions, margin_of, motion_of
 from pyflow.simulate.recording import record
 from pyflow.simulate.scene import Scene, Tissue
@@ -118,11 +118,18 @@ def test_frames_without_an_image_belong_to_no_state(recording):
     assert result.chosen.tolist() == [0] * 12 + [1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]
 
 
+def test_as_many_references_as_asked_for_from_enough_frames(recording, caplog):
+    """Two stretches show the second state, ten frames; frames are looked at one by one, whatever filters in time."""
+    result = compensate_recording(recording.replace(min_frames_per_reference=10, sigma=(1, 1, 0.5)))
+    assert result.chosen.tolist() == [0] * 12 + [1] * 12
+    assert "were asked for" not in caplog.text
+
+
 def test_too_few_frames_make_no_reference(recording, caplog):
-    result = compensate_recording(recording.replace(min_frames_per_reference=20))
+    result = compensate_recording(recording.replace(min_frames_per_reference=11))
     assert len(result.references) == 1
     assert not result.chosen.any()
-    assert "2 references were asked for, 1 found: no other group of 20 frames looks different" in caplog.text
+    assert "2 references were asked for, 1 found: no other group of 11 frames looks different" in caplog.text
     alone = compensate_recording(recording.replace(n_references=1, output_path=recording.output_path / "alone"))
     assert not (alone.output_path / "reference_frames.npy").exists()
     with h5py.File(result.video_file) as one, h5py.File(alone.video_file) as other:
@@ -143,8 +150,18 @@ def test_a_state_that_forgets_its_frames_counts_on():
 
 
 def test_a_moving_reference_is_not_one_of_several():
-    with pytest.raises(ValueError, match="n_references 2: expected 1 with update_reference"):
+    with pytest.raises(ValueError, match="n_references 2 with update_reference: expected only one of the two"):
         OFOptions(n_references=2, update_reference=True)
+
+
+@pytest.mark.parametrize("n_frames", [1, 4, 5, 23, 400, 5000])
+def test_stretches_are_from_all_over_the_recording(n_frames):
+    found = _stretches(n_frames)
+    frames = [t for stretch in found for t in stretch]
+    assert frames == sorted(set(frames))  # so that no frame counts twice
+    assert (frames[0], frames[-1]) == (0, n_frames - 1)
+    assert len(frames) == min(n_frames - n_frames % 5 or n_frames, 400)
+    assert max(np.diff([stretch.start for stretch in found]), default=0) < 2 * max(n_frames / 80, 5)
 
 
 def looks(rng, *kinds):
@@ -171,6 +188,11 @@ def looks(rng, *kinds):
 def test_groups_are_what_lasts(rng, kinds, n_groups, least, expected):
     found = _groups(looks(rng, "a", *kinds), n_groups, least)
     assert sorted(found) == sorted([i for i, kind in enumerate(kinds) if kind == letter] for letter in expected)
+
+
+def test_there_are_no_more_groups_than_asked_for(rng):
+    features = looks(rng, "a", *"aabcabcc")
+    assert [len(_groups(features, n_groups, 2)) for n_groups in (1, 2, 3, 4)] == [0, 1, 2, 2]
 
 
 def test_what_differs_a_little_is_one_state(rng):

@@ -8,6 +8,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates, shift
 from session.test_lost_and_stale import as_by_the_toolbox
 
+from pyflow.align.trust import judge
 from pyflow.session import SessionConfig, compute_between_displacement, run_session, run_stage1, run_stage2
 from pyflow.session.artifacts import read_marker
 from pyflow.session.cli import main
@@ -155,6 +156,26 @@ def test_a_chain_goes_where_the_direct_way_does_not(morphing):
     run_stage2(morphing)
     assert verdicts(morphing)["day4"] == "not alignable"
     assert all(state.stage2.done for state in session_status(morphing)[0])
+
+
+def test_a_chain_is_judged_by_the_tiles_that_are_covered(tmp_path, monkeypatch):
+    a, b = tissue(1), tissue(2)
+    days = {"day1": a, "day2": a, "day3": shift((a + b) / np.sqrt(2), (0, 7)), "day4": shift(b, (3, 14))}
+    write(tmp_path / "data", days)
+    config = SessionConfig(root=tmp_path / "data", flow_options=FAST, n_workers=1)
+    seen = []
+
+    def watched(facts, n_tiles):
+        seen.append(n_tiles)
+        return judge(facts, n_tiles)
+
+    monkeypatch.setattr("pyflow.session.stage2_between_avgs.judge", watched)
+    run_stage1(config)
+    run_stage2(config)
+    with np.load(config.output_root / "day4" / "w_to_reference.npz") as data:
+        residual = data["residual_px"]
+    assert np.isnan(residual).any()
+    assert seen == [np.count_nonzero(~np.isnan(residual))]
 
 
 def test_chains_are_tried_through_two_recordings_on_each_side_nearest_first():

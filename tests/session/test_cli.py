@@ -109,6 +109,7 @@ def test_of_params(session):
         ("true", True),
         ("False", False),
         ("None", None),
+        ("NULL", "NULL"),
         ("fast", "fast"),
         ("50:500", "50:500"),
         ('"2"', "2"),
@@ -136,6 +137,7 @@ def test_of_params_need_key_and_value(item):
         (["{}", "--nonsense"], "unrecognized"),
         (["gone.toml"], "error gone.toml: there is no such file"),
         (["."], "error .: is a folder, expected a session's configuration"),
+        (["statsu", "{}"], "'statsu' is no command and no file, did you mean 'status'?"),
         (["{}", "--array"], "not a task of a job array"),
         (["{}", "--index", "3"], "index 3 is out of range"),
         (["{}", "--of-params", "alpha"], "KEY=VALUE"),
@@ -470,3 +472,47 @@ def test_a_finished_session_is_handed_over(tmp_path, session, capsys):
         assert expected in said.out + said.err, words
     assert main(["status", str(path)]) == 0
     assert "stage 3: done" in capsys.readouterr().out
+
+
+def test_what_is_no_session_is_told_what_to_do_with_it(session, config, capsys):
+    assert main([str(config.root)]) == 2
+    assert f"pyflow-session {session}" in capsys.readouterr().err
+    session.rename(config.root / "other.toml")
+    assert main([str(config.root)]) == 2
+    assert f"'pyflow-session init {config.root}' writes one" in capsys.readouterr().err
+    recording = next(config.root.glob("*.tif"))
+    assert main([str(recording)]) == 2
+    assert f"'pyflow-session compensate {recording}'" in capsys.readouterr().err
+
+
+def test_a_single_recording_needs_no_session(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording = next(config.root.glob("*.tif"))
+    words = ["compensate", str(recording), "--of-params", "alpha=10", "reference_frames=0:4", "n_workers=1"]
+    assert main([*words, "iterations=5", "--reader", "frames=0:6"]) == 0
+    folder = Path(f"{recording.stem}_compensated")
+    out = capsys.readouterr().out
+    assert "6 of 6 frames are registered" in out
+    assert f"Movie: {folder}/compensated.hdf5" in out
+    assert f"Report: {folder}/report.html" in out
+    assert (folder / "report.html").is_file()
+    assert main(["compensate", str(recording), "--of-params", "alhpa=10"]) == 2
+    assert "did you mean 'alpha'" in capsys.readouterr().err
+    assert main(["compensate", str(recording), "--of-params", "alpha=high"]) == 2
+    assert "error alpha: expected a number, a pair (x, y) or 'auto', found 'high'" in capsys.readouterr().err
+    assert main(["compensate", str(recording), "--output", str(recording)]) == 2
+    assert "is a file, expected a folder" in capsys.readouterr().err
+    assert main(["compensate", "session.toml"]) == 2
+    assert "'pyflow-session session.toml' runs it" in capsys.readouterr().err
+    assert main(["compensate", str(config.root), "--of-params", "alpha=10", "output_format=NULL", "iterations=2"]) == 0
+    assert "its 3 files are taken for channels: are they recordings?" in capsys.readouterr().err
+    assert main(["compensate", "gone.tif"]) == 2
+    assert "gone.tif: no such file" in capsys.readouterr().err
+    assert not Path("gone_compensated").exists()
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("pyflow ")

@@ -131,6 +131,7 @@ def test_a_session_can_be_described_before_its_folder_is_there(tmp_path):
         discover_input_files(config)
     with pytest.raises(ValidationError, match="alpha_betwen"):
         config.replace(alpha_betwen=3)
+    assert config.replace(of_options_override={"alpha": 7}).flow_options == {"alpha": 7}
     touch(config.root, "a.tif")
     assert [path.name for path in discover_input_files(config)] == ["a.tif"]
 
@@ -159,6 +160,7 @@ def test_a_session_can_be_described_before_its_folder_is_there(tmp_path):
         ("stage2_constancy_assumption = 'hue'", ["stage2_constancy_assumption", "'hue'", "census"]),
         ("flow_options = {}\nof_options_override = {}", ["two names of one key"]),
         ("this is no toml", ["s.toml", "not valid TOML"]),
+        (r'output_root = "D:\Users\me"', ["not valid TOML", "single quotes"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, words):
@@ -200,6 +202,20 @@ def test_files_come_in_natural_order(tmp_path):
     touch(tmp_path, "r10.tif", "r2.tif", "R1.tif", "note.txt")
     config = SessionConfig(root=tmp_path)
     assert [file.name for file in discover_input_files(config)] == ["R1.tif", "r2.tif", "r10.tif"]
+
+
+def test_hidden_files_are_no_recordings_unless_they_are_asked_for(tmp_path):
+    """As Macs leave them on drives of other systems, one beside each file."""
+    touch(tmp_path, "a.tif", "._a.tif", "sub/b.tif", "sub/._b.tif", ".trash/c.tif")
+
+    def found(pattern):
+        files = discover_input_files(SessionConfig(root=tmp_path, pattern=pattern))
+        return [path.relative_to(tmp_path).as_posix() for path in files]
+
+    assert found("*.tif") == ["a.tif"]
+    assert found("**/*.tif") == ["a.tif", "sub/b.tif"]
+    assert found("._*.tif") == ["._a.tif"]
+    assert found(".trash/*") == [".trash/c.tif"]
 
 
 def test_own_results_are_never_inputs(tmp_path):

@@ -22,7 +22,9 @@ def test_demo_finds_the_known_motion(tmp_path, monkeypatch, capsys):
     for recording in report.recordings:
         assert recording.error_after_px < 0.5 < 1 < recording.error_before_px
         assert recording.shift_found_px == pytest.approx(recording.shift_true_px, abs=0.5)
-    out = capsys.readouterr().out
+    out, told = capsys.readouterr()
+    assert "simulated first" in told.splitlines()[0]
+    assert "day2: the centre, which the others are aligned to" in told
     assert all(name in out for name in ("day1", "day2", "day3", "session.toml", "final_results"))
 
 

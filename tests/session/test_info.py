@@ -75,3 +75,11 @@ def test_what_cannot_be_opened_is_named_and_the_others_are_described(tmp_path, c
     assert "48 rows x 64 columns" in captured.out
     assert main(["info", str(tmp_path / "a.tif"), "--reader", "planes=2"]) == USAGE
     assert "unknown reader option 'planes'" in capsys.readouterr().err
+
+
+def test_a_folder_of_recordings_is_not_taken_for_channels_in_silence(tmp_path, write_recordings, capsys):
+    write_recordings(tmp_path / "days")
+    assert main(["info", str(tmp_path / "days")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "its 3 files are taken for channels: are they recordings?" in out
+    assert f"pyflow-session init {tmp_path / 'days'}" in out

@@ -65,6 +65,7 @@ def test_recordings_are_told_from_results_and_other_data_and_run(folder, capsys)
         assert f"# Left out: {what}" in text
     assert "broken.tif: " in said
     assert "notes" not in said + text
+    assert 'files = "time"' not in text  # nothing is in pieces
     assert '# center = "rec2.tif"' in text
     assert main([str(folder / "session.toml"), "--stage", "1"]) == DONE
     assert {path.name for path in config.output_root.iterdir()} == {"rec1", "rec2", "rec9", "rec10"}
@@ -129,6 +130,13 @@ def test_recordings_of_one_size_are_chosen_and_the_others_said(folder, capsys):
     assert config.pattern == "*.tif"
     assert "# ATTENTION: their frames are not of one size" in text
     assert "#   32 x 40: rec1b.tif and zoom_b.tif" in text
+
+
+def test_the_pattern_matches_days_to_come(tmp_path):
+    for name in ("day11", "day12"):
+        write(tmp_path / f"{name}.tif", movie((5, 48, 56)))
+    write(tmp_path / "map.tif", movie((48, 56)))
+    assert init(tmp_path)[0].pattern == "day*.tif"
 
 
 def test_several_kinds_of_files_and_folders(tmp_path, write_recordings, capsys):
@@ -207,13 +215,13 @@ def test_a_recording_that_opens_and_cannot_be_read_is_pointed_at(folder, monkeyp
 
 
 def test_names_with_anything_in_them(folder):
-    (folder / "rec2.tif").rename(folder / 'rec5"\n [a] µ#.tif')
+    (folder / "rec2.tif").rename(folder / 'rec5"\n\x7f [a] µ#.tif')
     config, text = init(folder)
     assert len(names(config)) == 3
     center = next(line for line in text.splitlines() if line.startswith("# center = "))
     (folder / "session.toml").write_text(text.replace(center, center[2:]), encoding="utf-8")
     config = SessionConfig.from_file(folder / "session.toml")
-    assert config.center == 'rec5"\n [a] µ#.tif'
+    assert config.center == 'rec5"\n\x7f [a] µ#.tif'
     assert main([str(folder / "session.toml"), "--stage", "1", "--index", "1"]) == DONE
 
 

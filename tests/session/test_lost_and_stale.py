@@ -84,6 +84,21 @@ def test_a_change_of_the_toolboxs_results_is_noticed(config):
     assert session_status(config)[1].done
 
 
+@pytest.mark.parametrize("change", [lambda masks: masks.transpose(0, 2, 1), lambda masks: masks[:-1]])
+def test_masks_of_another_size_made_elsewhere_fail_their_recording_at_once(config, change):
+    run_stage1(config)
+    folder = config.output_root / "rec1"
+    as_by_the_toolbox(folder)
+    (folder / "temporal_average.npy").unlink()
+    with h5py.File(folder / "idx.hdf", "r+") as file:
+        masks = change(file["idx"][:])
+        del file["idx"]
+        file["idx"] = masks
+    with pytest.raises(SessionError, match=r"idx.hdf: masks of shape .*, but .* has \(6, 48, 56\)") as failed:
+        run_stage1(config)
+    assert list(failed.value.failures) == ["rec1"]
+
+
 def test_the_toolboxs_results_of_another_input_are_refused(config):
     run_stage1(config)
     as_by_the_toolbox(config.output_root / "rec1")

@@ -9,8 +9,7 @@ import pytest
 
 from pyflow.session import SessionConfig, SessionError, run_stage1_array
 from pyflow.session.cli import main
-from pyflow.session.manifest import read_manifest, write_manifest
-from pyflow.session.stage1_compensate import get_array_task_id
+from pyflow.session.manifest import get_array_task_id, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -124,6 +123,15 @@ def test_the_command_says_how_to_submit(config, toml, capsys):
     assert lines["LSF"][:3] == ["bsub", "-J", "pyflow[1-3]"]
     for command in (lines["SLURM"][3], lines["SGE"][1], lines["PBS"][1], lines["LSF"][3]):
         assert shlex.split(command) == ["pyflow-session", str(toml), "--array"]
+
+
+def test_pbs_is_not_offered_an_array_of_one_task(config, toml, capsys):
+    for name in ("rec2.tif", "rec10.tif"):
+        (config.root / name).unlink()
+    assert main(["manifest", str(toml)]) == 0
+    out = capsys.readouterr().out
+    assert "sbatch --array=1 " in out
+    assert "qsub -J" not in out
 
 
 def test_schedulers_without_task_0_are_not_offered_it(config, toml, capsys):

@@ -11,8 +11,9 @@ import scipy.io
 
 from pyflow.align.trust import ALIGNED
 from pyflow.layout import AVERAGE_FILE, FIELD_FILE, MASK_FILE, SIGNATURE, VIDEO_FILE, content_hash
-from pyflow.session import SessionConfig, run_stage2, run_stage3
+from pyflow.session import SessionConfig, align_sequence_video, run_stage2, run_stage3
 from pyflow.session.artifacts import mark_done, save_npz
+from pyflow.session.final.memory import frames_at_once, resident_bytes
 from pyflow.session.keys import stage1_parts
 from pyflow.session.recordings import find_recordings
 from pyflow.session.results import open_session
@@ -82,10 +83,25 @@ def test_a_limit_is_kept_or_refused(tmp_path):
         run_stage3(config.replace(resume=False, memory_limit_gb=0.01))
 
 
-def _resident_gb():
-    from pyflow.session.stage3_valid_mask import _resident_bytes
+def test_a_limit_holds_for_videos_too(tmp_path):
+    video, shape = tmp_path / VIDEO_FILE, (64, 64)
+    with h5py.File(video, "w") as file:
+        file["ch1"] = np.random.default_rng(0).integers(0, 1000, (2000, *shape), np.uint16)
+    free = SessionConfig(root=tmp_path, align_chunk_size=2000, n_workers=1)
+    assert frames_at_once(free, shape, video) == 2000
+    limited = free.replace(memory_limit_gb=_resident_gb() + 0.008)
+    average, field = np.ones(shape), np.zeros((*shape, 2), np.float32)
+    tracemalloc.start()
+    chunk_size = frames_at_once(limited, shape, video)
+    align_sequence_video(video, tmp_path / "a.hdf5", field, average, chunk_size=chunk_size, output_format="HDF5")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.008 * 2**30
+    assert chunk_size > 200, "less than half of what may be had is used"
 
-    return _resident_bytes() / 2**30
+
+def _resident_gb():
+    return resident_bytes() / 2**30
 
 
 def test_files_are_hashed_in_little_memory(tmp_path):
@@ -99,7 +115,7 @@ def test_files_are_hashed_in_little_memory(tmp_path):
 
 def test_what_does_not_fit_a_mat_file_is_said(tmp_path, monkeypatch, caplog):
     config = session_after_stage2(tmp_path / "data", 3, 2, (16, 16))
-    monkeypatch.setattr("pyflow.session.stacks.MAT_VARIABLE_BYTES", 3 * 16 * 16 * 4 + 200)
+    monkeypatch.setattr("pyflow.session.final.stacks.MAT_VARIABLE_BYTES", 3 * 16 * 16 * 4 + 200)
     with caplog.at_level(logging.WARNING):
         run_stage3(config)
     assert "final_valid_idx.mat: temporal_averages, displacement_fields would be larger than the 2 GiB" in caplog.text

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from session.chromium import Chromium
 
 from pyflow.layout import REPORT_FILE, read_field
 from pyflow.motion.compensate import compensate_recording
+from pyflow.motion.depth import DepthEstimate
 from pyflow.motion.options import OFOptions
 from pyflow.plots import correlation_with_mean
 from pyflow.session import SessionConfig, SessionError, run_session, run_stage1
@@ -147,6 +149,7 @@ def test_the_report_says_what_the_stages_hold(finished):
     assert read.terms["all pixels are equal"] == ["9"]
     assert "1 frame was not registered (7.1% of 14): all pixels are equal." in squeeze(read.text)
     assert read.terms["alpha found or given (x, y)"] == ["20, 20"] * 3
+    assert read.terms["noise of a frame's deformation"] == ["not known"] * 3
     seconds = read_marker(config.output_root / "one", "stage1")["seconds"]
     assert any(f"took {seconds:.1f} s" in text for text in read.terms["stage 1"])
     assert read.terms["flow_backend"][0] == "flowreg"
@@ -223,6 +226,44 @@ def test_what_is_missing_is_said_in_its_place(copy):
     assert "Its average has shape (9, 11) and its displacement (64, 80), the centre's average (64, 80)" in text
 
 
+def test_what_is_cut_off_is_said_in_its_place(copy):
+    """An npz is a zip, whose faults are errors of their own."""
+    for path in (
+        copy.output_root / "one" / "statistics.npz",
+        copy.output_root / "three" / "w_to_reference.npz",
+        copy.final_results / "final_valid_idx.npz",
+    ):
+        os.truncate(path, path.stat().st_size // 2)
+    report_session(copy)
+    text = squeeze(Read(copy.final_results / REPORT_FILE).text)
+    assert f"Displacement and misfit over time are not shown: {copy.output_root}/one/statistics.npz cannot be" in text
+    assert f"Its displacement against the centre cannot be shown: {copy.output_root}/three/w_to_reference.npz" in text
+    assert f"The final mask is not shown: {copy.final_results}/final_valid_idx.npz cannot be read: " in text
+
+
+def test_a_recording_that_was_made_anew_is_not_shown_beside_results_of_the_old_one(copy):
+    path = copy.root / "one.tif"
+    tifffile.imwrite(path, tifffile.imread(path)[::-1, ::-1])
+    status = json.loads((copy.output_root / "three" / "status.json").read_text())
+    status["markers"]["stage1"]["parts"]["input"]["mtime_ns"] = 1  # a file's time alone says nothing
+    save_json(copy.output_root / "three" / "status.json", status)
+    report_session(copy)
+    page = Read(copy.final_results / REPORT_FILE)
+    assert "mean image of one, as recorded" not in page.images
+    assert "mean image of three, as recorded" in page.images
+    text = squeeze(page.text)
+    assert f"The recording as it was before is not shown: {path} changed since stage 1 read it." in text
+    assert "mean image of one, registered" in page.images
+    assert ["one", "not finished"] in [row[:2] for row in page.rows]
+
+
+def test_names_that_are_not_utf_8_do_not_keep_the_report_away(copy):
+    root = copy.root.rename(copy.root.with_name(os.fsdecode(b"caf\xe9")))
+    moved = copy.replace(root=root, output_root=root / "compensated_outputs", final_results=root / "final_results")
+    report_session(moved)
+    assert r"caf\udce9" in Read(moved.final_results / REPORT_FILE).text
+
+
 def test_failed_doubtful_and_unrelated_recordings_come_first_in_that_order(copy):
     """Verdicts as stage 2 stores them."""
     for name, verdict, why in (("one", "doubtful", "the field folds"), ("three", "not alignable", "it shows else")):
@@ -297,6 +338,17 @@ def test_a_report_that_fails_fails_no_session(copy, monkeypatch, caplog):
     assert not (copy.final_results / REPORT_FILE).exists()
     run_stage3(copy)
     assert (copy.final_results / REPORT_FILE).exists()
+
+
+def test_a_report_that_cannot_be_written_is_no_mistake_in_the_command(copy, capsys):
+    session = write_toml(copy)
+    for path, words in ((copy.final_results, []), (copy.output_root / "one", ["one"])):
+        (path / REPORT_FILE).unlink(missing_ok=True)
+        (path / REPORT_FILE).mkdir()
+        assert main(["report", str(session), *words]) == 1
+        assert REPORT_FILE in capsys.readouterr().err
+    assert main(["report", str(copy.output_root / "one")]) == 1
+    assert main(["report", str(session), "none"]) == 2
 
 
 def test_reports_of_single_recordings(finished, movies, tmp_path, capsys):
@@ -431,6 +483,36 @@ def load():
     return os.getloadavg()[0] / os.cpu_count()
 
 
+def focus(smoothed, likeness=0.9, change=0.8):
+    """Depths as somebody found them before."""
+    smoothed = np.asarray(smoothed, float)
+    planes, valid = np.zeros((5, 64, 80), np.float32), np.ones((64, 80), bool)
+    return DepthEstimate(
+        smoothed, smoothed, np.zeros((len(smoothed), 5), np.float32), 2, likeness, change, planes, valid
+    )
+
+
+def test_depths_are_shown_where_there_are_some(copy, tmp_path):
+    folders = {name: copy.output_root / name for name in ("one", "three", STRANGE)}
+    report = copy.final_results / REPORT_FILE
+    focus(np.linspace(1, 2.5, 14)).save(folders["one"] / "depth.npz")
+    focus([0, np.nan, 1.5], likeness=0.1).save(folders["three"] / "depth.npz")
+    (folders[STRANGE] / "depth.npz").write_bytes((folders["one"] / "depth.npz").read_bytes()[:700])
+    run_session(copy)  # which has nothing else to do
+    read = Read(report)
+    text = squeeze(read.text)
+    assert "Its focus drifted by 1.50 planes of the stack: between 1.00 and 2.50." in text
+    assert "Its depth is doubtful: the recording's average correlates to 0.10 only" in text
+    assert "Its depth is doubtful: 1 of 3 frames are most like the stack's end, and may lie beyond it." in text
+    assert re.search(r"Its depth is not shown: \S+depth.npz cannot be read", text)
+    assert {row[0]: row[1] for row in read.rows[1:]}["three"] == "to look at"
+    pictures = {alt: uri for alt, uri in read.images.items() if alt.startswith("depth of the focus")}
+    assert pictures.keys() == {"depth of the focus of one over time", "depth of the focus of three over time"}
+    focus(np.full(14, np.nan)).save(folders["one"] / "depth.npz")
+    run_session(copy)
+    assert "Its depth is not known: no frame shows anything." in squeeze(Read(report).text)
+
+
 def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
     with Chromium() as browser:
         browser.open((finished[0].final_results / REPORT_FILE).resolve())
@@ -461,6 +543,8 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         assert browser.run("getComputedStyle(document.querySelector('thead')).display") == "none"
         drawn = "[...document.querySelectorAll('.drawn')].map(d => [d.clientWidth, d.scrollWidth])"
         assert all(seen < 390 and whole > 500 for seen, whole in browser.run(drawn))  # else nobody can read the axes
+        hint = "getComputedStyle(document.querySelector('.drawn + figcaption'), '::before').content"
+        assert "moves sideways" in browser.run(hint)
         browser.screenshot(tmp_path / "phone.png")
         assert imagecodecs.imread(tmp_path / "phone.png").shape[1] == 390
 

@@ -157,8 +157,8 @@ def test_an_array_with_a_failure_and_a_job_out_of_time(
     slurm, config, session, write_recordings, equals_a_local_run, tmp_path, monkeypatch, capsys
 ):
     """Two sessions at once, since the time that SLURM takes to see that a job's time is over is spent waiting."""
-    write_recordings(tmp_path / "long", n_frames=70, shifts={"rec1": (0.0, 0.0)})
-    slow = shutil.copy(session, tmp_path / "long" / "session.toml")
+    write_recordings(tmp_path / "a long", n_frames=70, shifts={"rec1": (0.0, 0.0)})
+    slow = shutil.copy(session, tmp_path / "a long" / "session.toml")
     long = config.from_file(slow)
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(_SLOW)

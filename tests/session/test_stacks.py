@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pyflow.session import stacks
-from pyflow.session.stacks import Stack, save_mat_stacks, save_npz_stacks
+from pyflow.session.final import stacks
+from pyflow.session.final.stacks import Stack, save_mat_stacks, save_npz_stacks
 
 
 def stack(array, **options):

@@ -18,7 +18,7 @@ import pytest
 from pyflow.session import run_stage1_array
 from pyflow.session.claims import claim
 from pyflow.session.cli import main
-from pyflow.session.submit import parse_tasks
+from pyflow.session.submit import SCHEDULERS, parse_tasks
 from pyflow.threads import available_threads
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="schedulers are POSIX")
@@ -205,6 +205,13 @@ def test_options_that_only_begin_like_reserved_ones_are_passed_on(session, clust
         assert asked(folder) == []
 
 
+def test_what_is_reserved_may_be_cut_short_and_nothing_else_is():
+    """`--` ends SLURM's options and says nothing itself."""
+    slurm = SCHEDULERS["slurm"]
+    asked = ("--", "--a", "--arr=3", "--array", "-a", "-a3", "--account=x", "--arraysize", "-", "a")
+    assert [slurm.is_reserved(option) for option in asked] == [False] + [True] * 5 + [False] * 4
+
+
 def test_a_manifest_of_another_session_is_refused(config, session, cluster, capsys):
     folder = cluster("slurm")
     config.final_results.mkdir()
@@ -323,6 +330,21 @@ def test_a_repeated_sigterm_does_not_disturb_the_end(tmp_path):
         process.terminate()
     assert process.communicate(timeout=5)[0] == "ended\n"
     assert process.returncode == 0
+
+
+def test_slurm_is_not_given_folders_that_it_takes_for_patterns(config, session, capsys):
+    """The first run of a job would find a doubled % at its place, and one that is queued again would not."""
+    root = config.root.rename(config.root.with_name("20% sucrose"))
+    assert main(["submit", str(root / session.name), "--scheduler", "slurm", "--dry-run"]) == 2
+    assert f"SLURM takes the % in {root / 'final_results'} for the beginning of a pattern" in capsys.readouterr().err
+    assert main(["submit", str(root / session.name), "--scheduler", "sge", "--dry-run"]) == 0
+
+
+def test_paths_of_jobs_stay_as_they_are_on_disk(config, session, capsys):
+    root = config.root.rename(config.root.with_name(os.fsdecode(b"caf\xe9")))
+    assert main(["submit", str(root / session.name), "--scheduler", "slurm", "--dry-run"]) == 0
+    script = (root / "final_results" / "jobs" / "pyflow-stage1.sh").read_bytes()
+    assert os.fsencode(root / session.name) in script
 
 
 def test_paths_of_jobs_survive_spaces_and_other_folders(config, session, monkeypatch, tmp_path):

@@ -76,7 +76,7 @@ def test_stage_3_twice_at_once_and_one_killed(config, contents):
     [
         ("stage2_between_avgs._find", "the fields"),
         ("stage3_valid_mask.align_sequence_video", "the aligned videos"),
-        ("stage3_valid_mask._valid_counts", "the masks"),
+        ("stage3_valid_mask.count_valid_of_recording", "the masks"),
     ],
 )
 def test_stage_1_made_anew_with_other_options_meanwhile(config, contents, monkeypatch, place, during):

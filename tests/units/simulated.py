@@ -199,6 +199,10 @@ def write_allen(folder, session, version="2.0", translation="xy_translation"):
                 put(f"{place}/features", np.array(GRATINGS[name], dtype="S"))
         images = np.arange(MOVIE_FRAMES * 4 * 6, dtype=np.uint8).reshape(MOVIE_FRAMES, 4, 6)
         put("stimulus/templates/natural_movie_one_image_stack/data", images)
+        for name, shape in (("natural_scenes", (4, 6)), ("locally_sparse_noise", (16, 28))):
+            if name in stimuli(session):
+                images = np.random.default_rng(6).choice(np.array([0, 127, 255], np.uint8), (118, *shape))
+                put(f"stimulus/templates/{name}_image_stack/data", images)
     return path
 
 
@@ -359,6 +363,18 @@ def _write_nwb2_stimuli(file, session):
     file["stimulus/templates/natural_movie_two/data"] = np.zeros((4, 3, 5), np.uint8)
     speed = _typed(file, "processing/running/speed", "TimeSeries")
     speed["data"], speed["timestamps"] = np.arange(10.0), np.arange(10.0)
+    _typed(file, "processing/eye/EyeTracking", "EyeTracking")
+    _typed(file, "acquisition/PupilTracking", "PupilTracking")
+    for place, values, unit, conversion in (
+        ("processing/eye/EyeTracking/gaze", np.array([[1.0, 2.0], [3.0, 4.0]]), "meters", 0.01),
+        ("processing/eye/EyeTracking/angles", np.array([[0.1, 0.2], [0.3, 0.4]]), "radians", 1.0),
+        ("acquisition/PupilTracking/pupil_area", np.array([[60.0], [70.0]]), "pixels", 1.0),
+        ("acquisition/PupilTracking/pupil_raw", np.zeros(2), "pixels", 1.0),
+    ):
+        series = _typed(file, place, "SpatialSeries")
+        series["data"] = values
+        series["data"].attrs.update(unit=unit, conversion=conversion)
+        series.create_dataset("starting_time", data=2.0).attrs["rate"] = 4.0
 
 
 def _typed(file, name, kind):

@@ -64,6 +64,14 @@ for name, (path, cells) in asked.items():
     except NoEyeTrackingException:
         pass
     found[name + "/session_type"] = np.array(data.get_session_type())
+    samples = range(-1, 310)
+    found[name + "/at_sample"] = np.array(json.dumps([data.stimulus_search.search(n) for n in samples], default=float))
+    for n in (62, 82, 97):
+        image = data.get_stimulus(n)[1]
+        found[f"{name}/image/{n}"] = np.zeros(0) if image is None else image
+    if "locally_sparse_noise" in data.list_stimuli():
+        noise = data.get_locally_sparse_noise_stimulus_template("locally_sparse_noise")
+        found[name + "/noise"], found[name + "/on_screen"] = noise
     found[name + "/images"] = data.get_stimulus_template("natural_movie_one")
     masks = data.get_roi_mask(cells)
     found[name + "/corners"] = np.array([(mask.x, mask.y, mask.width, mask.height) for mask in masks])
@@ -79,7 +87,7 @@ from datetime import datetime, timezone
 import numpy as np
 from pynwb import NWBFile, NWBHDF5IO
 from pynwb.base import Images, TimeSeries
-from pynwb.behavior import BehavioralTimeSeries
+from pynwb.behavior import BehavioralTimeSeries, EyeTracking, PupilTracking, SpatialSeries
 from pynwb.epoch import TimeIntervals
 from pynwb.image import GrayscaleImage, ImageSeries, IndexSeries
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
@@ -125,6 +133,11 @@ file.add_stimulus(IndexSeries("other", data=np.array([1, 0], np.uint32), unit="N
 behavior = file.create_processing_module("behavior", "what it did")
 running = TimeSeries("running_speed", data=np.arange(5.0), unit="cm/s", timestamps=np.arange(5.0))
 behavior.add(BehavioralTimeSeries(time_series=running))
+size = TimeSeries("pupil_size", data=np.arange(50.0, 54.0), unit="pixels", rate=30.0, starting_time=1.0)
+behavior.add(PupilTracking(time_series=size))
+behavior.add(EyeTracking(spatial_series=[
+    SpatialSeries("gaze", data=np.ones((4, 2)), unit="meters", conversion=0.01, timestamps=np.arange(4.0)),
+    SpatialSeries("gaze_spherical", data=np.ones((4, 2)), unit="degrees", timestamps=np.arange(4.0))]))
 with NWBHDF5IO(path, "w") as io:
     io.write(file)
 """
@@ -158,6 +171,11 @@ def test_files_that_pynwb_writes(tmp_path, how):
     assert ours.get_stimulus_epoch_table().to_numpy().tolist() == [["movie, first", 30, 39]]
     assert ours.get_stimulus_template("other").shape == (2, 3, 5)
     np.testing.assert_array_equal(ours.get_running_speed(), [np.arange(5.0)] * 2)
+    times, size = ours.get_pupil_size()
+    np.testing.assert_allclose(times, 1 + np.arange(4) / 30)
+    np.testing.assert_array_equal(size, np.arange(50.0, 54.0))
+    for spherical in (True, False):
+        np.testing.assert_allclose(ours.get_pupil_location(as_spherical=spherical)[1], np.ones((4, 2)))
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +261,20 @@ def test_allensdk_finds_the_same_stimuli(both, number):
             json.loads(table.to_json(orient="table"))["data"]
             == json.loads(str(theirs[f"{name}/stimulus/{stimulus}"]))["data"]
         )
+    # AllenSDK finds nothing at the last sample of an epoch
+    ends = set(ours.get_stimulus_epoch_table()["end"].tolist())
+    at_sample = json.loads(str(theirs[f"{name}/at_sample"]))
+    for sample, expected in zip(range(-1, 310), at_sample, strict=True):
+        if sample not in ends:
+            found = json.dumps(ours.stimulus_search.search(sample), default=float)
+            assert json.loads(found, parse_int=float) == json.loads(json.dumps(expected), parse_int=float), sample
+    for n in (62, 82, 97):
+        image = ours.get_stimulus(n)[1]
+        np.testing.assert_array_equal(np.zeros(0) if image is None else image, theirs[f"{name}/image/{n}"])
+    if f"{name}/noise" in theirs:
+        noise, on_screen = ours.get_locally_sparse_noise_stimulus_template("locally_sparse_noise")
+        np.testing.assert_array_equal(noise, theirs[f"{name}/noise"])
+        np.testing.assert_array_equal(on_screen, theirs[f"{name}/on_screen"])
     assert ours.get_session_type() == str(theirs[f"{name}/session_type"])
     np.testing.assert_array_equal(ours.get_stimulus_template("natural_movie_one"), theirs[f"{name}/images"])
     masks = ours.get_roi_mask(asked[name][1])

@@ -120,10 +120,16 @@ BROKEN = {
         *(put(E10=1234567890123456), (10,), "Cell", (1234567890123456,)),
         "E10 holds .* of which Excel keeps 15 digits only",
     ),
-    "line break in an id": (put(E10="5\n6"), (10,), "Cell", ("5\n6",), r"E10 holds the invisible character U\+000A"),
+    "line break in an id": (
+        put(E10="5\n6"),
+        (10,),
+        "Cell",
+        ("5\n6",),
+        r"E10 holds '5\\n6', which holds the invisible character U\+000A",
+    ),
     "zero-width space in a session": (
         *(put(B10=ONE + "\u200b"), (10,), "Session", (ONE + "\u200b",)),
-        r"B10 holds the invisible character U\+200B \(ZERO WIDTH SPACE\)",
+        r"B10 holds .*, which holds the invisible character U\+200B \(ZERO WIDTH SPACE\)",
     ),
     "unknown session": (put(B10=None), (10,), "Session", ("",), "B10 is empty, but the row has Tetrode '1', Cell '5'"),
     "unknown cell": (put(E10="  "), (10,), "Cell", ("",), "E10 is empty, but the row has Session"),
@@ -394,7 +400,7 @@ def test_words_of_programs_for_nothing_are_no_ids(store, tmp_path, word):
     path = tmp_path / "a.csv"
     for column, rows in (("Unique unit no", f"a,1,{word}\nb,1,{word}"), ("Cell", f"a,{word},1\nb,2,1")):
         path.write_text("Session,Cell,Unique unit no\n" + rows + "\n")
-        message = f"row 2, column '{column}': .* holds '{word}', which programs write where nothing is; empty the cell"
+        message = f"row 2, column '{column}': .* holds '{word}', which is what programs write where nothing is"
         with UnitStore.open(store) as opened, pytest.raises(TableError, match=message):
             opened.import_spreadsheet(path)
     assert store.read_bytes() == before

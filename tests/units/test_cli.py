@@ -1,7 +1,11 @@
 """The command pyflow-units."""
 
+import contextlib
 import json
 import logging
+import shutil
+import sqlite3
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -319,6 +323,33 @@ def test_folders_of_phy(folder):
         read_any(["Mon", "Tue"], sessions=["a", "b", "c"])
 
 
+def test_folders_of_tetrodes_within_those_of_sessions(folder, capsys):
+    for day, ids in (("Mon", (1, 2)), ("Tue", (2, 3))):
+        (folder / day).mkdir()
+        for tetrode in ("tt1", "tt2"):
+            write_phy(folder / day / tetrode, ids)
+    for paths in (["Mon", "Tue"], ["Mon/tt2", "Tue/tt2"]):
+        table = read_any(paths, group="tt2")
+        assert table.sessions["name"].tolist() == ["Mon", "Tue"]
+        assert table.sessions["source"].tolist() == [str(Path(day) / "tt2") for day in ("Mon", "Tue")]
+        assert set(table.units["group"]) == {"tt2"}
+    for group in (None, "tt3"):
+        with pytest.raises(UnrecognisedError, match=r"Mon: holds the results of tt1, tt2; say which one \(--group\)"):
+            read_any(["Mon", "Tue"], group=group)
+    plane = folder / "Wed" / "suite2p" / "plane0"
+    plane.mkdir(parents=True)
+    np.save(plane / "iscell.npy", np.array([[1, 0.9], [0, 0.1]]))
+    shutil.copytree(folder / "Wed", folder / "Thu")
+    table = read_any(["Wed", "Thu"])
+    assert table.sessions[["name", "source"]].to_numpy().tolist() == [
+        [day, str(Path(day) / "suite2p" / "plane0")] for day in ("Wed", "Thu")
+    ]
+    assert main(["import", "Mon/tt1", "--store", "one.sqlite"]) == 0
+    assert "All in one session; of several that were sorted as one recording, give each its --span" in (
+        capsys.readouterr().out
+    )
+
+
 def test_a_folder_with_spans(folder, capsys):
     write_phy(folder / "joined", (1, 2))
     np.save("joined/spike_times.npy", [1, 5, 11, 15])
@@ -377,14 +408,43 @@ def test_tetrodes_one_after_the_other(folder, capsys):
 
 
 def test_control_characters_of_names_are_shown_not_sent_to_the_terminal(folder, capsys):
-    units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": ["a\x1b[2J\u202eb"], "note": ["\x1b]0;x\x07"]})
+    units = pd.DataFrame({"session": ["Mon"], "unit": ["1"], "identity": ["a"], "note": ["\x1b]0;x\x07"]})
     with UnitStore.open("units.sqlite") as store:
-        store.import_table(UnitTable(units, name="red\x1b[31m", origin="test"))
+        store.import_table(UnitTable(units, name="red", origin="test"))
+    with contextlib.closing(sqlite3.connect("units.sqlite")) as file, file:  # such names are refused today
+        file.execute("UPDATE multi_sess_unit SET label = 'a\x1b[2J\u202eb'")
+        file.execute("UPDATE link_set SET name = 'red\x1b[31m'")
+        file.execute("UPDATE change SET detail = 'red\x1b[31m'")
     for words in (["stats"], ["show", "Mon/1"], ["history"], ["show", "no\x1b[1m"], ["import", "no\x1b[1m.csv"]):
         main(words)
         printed = "".join(capsys.readouterr())
         assert not set("\x1b\x07\u202e") & set(printed)
         assert "\\x1b[" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE unit SET attributes = '[1]'", ["list", "units"]),
+        ("UPDATE unit SET original_index = 'x'", ["show", "1"]),
+        ("DELETE FROM unit WHERE unit_id > 5", ["list"]),
+        ("UPDATE session SET source = x'ff'", ["export", "out.npz"]),
+        ("UPDATE packed_members SET members = x'00'", ["list"]),
+    ],
+)
+def test_what_a_damaged_store_leads_to_is_told_as_its_damage(imported, capsys, change, words):
+    with contextlib.closing(sqlite3.connect("units.sqlite")) as file, file:
+        file.execute(change)
+    before = Path("units.sqlite").read_bytes()
+    assert main(words) == 1
+    assert "error units.sqlite: damaged: " in capsys.readouterr().err
+    assert Path("units.sqlite").read_bytes() == before
+
+
+def test_a_fault_of_ours_is_not_hidden_behind_a_whole_store(imported, monkeypatch):
+    monkeypatch.setattr(UnitStore, "history", lambda store: {}["a fault"])
+    with pytest.raises(KeyError, match="a fault"):
+        main(["history"])
 
 
 def test_list_and_present_in(imported, capsys):
@@ -402,6 +462,15 @@ def test_list_and_present_in(imported, capsys):
     assert "and 19 more; --json lists all" in capsys.readouterr().out
     assert main(["list", "--group", "9"]) == 1
     assert "no group '9'; there are '1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["present-in", "99"], "0 cells in at least 99 sessions: none"), (["pins"], "Decided by hand: none")],
+)
+def test_nothing_is_said_in_words(imported, capsys, words, says):
+    assert main(words) == 0
+    assert capsys.readouterr().out.strip() == says
 
 
 def test_pins_are_listed(imported, capsys):

@@ -324,7 +324,9 @@ def test_other_groups_of_a_link_set_are_not_lost_unasked(tmp_path):
         store.import_table(of_tetrode(*FIRST))
     content = path.read_bytes()
     with UnitStore.open(path) as store:
-        with pytest.raises(ValueError, match=r"'mouse 7' holds 3 units of group 'tetrode 1', which .* lacks: append"):
+        with pytest.raises(
+            ValueError, match=r"'mouse 7' holds 3 units of group 'tetrode 1', which .* lacks: append to it \(--append"
+        ):
             store.import_table(of_tetrode(*SECOND))
         with pytest.raises(ValueError, match="other_groups is 'keep', expected"):
             store.import_table(of_tetrode(*SECOND), other_groups="keep")
@@ -378,3 +380,13 @@ def test_clusters_that_are_none(tmp_path, clusters):
             read()
     np.save(folder / "spike_clusters.npy", np.array([7.0, 7.0, 12.0]))
     assert set(read_clustering(folder, SPANS).units["unit"]) == {"7", "12"}
+
+
+def test_numbers_are_the_same_ids_whatever_their_type(tmp_path):
+    """A column of pandas with gaps holds 1.0 where another holds 1."""
+    with UnitStore.open(tmp_path / "a.sqlite") as store:
+        store.import_table(consistent_ids({"Mon": [1, 2], "Tue": np.array([1.0, 3.0]), "Wed": ["1"]}, name="n"))
+        assert store.members("1")["session"].tolist() == ["Mon", "Tue", "Wed"]
+    for value in (True, np.True_, 1.5, np.nan, b"1"):
+        with pytest.raises(TableError, match=r"n: .* in session 'Mon' is no id: expected whole numbers or text"):
+            consistent_ids({"Mon": [value]}, name="n")

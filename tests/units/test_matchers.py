@@ -65,6 +65,84 @@ def test_cellreg(tmp_path, hdf5, field):
     np.testing.assert_array_equal(p.dropna(), scores[:3])
 
 
+def write_matlab_struct(path, **fields):
+    """A struct as MATLAB's ``save -v7.3`` leaves it: arrays transposed, cells behind references, classes as attributes.
+
+    An empty array is its size, marked as empty; text is 16-bit characters.
+    """
+    with h5py.File(path, "w", userblock_size=512, libver=("earliest", "v108")) as file:
+        struct = file.create_group("cell_registered_struct")
+        struct.attrs["MATLAB_class"] = np.bytes_("struct")
+
+        def put(group, name, value):
+            if isinstance(value, list):
+                kind, refs = "cell", file.require_group("#refs#")
+                for item in value:
+                    put(refs, f"r{len(refs)}", item)
+                places = [refs[f"r{n}"].ref for n in range(len(refs) - len(value), len(refs))]
+                data = group.create_dataset(name, (len(value), 1), h5py.ref_dtype)
+                data[:, 0] = places
+            elif isinstance(value, str):
+                kind, data = "char", group.create_dataset(name, data=np.array([[ord(c)] for c in value], np.uint16))
+                data.attrs["MATLAB_int_decode"] = np.int32(2)
+            else:
+                value = np.atleast_2d(value).astype(float)
+                kind = "double"
+                if value.size:
+                    data = group.create_dataset(name, data=value.T, compression="gzip" if value.size > 4 else None)
+                else:
+                    data = group.create_dataset(name, data=np.array(value.shape, np.uint64))
+                    data.attrs["MATLAB_empty"] = np.uint8(1)
+            data.attrs["MATLAB_class"] = np.bytes_(kind)
+
+        for name, value in fields.items():
+            put(struct, name, value)
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64, HDF5 schema 1.00 .".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+def test_cellreg_as_matlab_saves_it(tmp_path):
+    rest = {
+        "is_cell_in_overlapping_FOV": [np.ones((1, 3)), np.ones((1, 2)), np.zeros((0, 0))],
+        "registered_cells_centroids": np.arange(8.0).reshape(2, 4),
+        "spatial_footprints_corrected": [np.ones((3, 4, 4)).reshape(3, 16), np.ones((2, 16)), np.ones((2, 16))],
+        "alignment_x_translations": np.array([0, 1.5, -2]),
+        "comments": "two days",
+    }
+    path = write_matlab_struct(
+        tmp_path / "cellRegistered_1.mat", cell_to_index_map=CELLS + 1, cell_scores=[np.ones((1, 1))], **rest
+    )
+    with pytest.raises(TableError, match=r"1.mat, cell_scores: values of type object: expected numbers"):
+        read_cellreg(path, DAYS)
+    scores = np.array([[0.9, 0.5, 1.0, np.nan]])
+    path = write_matlab_struct(tmp_path / "2.mat", cell_to_index_map=CELLS + 1, cell_scores=scores, **rest)
+    table = read_cellreg(path, DAYS)
+    assert members(table) == expected()
+    p = table.followed.groupby("identity")["probability"].first().astype(float)
+    np.testing.assert_array_equal(p.dropna(), scores[0, :3])
+    # without scores MATLAB keeps the size, (0, 0), of what would be the two cells' scores
+    path = write_matlab_struct(
+        tmp_path / "3.mat", cell_to_index_map=CELLS[:2] + 1, cell_scores=np.zeros((0, 0)), **rest
+    )
+    assert read_cellreg(path, DAYS).followed["probability"].isna().all()
+    path = write_matlab_struct(tmp_path / "4.mat", cell_to_index_map=CELLS[:1] + 1)
+    assert members(read_cellreg(path, DAYS)) == expected(CELLS[:1])
+    path = write_matlab_struct(tmp_path / "5.mat", cell_to_index_map=np.zeros((0, 3)))
+    with pytest.raises(TableError, match=r"5\.mat: no cells"):
+        read_cellreg(path, DAYS)
+    path = write_matlab_struct(tmp_path / "6.mat", comments="aligned only")
+    with pytest.raises(TableError, match=r"6.mat: no cell_to_index_map"):
+        read_cellreg(path, DAYS)
+    path = write_matlab_struct(tmp_path / "7.mat", cell_to_index_map=CELLS + 1, cell_scores=scores[:, :3])
+    with pytest.raises(TableError, match=r"7.mat: 4 cells, but 3 cell_scores"):
+        read_cellreg(path, DAYS)
+    path = write_matlab_struct(tmp_path / "8.mat", cell_to_index_map="text")
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(TableError, match=r"8.mat: not a .mat file"):
+        read_cellreg(path, DAYS)
+
+
 def test_cellreg_saw_a_selection(tmp_path):
     path = write_cellreg(tmp_path / "c.mat", CELLS + 1)
     accepted = [np.array([3, 5, 8]), np.array([0, 1, 9]), np.array([7, 6])]
@@ -209,12 +287,17 @@ def test_roicat_richfiles(tmp_path):
 
 
 def write_track2p(folder, matrix, *, threshold=0.5, indices=False, names=DAYS):
-    """What track2p leaves, beside recordings in which every second ROI is a cell."""
+    """What track2p leaves, beside recordings in which every second ROI is a cell.
+
+    The verdict and the probability contradict each other, for track2p goes by one of them: above the threshold where
+    there is one.
+    """
     recordings = [folder / name for name in names]
     for recording in recordings:
         (recording / "suite2p" / "plane0").mkdir(parents=True)
         cell = np.arange(10) % 2
-        np.save(recording / "suite2p" / "plane0" / "iscell.npy", np.stack([cell, 0.2 + 0.6 * cell], axis=1))
+        said = [cell, 0.9 - 0.8 * cell] if threshold is None else [1 - cell, threshold + 0.1 * cell]
+        np.save(recording / "suite2p" / "plane0" / "iscell.npy", np.stack(said, axis=1))
     (folder / "track2p").mkdir()
     options = {"all_ds_path": [str(path) for path in recordings], "iscell_thr": threshold, "nplanes": 1}
     np.save(folder / "track2p" / "track_ops.npy", options, allow_pickle=True)

@@ -394,6 +394,7 @@ def test_cell_specimens(allen):
     assert cells(ids=[first, 3]) == {first}
     assert cells(experiment_container_ids=[1]) == set()
     assert only("all_stim", "is", True) == set(common(days))
+    assert only("imaging_depth", "between", [100, 175]) == set(where)
     assert only("area", "in", ["VISp", "VISl"]) == only("imaging_depth", "between", [175, 200]) == set(where)
     assert only("imaging_depth", "<", 175) == only("specimen_id", "=", None) == set()
     assert only("cell_specimen_id", ">=", first) == {cell for cell in where if cell >= first}
@@ -786,7 +787,7 @@ def test_nwb_2_without_stimuli(tmp_path):
         data.get_stimulus_epoch_table()
     with pytest.raises(SourceError, match="expected one series of running speed, found none"):
         data.get_running_speed()
-    with pytest.raises(SourceError, match="nwb results keep no pupil size"):
+    with pytest.raises(SourceError, match="expected one series of pupil size, found none"):
         data.get_pupil_size()
     with pytest.raises(SourceError, match="nwb results keep no r of the neuropil"):
         data.get_neuropil_r()
@@ -840,6 +841,127 @@ def test_a_presentation_within_a_sample_has_that_sample(tmp_path):
         file["intervals/shown_presentations/stop_time"][-1] = 6.05
     table = open_sessions(path).get_ophys_experiment_data("day1").get_stimulus_table("gratings")
     assert table[["start", "end"]].to_numpy().tolist() == [[20, 29], [41, 41]]
+
+
+def test_pupil_of_nwb_2(shown, tmp_path):
+    _, sessions = shown
+    data = sessions.get_ophys_experiment_data("day1")
+    for times, values, expected in (
+        (*data.get_pupil_size(), [60, 70]),
+        (*data.get_pupil_location(as_spherical=False), [[1, 2], [3, 4]]),
+        (*data.get_pupil_location(), np.degrees([[0.1, 0.2], [0.3, 0.4]])),
+    ):
+        assert times.tolist() == [2, 2.25]
+        np.testing.assert_allclose(values, expected)
+    assert len(sessions.get_ophys_experiments(require_eye_tracking=True)) == 3
+    path = simulated.write_nwb2(tmp_path, simulated.sessions()[0], shown=True)
+    pupil, gaze = "acquisition/PupilTracking", "processing/eye/EyeTracking/gaze"
+    with h5py.File(path, "r+") as file:
+        file[f"{gaze}/data"].attrs.update(unit="millimeters", conversion=10.0)  # the values are centimetres
+    _, values = open_sessions(path).get_ophys_experiment_data("day1").get_pupil_location(as_spherical=False)
+    np.testing.assert_allclose(values, [[1, 2], [3, 4]])
+    with h5py.File(path, "r+") as file:
+        file.move(f"{pupil}/pupil_area", f"{pupil}/diameter")
+        del file[f"{gaze}/data"]
+        file[f"{gaze}/data"] = np.zeros((2, 3))
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    with pytest.raises(SourceError, match=f"of pupil size, found /{pupil}/diameter, /{pupil}/pupil_raw"):
+        data.get_pupil_size()
+    with pytest.raises(SourceError, match=r"gaze/data has shape \(2, 3\), expected \(n, 2\)"):
+        data.get_pupil_location(as_spherical=False)
+    with h5py.File(path, "r+") as file:
+        del file["acquisition"], file["processing/eye"]
+        ellipses = file.create_group("acquisition/EyeTracking/pupil_tracking")
+        ellipses.parent.attrs["neurodata_type"] = "EllipseEyeTracking"
+        ellipses["data"], ellipses["area"], ellipses["timestamps"] = np.zeros((3, 2)), [5.0, 6.0, 7.0], np.arange(3.0)
+    data = open_sessions(path).get_ophys_experiment_data("day1")
+    assert np.stack(data.get_pupil_size()).tolist() == [[0, 1, 2], [5, 6, 7]]
+    with pytest.raises(SourceError, match="expected one series of pupil location, found none"):
+        data.get_pupil_location(as_spherical=False)
+    with h5py.File(path, "r+") as file:
+        del file["acquisition"]
+    assert open_sessions(path).get_ophys_experiments(require_eye_tracking=True) == []
+
+
+def test_events_beside_allen_files(allen):
+    folder, days = allen
+    first, second = 501704220, 501704221
+    events = np.random.default_rng(0).random(days[0].traces["dff"].shape).astype(np.float32)
+    (folder / "ophys_experiment_events").mkdir()
+    np.savez(folder / "ophys_experiment_events" / f"{first}_events.npz", ev=events)
+    boc = BrainObservatoryCache(folder / "manifest.json")
+    np.testing.assert_array_equal(boc.get_ophys_experiment_events(first), events)
+    data = boc.get_ophys_experiment_data(first)
+    cell = days[0].cells[2]
+    times, trace = data.get_traces("spikes", [cell])
+    np.testing.assert_array_equal(trace, events[[2]])
+    np.testing.assert_array_equal(times, data.get_dff_traces()[0])
+    assert boc.get_nwb_filepath(first) == str(days[0].path)
+    with pytest.raises(SourceError, match=f"{second}.nwb: no 'spikes' traces; it has fluorescence"):
+        boc.get_ophys_experiment_events(second)
+    np.savez(folder / "ophys_experiment_events" / f"{first}_events.npz", ev=events[:-1])
+    with pytest.raises(SourceError, match=rf"{first}_events.npz: ev has shape .*, expected \({len(events)}, T\)"):
+        boc.get_ophys_experiment_events(first)
+
+
+def test_what_was_shown_at_a_sample(allen, shown):
+    folder, days = allen
+    gratings, scenes, noise = (open_sessions(folder).get_ophys_experiment_data(501704220 + d.number) for d in days)
+    found = gratings.stimulus_search.search(12)
+    assert found[:2] == (10, 15.99)
+    assert found[2]["stimulus"] == "drifting_gratings"
+    assert gratings.stimulus_search.search(20)[:2] == found[:2]  # pauses between gratings belong to the one before
+    assert [gratings.stimulus_search.search(sample) for sample in (9, 41, 1000, -1)] == [None] * 4
+    assert gratings.get_stimulus(50) == (None, None)  # only the grey monitor
+    assert gratings.get_stimulus(12)[1] is None
+    for data, day, sample, name, n_images in (
+        (scenes, days[1], 81, "natural_scenes", 118),
+        (noise, days[2], 45, "locally_sparse_noise", 118),
+        (noise, days[2], 97, "natural_movie_one", simulated.MOVIE_FRAMES),
+    ):
+        rows, spans = simulated.stimuli(day)[name]
+        frame = rows[np.flatnonzero(spans[:, 0] <= sample)[-1]]
+        presentation, image = data.get_stimulus(sample)
+        assert (presentation[2]["stimulus"], presentation[2]["frame"]) == (name, frame)
+        images = data.get_stimulus_template(name)
+        assert len(images) == n_images
+        seen = image != 64  # squares of the noise outside the monitor
+        assert seen.all() == (name != "locally_sparse_noise")
+        np.testing.assert_array_equal(image[seen], images[frame][seen])
+    np.testing.assert_array_equal(noise.get_stimulus(80)[1], noise.get_stimulus_template("natural_movie_one")[0])
+    with pytest.raises(SourceError, match="no images of stimulus 'natural_movie_three'"):
+        gratings.get_stimulus(252)
+    with h5py.File(days[1].path, "r+") as file:
+        file["stimulus/presentation/natural_scenes_stimulus/data"][:2] = [-1, 400]
+    scenes = open_sessions(folder).get_ophys_experiment_data(501704221)
+    presentation, image = scenes.get_stimulus(71)
+    assert presentation[2]["frame"] == -1
+    assert image is None  # a blank is not the last image
+    with pytest.raises(SourceError, match="'natural_scenes' shows image 400 at sample 73, but has 118 images"):
+        scenes.get_stimulus(73)
+    _, sessions = shown
+    data = sessions.get_ophys_experiment_data("day1")
+    assert data.get_stimulus(29)[0][2]["orientation"] == 45  # a file's own epochs may name no stimulus
+    assert data.get_stimulus(35) == (None, None)
+    assert data.get_stimulus(204)[1].shape == (3, 5)
+
+
+def test_locally_sparse_noise_outside_the_monitor(allen):
+    folder, days = allen
+    data = open_sessions(folder).get_ophys_experiment_data(501704222)
+    whole, on_screen = data.get_locally_sparse_noise_stimulus_template("locally_sparse_noise", mask_off_screen=False)
+    masked, _ = data.get_locally_sparse_noise_stimulus_template("locally_sparse_noise")
+    np.testing.assert_array_equal(whole, data.get_stimulus_template("locally_sparse_noise"))
+    np.testing.assert_array_equal(masked[:, on_screen], whole[:, on_screen])
+    assert (masked[:, ~on_screen] == 64).all()
+    np.testing.assert_array_equal(on_screen, on_screen[::-1, ::-1])
+    assert on_screen.sum(axis=1).tolist() == [20, 22, 24, 24, 24, 24, 24, 26, 26, 24, 24, 24, 24, 24, 22, 20]
+    with pytest.raises(SourceError, match="'natural_movie_one' have 4 x 6 squares"):
+        data.get_locally_sparse_noise_stimulus_template("natural_movie_one")
+    with h5py.File(days[2].path, "r+") as file:
+        file["stimulus/templates/locally_sparse_noise_8deg_image_stack/data"] = np.zeros((2, 8, 14), np.uint8)
+    _, on_screen = data.get_locally_sparse_noise_stimulus_template("locally_sparse_noise_8deg")
+    assert on_screen.sum(axis=1).tolist() == [10, 12, 12, 12, 12, 12, 12, 10]
 
 
 def test_running_speed_and_pupil_of_allen_files(allen):

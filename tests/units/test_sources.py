@@ -194,6 +194,20 @@ def test_allen_epochs(tmp_path, kind, epochs):
     assert list(zip(of_one["start"], of_one["end"], strict=True)) == epochs
 
 
+@pytest.mark.parametrize(("number", "pause"), [(0, 39), (1, 15), (2, 7)])
+def test_the_longest_pause_within_an_epoch(tmp_path, number, pause):
+    """AllenSDK 2.16 joins across 39, 15 and 7 frames, and parts where there is one more."""
+    day = simulated.sessions()[number]
+    name = ("drifting_gratings", "static_gratings", "locally_sparse_noise")[number]
+    for gap, more in ((pause, 0), (pause + 1, 1)):
+        path = simulated.write_allen(tmp_path, day)
+        with h5py.File(path, "r+") as file:
+            spans = file[f"stimulus/presentation/{name}_stimulus/frame_duration"]
+            before = spans[-2, 1]
+            spans[-1] = [before + gap, before + gap + 3]
+        assert (open_source(path).stimulus_epochs()["stimulus"] == name).sum() == 2 + more
+
+
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [

@@ -1,5 +1,6 @@
 """Sorted units with known spikes, waveforms and depths, in the folders and files that sorters leave."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -315,6 +316,35 @@ def test_autocorrelogram_counts_every_pair():
     assert autocorrelogram([], bin_s=0.01, window_s=0.02)[1].tolist() == [0, 0, 0, 0]
 
 
+def test_a_spike_at_the_border_is_of_the_next_session(tmp_path):
+    np.save(tmp_path / "spike_times.npy", [10, 20, 20, 30, 40])
+    np.save(tmp_path / "spike_clusters.npy", [1] * 5)
+    (tmp_path / "params.py").write_text("sample_rate = 10.0")
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(read_clustering(tmp_path, {"a": (0, 20), "b": (20, 40)}))
+        times = store.spike_times("1")
+        counts = store.units()["n_spikes"].tolist()
+    assert {session: found.tolist() for session, found in times.items()} == {"a": [1.0], "b": [0.0, 0.0, 1.0]}
+    assert counts == [1, 3]
+
+
+def test_the_rate_of_an_autocorrelogram_is_per_spike():
+    """Of two spikes 5.5 ms apart each has one other, half of them on each side: 0.5 in 1 ms."""
+    lags, rate = autocorrelogram([1.0, 1.0055], bin_s=0.001, window_s=0.01)
+    assert rate.tolist() == pytest.approx([500.0 if abs(abs(lag) - 0.0055) < 1e-9 else 0.0 for lag in lags])
+
+
+def test_the_depth_of_a_template_is_where_its_power_is(tmp_path):
+    """Channels at 0 and 100 um with amplitudes 4 and 3: powers 16 and 9, so 9 / 25 of the way."""
+    folder = write_phy(tmp_path / "Mon", Sorting(1))
+    for name in ("spike_positions.npy", "pc_features.npy", "whitening_mat_inv.npy", "templates_ind.npy"):
+        (folder / name).unlink(missing_ok=True)
+    np.save(folder / "channel_positions.npy", np.array([[0.0, 0.0], [0.0, 100.0]]))
+    shape = template(0.0)[:, :1]
+    np.save(folder / "templates.npy", np.stack([shape * [4.0, 3.0]] * 3).astype(np.float32))
+    assert find_spikes(folder).depth_um(0) == pytest.approx(36, abs=1e-3)
+
+
 def damage(folder, what):
     if what == "no params":
         (folder / "params.py").unlink()
@@ -370,6 +400,17 @@ def test_figure(tmp_path, capsys, monkeypatch):
         assert abs(drift[1] - drift[0] - 20) < 1.5
         with pytest.raises(ValueError, match="no spikes to draw"):
             plots.plot_unit_spikes({"Mon": None})
+        trains = store.spikes("b")
+    few = dataclasses.replace(trains["Mon"], times_s=trains["Mon"].times_s[:1])
+    figure = plots.plot_unit_spikes({"Mon": few, "Tue": None, "Wed": trains["Mon"]})
+    assert [text.get_text() for text in figure.axes[1].texts] == ["none"]  # one spike has no intervals
+    figure.draw_without_rendering()
+    names = [figure.axes[3 * row].yaxis.label.get_window_extent().x1 for row in range(3)]
+    assert np.ptp(names) < 2  # pixels: one below the other
     monkeypatch.chdir(tmp_path)
     assert main(["plot", "c", "--spikes"]) == 0
+    assert main(["plot", "b", "--spikes", "--session", "Mon", "--out", "mon.png"]) == 0
+    assert (tmp_path / "mon.png").stat().st_size > 10_000
+    assert main(["plot", "b", "--spikes", "--session", "Sun"]) == 1
+    assert "no session 'Sun'; there are 'Mon'" in capsys.readouterr().err
     assert (tmp_path / "cell_3_spikes.png").stat().st_size > 20_000

@@ -119,6 +119,78 @@ def test_every_form_says_the_same(sheet, tmp_path, form):
     assert table.units.index[0] == 4
 
 
+def test_text_of_an_old_mac(tmp_path):
+    """Excel's "CSV (Macintosh)" has line ends and letters of its own."""
+    text = "Session;Cell;Unique unit no\rFrühling;1;Ä\rHerbst;2;Ä\r"
+    for encoding in ("mac_roman", "utf-8"):
+        (tmp_path / "cells.csv").write_bytes(text.encode(encoding))
+        units = read_spreadsheet(tmp_path / "cells.csv").units
+        assert units[["session", "identity"]].to_numpy().tolist() == [["Frühling", "Ä"], ["Herbst", "Ä"]]
+
+
+@pytest.mark.parametrize("form", ["xlsx", "ods"])
+def test_hidden_rows_count_and_are_named(tmp_path, caplog, form):
+    if form == "xlsx":
+
+        def hide(sheet):
+            for row in (3, 7, 43):  # the first is above the header
+                sheet.row_dimensions[row].hidden = True
+
+        path, which = kavli.save(tmp_path / "cells.xlsx", hide), "rows 7, 43 are hidden"
+    else:
+        path, which = (
+            write_ods(tmp_path / "cells.ods", [["Session", "Cell", "Unique unit no"], ["a", 1, 1]]),
+            "row 2 is",
+        )
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        at = parts["content.xml"].index(b"<table:table-row>", parts["content.xml"].index(b"Session"))
+        row = b'<table:table-row table:visibility="filter">'
+        parts["content.xml"] = parts["content.xml"][:at] + row + parts["content.xml"][at + len(b"<table:table-row>") :]
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+    assert len(read_spreadsheet(path).units) == (80 if form == "xlsx" else 1)
+    assert [which in message for message in caplog.messages] == [True]
+
+
+def test_dates_as_text(tmp_path, caplog):
+    """With full stops the day is first; what else could be meant is kept as it stands."""
+    dates = {"01.03.2024": "2024-03-01", "2.3.2024 09:05": "2024-03-02T09:05:00", "2024-03-04": "2024-03-04"}
+    rows = [["Date", "Session", "Cell", "Unique unit no"], *([said, said, 1, 1] for said in dates)]
+    assert read_spreadsheet(write_csv(tmp_path / "cells.csv", rows)).sessions["start_time"].tolist() == [
+        *dates.values()
+    ]
+    assert not caplog.messages
+    rows += [["3/4/2024", "e", 1, 1], ["31.02.2024", "f", 1, 1]]
+    sessions = read_spreadsheet(write_csv(tmp_path / "cells.csv", rows)).sessions
+    assert sessions["start_time"].tolist() == [*dates.values(), "", ""]
+    assert sessions["Date"].tolist()[3:] == ["3/4/2024", "31.02.2024"]
+    assert len(caplog.messages) == 1
+    assert "row 5, column 'Date': '3/4/2024' is no date like 2024-03-31 or 31.03.2024" in caplog.messages[0]
+
+
+def test_a_date_that_is_merged_over_its_session(tmp_path):
+    def merge(sheet):
+        sheet.merge_cells("A6:A42")
+        sheet.merge_cells("A43:A85")
+
+    expected = read_spreadsheet(kavli.save(tmp_path / "cells.xlsx"))
+    found = read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", merge))
+    pd.testing.assert_frame_equal(found.sessions, expected.sessions)
+    pd.testing.assert_frame_equal(found.units, expected.units)
+
+    def over_both(sheet):
+        sheet.merge_cells("A6:A50")  # beside the second session's own date further down
+        sheet["A51"] = dt.date(2019, 9, 30)
+
+    message = "column 'Date': session '.*' has '2019-09-24' and '2019-09-30'"
+    with pytest.raises(TableError, match=message):
+        read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", over_both))
+    with pytest.raises(TableError, match=r"the cells A6:B7 are merged"):
+        read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", lambda sheet: sheet.merge_cells("A6:B7")))
+
+
 def test_columns_in_any_order_and_place(sheet, tmp_path):
     book = openpyxl.Workbook()
     moved = book.active
@@ -268,13 +340,6 @@ def test_formulas_with_results_are_read(sheet, tmp_path):
                 content = content.replace(b"<f>I6</f><v></v>", b"<f>I6</f><v>1</v>")
             new.writestr(name, content)
     assert counts(read_spreadsheet(tmp_path / "done.xlsx")) == (80, 2, 62, 39, 23)
-
-
-def test_dates_that_are_text(tmp_path):
-    rows = [["Date", "Session", "Cell", "Unique unit no"], ["24.09.2019", "s1", "1", ""], ["2019-09-25", "s2", "1", ""]]
-    sessions = read_spreadsheet(write_csv(tmp_path / "cells.csv", rows)).sessions.set_index("name")
-    assert sessions["start_time"].tolist() == ["", "2019-09-25"]
-    assert sessions.loc["s1", "Date"] == "24.09.2019"
 
 
 def test_name_of_the_link_set(sheet):

@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import numpy as np
 import pandas as pd
@@ -583,6 +583,72 @@ def test_padded_names_are_refused(column):
     assert error.value.values == (" lead",)
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("None", "is what programs write where nothing is"),
+        ("nan", "is what programs write where nothing is"),
+        ("\u202eevil", r"holds the invisible character U\+202E \(RIGHT-TO-LEFT OVERRIDE\)"),
+        ("a\u200db", r"holds the invisible character U\+200D \(ZERO WIDTH JOINER\)"),
+        ("\u200d", r"holds the invisible character U\+200D \(ZERO WIDTH JOINER\)"),
+        ("a\x00b", r"holds the invisible character U\+0000 \(a control character\)"),
+        (" lead", "starts or ends with a space"),
+    ],
+)
+@pytest.mark.parametrize("column", ["session", "group", "unit", "identity", "name"])
+def test_names_that_other_programs_would_change_are_refused(column, name, fault):
+    """Written as a sheet and read again, two cells called 'a' and ' a' would be one."""
+    rows = {"session": ["Mon", "Tue"], "group": ["", ""], "unit": ["1", "1"], "identity": ["1", "1"]}
+    if column != "name":
+        rows[column][1] = name
+    with pytest.raises(TableError, match=fault):
+        UnitTable(pd.DataFrame(rows), name=name if column == "name" else "a", origin="t")
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"original_index": [0, -1]}, "row 1, column 'original_index': -1 is no index"),
+        ({"original_index": [0, 2**63]}, "row 1, column 'original_index': 9223372036854775808 is no index"),
+        ({"original_index": [0, 1.5]}, "row 1, column 'original_index': .*1.5.* is no index"),
+        ({"original_index": [0, "3"]}, "row 1, column 'original_index': '3' is no index"),
+        ({"original_index": [0, True]}, "row 1, column 'original_index': True is no index"),
+        ({"probability": [0.5, "x"]}, "row 1, column 'probability': 'x' is no probability"),
+        ({"shape": [1, np.zeros(2)]}, r"row 1, column 'shape': array\(\[0., 0.\]\) is no attribute: expected text"),
+        ({"snr": [1.5, np.inf]}, "row 1, column 'snr': inf is no attribute"),
+        ({"snr": [1.5, 1j]}, "row 1, column 'snr': .*1j.* is no attribute"),
+        ({"session": None}, "t: no column 'session'; found 'unit', 'identity'"),
+    ],
+)
+def test_columns_that_hold_something_else_are_named(tmp_path, columns, says):
+    units = {"session": ["Mon", "Tue"], "unit": ["1", "1"], "identity": ["1", "1"]} | columns
+    units = {name: pd.Series(values, dtype=object) for name, values in units.items() if values is not None}
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        before = store.path.read_bytes()
+        with pytest.raises(TableError, match=says):
+            store.import_table(UnitTable(pd.DataFrame(units), name="a", origin="t"))
+        assert store.path.read_bytes() == before
+
+
+def test_two_columns_of_one_name_are_refused():
+    units = pd.DataFrame([["Mon", "1", 2, 3]], columns=["session", "unit", "z", "z"])
+    with pytest.raises(TableError, match="t: two columns are called 'z'"):
+        UnitTable(units, name="a", origin="t")
+
+
+def test_joined_letters_and_emoji_are_names(tmp_path):
+    names = ["\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e\u0648"]
+    units = pd.DataFrame({"session": names, "unit": names, "identity": names[:1] * 2})
+    with UnitStore.open(tmp_path / "a.sqlite") as store:
+        store.import_table(UnitTable(units, name="a", origin="t"))
+        before = store.members()
+        for suffix in ("xlsx", "csv"):
+            store.export(tmp_path / f"a.{suffix}")
+            with UnitStore.open(tmp_path / f"{suffix}.sqlite") as again:
+                again.import_spreadsheet(tmp_path / f"a.{suffix}")
+                pd.testing.assert_frame_equal(again.members(), before)
+
+
 def test_a_unit_of_another_group_is_named(tmp_path):
     units = pd.DataFrame({"session": "noon", "group": ["1", "2", "10"], "unit": "1", "identity": ["a", "b", "c"]})
     with UnitStore.open(tmp_path / "units.sqlite") as store:
@@ -621,6 +687,25 @@ def test_check_tells_of_damaged_pages(tmp_path):
 
 
 # Working with it
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE unit SET original_index = 'x'", "table unit: original_index 'x' is no INTEGER"),
+        ("UPDATE unit SET attributes = '[1]'", "table unit: attributes '[1]' is no JSON object"),
+        ("UPDATE session SET source = x'ff'", r"table session: source b'\xff' is no TEXT"),
+        ("UPDATE multi_sess_unit SET number = number + 0.5", ".5 is no INTEGER"),
+        ("UPDATE packed_members SET members = x'00'", "'a': the table packed_members says otherwise than member_unit"),
+    ],
+)
+def test_check_sees_content_that_sqlite_does_not_mind(store, change, says):
+    store.import_table(table((("1", None, None), ("1", "2", None), ("3", "2", "4")), "a", origin="a"))
+    assert store.check() == []
+    with closing(sqlite3.connect(store.path)) as file, file:
+        file.execute("ANALYZE")  # whose tables are SQLite's own
+        file.execute(change)
+    assert says in "; ".join(store.check())
 
 
 def test_members_of_some_sessions_and_groups(tmp_path):

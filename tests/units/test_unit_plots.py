@@ -119,7 +119,7 @@ def test_gallery(opened, days, tmp_path):
     cells = sorted({int(cell) for day in days for cell in day.cells})
     figure = plots.plot_unit_gallery(opened, per_page=5)
     axes = figure.axes[0]
-    assert figure.get_suptitle() == f"cells 1 to 5 of {len(cells)}"
+    assert figure.get_suptitle() == f"5 of {len(cells)} cells, page 1"
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"cell {cell}" for cell in cells[:5]]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["day1", "day2", "day3"]
     mosaic = axes.images[0].get_array()
@@ -138,7 +138,8 @@ def test_gallery(opened, days, tmp_path):
             assert tile[pitch // 2 - 1, pitch // 2 - 1] > 0.7  # the cell is bright, in the middle
     assert len(axes.collections) == len(shown)
     last = plots.plot_unit_gallery(opened, per_page=5, page=2)
-    assert last.get_suptitle() == f"cells 6 to {len(cells)} of {len(cells)}"
+    assert last.get_suptitle() == f"{len(cells) - 5} of {len(cells)} cells, page 2"
+    assert plots.plot_unit_gallery(opened).get_suptitle() == f"{len(cells)} cells"
     with pytest.raises(ValueError, match="page 3 of 2"):
         plots.plot_unit_gallery(opened, per_page=5, page=3)
     figure = plots.plot_unit_gallery(opened, [cells[3], cells[0]], sessions=["day2"])
@@ -186,6 +187,18 @@ def test_presence(opened, days, tmp_path):
     assert [label.get_text() for label in matrix.get_yticklabels()] == ["day1", "day2", "day3"]
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_presence_of_one_cell(tmp_path):
+    rows = pd.DataFrame({"session": ["a"], "unit": ["1"], "identity": ["x"]})
+    with UnitStore.open(tmp_path / "units.sqlite") as store:
+        store.import_table(UnitTable(rows, name="n", origin="test"))
+        figure = plots.plot_presence(open_sessions(store))
+    assert figure.get_suptitle() == "1 cell in 1 session, 1 in all of them"
+    figure.draw_without_rendering()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        numbers = [label.get_text() for label in axis.get_ticklabels()]
+        assert not any("." in number for number in numbers)
 
 
 def test_a_store_without_data(tmp_path):

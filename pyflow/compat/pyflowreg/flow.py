@@ -1,5 +1,7 @@
 """pyflowreg's functions of single images and fields."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -39,7 +39,10 @@ class FlowRegLive:
         **kwargs: Any,
     ) -> None:
         given = {} if options is None else dict(options)
-        self.options = OFOptions(**{**given, **kwargs, "min_level": -1, "quality_setting": QualitySetting.FAST})
+        given = {**given, **kwargs, "min_level": -1, "quality_setting": QualitySetting.FAST}
+        if given.pop("n_references", 1) != 1:
+            differs("FlowRegLive, n_references: there is one reference, which is made anew from the last frames")
+        self.options = OFOptions(**given)
         self.reference_buffer: deque[np.ndarray] = deque(maxlen=reference_buffer_size)
         self.reference_update_interval = reference_update_interval
         self.reference_update_weight = reference_update_weight

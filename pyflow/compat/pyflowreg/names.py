@@ -71,7 +71,7 @@ HOME: dict[str, dict[str, str]] = {
     "session.stage3_valid_mask": {
         "run_stage3": _SESSION,
         "align_sequence_video": _SESSION,
-        "load_idx_and_compute_mask": "pyflow.session.stage3_valid_mask",
+        "load_idx_and_compute_mask": "pyflow.session.final.masks",
     },
     "util": {},
     "util.io": {

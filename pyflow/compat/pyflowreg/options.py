@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
+from pyflow._help import Checked, did_you_mean, one_line
 from pyflow.compat.pyflowreg import backends
 from pyflow.compat.pyflowreg.names import differs
 from pyflow.compat.pyflowreg.video import get_video_file_reader, get_video_file_writer
@@ -30,7 +31,6 @@ from pyflow.io import VideoReader, VideoWriter
 from pyflow.io.atomic import replacing
 from pyflow.motion.foreign import read_options, translated
 from pyflow.motion.frames import FrameSource
-from pyflow.motion.options import did_you_mean
 from pyflow.motion.reference import find_reference
 
 # Options that compute a flow themselves.
@@ -62,7 +62,7 @@ def _constancy(value: Any) -> Any:
     return theirs.get(constancy(value), constancy(value)) if isinstance(value, str) else value
 
 
-class Changeable(BaseModel):
+class Changeable(Checked):
     """Values that can be changed, are checked again when they are, and stay what they were where that fails."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, arbitrary_types_allowed=True)
@@ -159,7 +159,7 @@ class OFOptions(Changeable):
         try:
             self._native(checking=True)
         except ValidationError as error:
-            raise ValueError(problems(error)) from None
+            raise ValueError(one_line(error)) from None
         return self
 
     def to_pyflow(self, **changes: Any) -> pyflow.OFOptions:
@@ -281,15 +281,6 @@ class OFOptions(Changeable):
         """Read options that `save_options`, pyflowreg or the MATLAB toolbox wrote."""
         theirs = {"const_assumption": "constancy_assumption"}
         return cls(**{theirs.get(name, name): value for name, value in read_options(filepath).items()})
-
-
-def problems(error: ValidationError) -> str:
-    """Return what pyflow says of values that it cannot use, in a line."""
-    told = []
-    for item in error.errors():
-        where, message = ".".join(str(part) for part in item["loc"]), item["msg"].removeprefix("Value error, ")
-        told.append(f"{where}: {message}, found {item['input']!r}" if where else message)
-    return "; ".join(told)
 
 
 def _frames(frames: Any) -> Any:

@@ -12,12 +12,13 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 import pyflow
 from pyflow import session
+from pyflow._help import did_you_mean, one_line
 from pyflow.compat.pyflowreg.motion import name_flow
-from pyflow.compat.pyflowreg.options import Changeable, OFOptions, problems
+from pyflow.compat.pyflowreg.options import Changeable, OFOptions
 from pyflow.flow.backends import list_backends
-from pyflow.motion.options import did_you_mean
 from pyflow.session import artifacts, recordings, stage1_compensate, stage2_between_avgs, stage3_valid_mask
 from pyflow.session.config import OPTIONS_OF_THE_SESSION
+from pyflow.session.final import videos
 
 _TASKS = ("SLURM_ARRAY_TASK_ID", "SGE_TASK_ID", "PBS_ARRAY_INDEX")
 
@@ -71,7 +72,7 @@ class SessionConfig(Changeable):
             try:
                 self.to_pyflow()
             except ValidationError as error:
-                raise ValueError(problems(error)) from None
+                raise ValueError(one_line(error)) from None
         return self
 
     def to_pyflow(self) -> session.SessionConfig:
@@ -215,7 +216,7 @@ def align_sequence_video(
     output_format: str = "TIFF",
 ) -> Path:
     """Warp a registered movie into the centre's frame, whether or not that was done before; return its path."""
-    return stage3_valid_mask.align_sequence_video(
+    return videos.align_sequence_video(
         Path(compensated_path),
         Path(output_path),
         displacement,

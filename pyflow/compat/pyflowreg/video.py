@@ -51,6 +51,10 @@ def get_video_file_writer(file_path: str | Path | None, output_format: str, **op
     if "TIFF" in output_format and known.pop("compression", None) not in (None, "none"):
         differs("compression: TIFF files are written as they are, not compressed")
     if isinstance(names := known.get("dataset_names"), str):  # a star there stands for the channel's number
+        if "*" in names and names != "ch*":
+            raise ValueError(
+                f"dataset_names: only 'ch*' stands for several data sets, name them in a list, found {names!r}"
+            )
         known["dataset_names"] = None if names == "ch*" else [names]
     if output_format == "NULL":
         return NullVideoWriter()

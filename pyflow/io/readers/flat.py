@@ -117,6 +117,19 @@ class NpyReader(_FlatReader):
             raise
 
 
+def _size_beside(path: Path) -> str:
+    """Return what ThorImage's Experiment.xml beside a file says of its frames; empty without it."""
+    try:
+        text = (path.parent / "Experiment.xml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    sizes = [re.search(rf'<LSM\b[^>]*\b{name}="(\d+)"', text) for name in ("pixelY", "pixelX")]
+    if not all(sizes):
+        return ""
+    height, width = (size[1] for size in sizes)
+    return f"; Experiment.xml beside it says {height} rows of {width} pixels: shape=({height}, {width})"
+
+
 class RawReader(_FlatReader):
     """Reads files that are nothing but pixels, such as those of ThorImage, as the user describes them.
 
@@ -154,7 +167,7 @@ class RawReader(_FlatReader):
         if shape is None or dtype is None:
             raise ValueError(
                 f"{path}: a raw file says nothing of itself; describe it, for example with shape=(512, 512), "
-                'dtype="uint16", and offset= for bytes before the first frame'
+                f'dtype="uint16", and offset= for bytes before the first frame{_size_beside(path)}'
             )
         letters, pixel = normal_axes(axes or "THW", str(path)), np.dtype(dtype)
         frame = shape if len(shape) < len(letters) else shape[1:]

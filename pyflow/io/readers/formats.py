@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pyflow._help import did_you_mean
 from pyflow.io.readers import bruker
 from pyflow.io.readers.axes import Layout, check_plane, normal_axes
 from pyflow.io.readers.options import ReaderOptions, reader_options
@@ -72,7 +73,7 @@ _ELSEWHERE = {
     ".gif": "an animation: Fiji turns it into TIFF",
     ".cxd": "of HCImage: Fiji's Bio-Formats turns it into TIFF",
     ".xml": "a description of images in other files: open the folder, or those files",
-    ".npz": "several arrays: save the movie alone, as .npy",
+    ".npz": "named arrays: save the movie alone, with numpy.save, as .npy",
 }
 
 # As ThorImage names the files of a recording: the channel, where on the stage, the plane, the frame.
@@ -306,11 +307,40 @@ def folder_files(folder: Path) -> list[Path]:
     found = [one for one in folder.iterdir() if one.is_file() and not one.name.startswith(".")]
     found = [one for one in found if _BY_EXTENSION.get(one.suffix.lower()) in ("TIFF", "HDF5", "MAT", "npy")]
     formats = sorted({_BY_EXTENSION[one.suffix.lower()] for one in found})
-    if not found:
-        raise IsADirectoryError(f"{folder}: is a folder without images, expected a video file or a folder of images")
+    if not found or formats == ["MAT"]:  # whose MAT files may describe something else
+        _check_others(folder, bool(found))
     if len(formats) > 1:
-        raise ValueError(f"{folder}: a folder of images of several formats, {', '.join(formats)}, expected one")
+        raise ValueError(
+            f"{folder}: a folder of images of several formats, {', '.join(formats)}, expected one; where they are "
+            "recordings, and not parts of one, open them one by one, or write a session's file with pyflow-session init"
+        )
     return sorted(found, key=lambda one: natural_key(one.name))
+
+
+def _check_others(folder: Path, has_files: bool) -> None:
+    """Say what a folder holds that no file of images in it is.
+
+    Raises
+    ------
+    IsADirectoryError
+        There are no images, and what there is instead.
+    ValueError
+        There is a recording that cannot be read.
+    """
+    names = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
+    for name in names:
+        suffix = Path(name).suffix.lower()
+        if suffix in _ELSEWHERE and suffix not in (".xml", ".npz"):
+            raise ValueError(f"{folder / name}: {_ELSEWHERE[suffix]}")
+    if has_files:
+        return
+    nothing = f"{folder}: is a folder without images, expected a video file or a folder of images"
+    for below in ("plane0", "suite2p/plane0"):
+        if (folder / below / "data.bin").is_file():
+            raise IsADirectoryError(f"{nothing}; that of suite2p is {folder / below}")
+    if alone := next((name for name in names if Path(name).suffix.lower() in (".bin", ".raw", ".dat", ".mmap")), None):
+        raise IsADirectoryError(f"{nothing}; open the file itself, {folder / alone}")
+    raise IsADirectoryError(nothing)
 
 
 def group_files(paths: Sequence[Path], files: str | None = None) -> dict[str, list[Path]]:
@@ -414,7 +444,7 @@ def get_video_file_reader(path: str | Path, options: ReaderOptions | None = None
 def _open_file(path: Path, options: ReaderOptions, *, alone: bool = False) -> VideoReader:
     """Open one file whole; `alone`: without the others that its header says belong to it."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file{_near(path)}")
     if path.is_dir() and not is_zarr(path):
         raise IsADirectoryError(f"{path}: is a folder, expected a video file")
     if path.is_file() and path.stat().st_size == 0:
@@ -432,6 +462,18 @@ def _open_file(path: Path, options: ReaderOptions, *, alone: bool = False) -> Vi
     if name == "TIFF" and alone:
         given["alone"] = True
     return getattr(import_module(f"pyflow.io.readers.{module}"), reader)(path, **given)
+
+
+def _near(path: Path) -> str:
+    """Return the end of an error about a file that is missing: the one that it resembles, or the folder that is not."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"; there is no folder {folder}"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names) or ("" if path.is_absolute() else f" in {folder}")
 
 
 def _format_of(path: Path, given: dict[str, Any]) -> str:

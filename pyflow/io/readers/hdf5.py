@@ -204,6 +204,8 @@ def _is_matlab(path: Path, dataset: h5py.Dataset) -> bool:
     with open(path, "rb") as file:
         if file.read(10) == b"MATLAB 7.3":
             return True
+    if "MATLAB_class" in dataset.attrs:  # by another program that writes MATLAB's files, without their first line
+        return True
     # pyflow_write_recording.m turns its arrays round, so that they lie as the toolbox's
     return _is_octave(dataset) and not TOOLBOX_NAME.fullmatch(_variable(dataset))
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import (
-    BaseModel,
     ConfigDict,
     NonNegativeInt,
     PositiveFloat,
@@ -16,13 +15,13 @@ from pydantic import (
     model_validator,
 )
 
-from pyflow._help import short_help
+from pyflow._help import Checked, one_line, short_help
 
 _RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 
 
 @short_help
-class ReaderOptions(BaseModel):
+class ReaderOptions(Checked):
     """What a recording's files do not say, or which part of it to read.
 
     >>> ReaderOptions(n_channels=2, frames="100:2000").given()
@@ -149,7 +148,4 @@ def reader_options(options: ReaderOptions | dict[str, Any] | None) -> ReaderOpti
     try:
         return ReaderOptions(**(options or {}))
     except ValidationError as error:
-        item = error.errors()[0]
-        where = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {message}, found {item['input']!r}" if where else message) from None
+        raise ValueError(one_line(error)) from None

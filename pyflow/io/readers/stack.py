@@ -63,7 +63,7 @@ class StackReader(VideoReader):
                 )
         if self.dtype.kind not in "buif":
             raise ValueError(f"{path}: {first} has dtype {self.dtype}, expected real numbers")
-        name = f"{path}: {first}"
+        name = str(path) if first == path.name else f"{path}: {first}"
         if 0 in shape:
             raise ValueError(f"{name} has shape {shape}: it holds no frames")
         shown = shape[::-1] if matlab else shape

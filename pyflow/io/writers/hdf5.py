@@ -1,5 +1,6 @@
 """Videos in HDF5: one data set ``(T, H, W)`` per channel, as Flow-Registration writes them."""
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pyflow.io.output import undisturbed
 from pyflow.io.writers.video import VideoWriter
 
 _REMEMBERED = 4096  # frames after which a file is closed and opened again
+_DEFLATE_LEVEL = 2  # of photon noise, more than this leaves no less, and takes longer
 
 
 def filters(compression: str | None) -> dict[str, Any]:
@@ -130,11 +132,12 @@ class Hdf5Writer(VideoWriter):
                 )
             dataset, plane = self._file[name], frames[..., channel]
             dataset.resize(self.frames_written + count, axis=0)
-            if self._filters:
+            encode = _ENCODINGS.get(_filters_of(dataset))
+            if encode is None:
                 dataset[self.frames_written :] = plane
                 continue
             for t, frame in enumerate(plane, self.frames_written):  # past HDF5's cache, which would copy it
-                dataset.id.write_direct_chunk((t, 0, 0), np.ascontiguousarray(frame))
+                dataset.id.write_direct_chunk((t, 0, 0), encode(np.ascontiguousarray(frame)))
 
     @undisturbed
     def _flush_file(self) -> None:
@@ -144,6 +147,20 @@ class Hdf5Writer(VideoWriter):
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _filters_of(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return HDF5's numbers of the filters that a data set has: one that is gone on with may have others than asked."""
+    plan = dataset.id.get_create_plist()
+    return tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
+
+
+def _shuffled_and_deflated(frame: np.ndarray) -> bytes:
+    """Return what HDF5's filters for gzip make of a frame: first bytes of all values, second ones, and so on."""
+    return zlib.compress(np.ascontiguousarray(frame.reshape(-1, 1).view(np.uint8).T), _DEFLATE_LEVEL)
+
+
+_ENCODINGS = {(): memoryview, (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE): _shuffled_and_deflated}
 
 
 class CaimanHdf5Writer(Hdf5Writer):

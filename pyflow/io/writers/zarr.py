@@ -12,6 +12,7 @@ import numpy as np
 
 from pyflow.io.atomic import PARTIAL_PREFIX, remove_anything, temporary_beside
 from pyflow.io.output import disk_error, undisturbed
+from pyflow.io.pieces import piece_length
 from pyflow.io.readers.formats import is_zarr
 from pyflow.io.writers.video import VideoWriter
 
@@ -84,7 +85,7 @@ class ZarrWriter(VideoWriter):
     @property
     def _frames_per_chunk(self) -> int:
         height, width, _ = self._frame_shape
-        return max(1, _CHUNK_BYTES // (height * width * self._dtype.itemsize))
+        return piece_length((height, width), self._dtype, _CHUNK_BYTES)
 
     @undisturbed
     def _write(self, frames: np.ndarray) -> None:

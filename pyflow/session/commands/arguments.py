@@ -10,7 +10,7 @@ from typing import Any
 from pyflow.io import ReaderOptions
 from pyflow.io.readers.options import reader_options
 from pyflow.session.config import SessionConfig
-from pyflow.session.recordings import find_compensated
+from pyflow.session.recordings import find_center, find_compensated
 
 # What pyflowreg's command calls some options of dask, and the values that mean them: a scheduler's -c and -j, which are
 # passed on, have others (SLURM's processors of a task, whether SGE and PBS join a job's two logs).
@@ -70,8 +70,7 @@ def check_session(config: SessionConfig) -> None:
     OSError, ValueError
         There are no recordings, or `center` is none of them.
     """
-    recordings = find_compensated(config)
-    config.resolve_center_file([recording.path or recording.folder for recording in recordings])
+    find_center(config, find_compensated(config))
 
 
 def parse_passing_on(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
@@ -115,7 +114,7 @@ def parse_of_params(items: list[str], option: str = "--of-params") -> dict[str, 
 
 def _parse_value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
+    if text.lower() in words and text != "NULL":  # which is an output_format
         return words[text.lower()]
     for candidate in (text, f"[{text}]") if text else ():
         try:

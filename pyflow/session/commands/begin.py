@@ -16,7 +16,7 @@ from pyflow.session.commands.terminal import DONE, UsageError, before_it_begins,
 from pyflow.session.demo import DEMO_FOLDER, run_demo
 from pyflow.session.survey import look_around, several
 
-_SESSION = "session.toml"
+SESSION_FILE = "session.toml"
 
 
 def add_to(commands: Commands) -> None:
@@ -51,13 +51,13 @@ def add_to(commands: Commands) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"what to write (default: {_SESSION} in the folder of the recordings)",
+        help=f"what to write (default: {SESSION_FILE} in the folder of the recordings)",
     )
     add_reader(init, "n_channels=2 axes=HWT plane=0")
 
 
 def _init(options: argparse.Namespace, console: Console) -> int:
-    path = options.output or options.folder / _SESSION
+    path = options.output or options.folder / SESSION_FILE
     with before_it_begins():
         if path.suffix.lower() != ".toml":
             raise ValueError(f"--output: expected a name that ends in .toml, found {path}")

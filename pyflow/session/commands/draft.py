@@ -57,7 +57,7 @@ def _comment(text: str, first: str = "# ", then: str = "# ") -> list[str]:
 
 
 def _value(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows as it is, and TOML not
 
 
 def _place(path: Path, folder: Path) -> str:

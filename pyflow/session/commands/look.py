@@ -156,10 +156,14 @@ def _report(options: argparse.Namespace, console: Console) -> int:
         if path.is_dir():
             if names:
                 raise ValueError(f"{path} is the folder of one recording; more can be named of a session.toml")
-            reports = list(filter(None, [save_recording_report(given_of_folder(path, options.input))]))
+            given = given_of_folder(path, options.input)
         else:
             config = SessionConfig.from_file(path)
             check_session(config)
+    with before_it_begins((FileNotFoundError, ValueError)):  # what cannot be written is no mistake in the command
+        if path.is_dir():
+            reports = list(filter(None, [save_recording_report(given)]))
+        else:
             reports = report_session(config, [str(name) for name in names])
     for report in reports:
         make_console().print(str(report))

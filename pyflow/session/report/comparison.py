@@ -10,7 +10,7 @@ import numpy as np
 from pyflow.flow.filters import gaussian_filter, resize
 from pyflow.io import VideoReader
 from pyflow.layout import open_masks
-from pyflow.motion.frames import FrameSource
+from pyflow.motion.frames import FrameSource, spread
 
 FRAMES = 64
 """Frames that are compared. The mean of so many shows what the mean of all shows."""
@@ -80,7 +80,7 @@ def compare(
     usable = np.setdiff1d(np.arange(shape[0]), sorted(marked))
     if not len(usable):
         raise ValueError("no frame was registered")
-    frames = usable[np.unique(np.linspace(0, len(usable) - 1, FRAMES).round().astype(int))]
+    frames = usable[spread(len(usable), FRAMES)]
     with ExitStack() as stack:
         known = None if masks is None else stack.enter_context(open_masks(masks))
         counts = np.zeros(shape[1:])

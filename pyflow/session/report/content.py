@@ -15,13 +15,27 @@ import numpy as np
 from pyflow.align import trust
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.io import open_video
-from pyflow.layout import AVERAGE_FILE, FIELD_FILE, FLOW_DATASETS, MASK_FILE, META_FILES, find_video, open_compensated
+from pyflow.layout import (
+    AVERAGE_FILE,
+    DEPTH_FILE,
+    FIELD_FILE,
+    FLOW_DATASETS,
+    MASK_FILE,
+    META_FILES,
+    find_video,
+    open_compensated,
+    read_npz,
+)
+from pyflow.motion.depth import DepthEstimate
 from pyflow.motion.frames import FrameSource
 from pyflow.motion.quality import PROBLEMS
+from pyflow.plots.drawing import grey_limits
 from pyflow.session.artifacts import read_mask
 from pyflow.session.report import figures
 from pyflow.session.report.comparison import Comparison, compare
 from pyflow.session.report.figures import Detail, Picture
+from pyflow.session.status import Standing
+from pyflow.session.zshift import doubts
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +49,6 @@ WORDS = ("failed", trust.NOT_ALIGNABLE, trust.DOUBTFUL, "not finished", "to look
 _MANY_MARKED = 0.05  # of the frames
 _WORSE = 0.01  # of the frames' correlation with their mean
 _LISTED = 12  # marked frames that are listed one by one
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a recording is in one stage: a word, and why where it is not done."""
-
-    word: str
-    why: str = ""
 
 
 @dataclass
@@ -63,7 +69,7 @@ class RecordingReport:
         What cannot be shown, and why.
     numbers
         What was measured: names and values.
-    before, after, curves, overlay_before, overlay_after, displacement, mask
+    before, after, curves, overlay_before, overlay_after, displacement, mask, depth
         Pictures, as far as they can be drawn.
     marked
         Causes and the frames that were not registered for them.
@@ -86,6 +92,7 @@ class RecordingReport:
     overlay_after: Picture | None = None
     displacement: Picture | None = None
     mask: Picture | None = None
+    depth: Picture | None = None
     marked: list[tuple[str, str]] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
@@ -117,6 +124,8 @@ class Given:
     source
         What stage 1 read: the input as `open_video` takes it, the reader's options, channels and bin size. None: not
         known.
+    changed
+        What is there now is not what stage 1 read.
     """
 
     name: str
@@ -124,6 +133,7 @@ class Given:
     markers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
     source: tuple[Any, Any, Any, int] | None = None
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,7 @@ def recording_report(
         The folder of the session's results; None: without a session.
     """
     report = RecordingReport(given.name, shown=detail is not None)
-    _say_standings(report, given)
+    say_standings(report, given)
     stage1 = given.markers.get("stage1", {})
     statistics = _statistics(report, given)
     marked = _marked(report, given, statistics)
@@ -192,6 +202,7 @@ def recording_report(
         _draw_means(report, comparison, average, detail)
         _draw_curves(report, comparison, statistics, marked)
     _judge_stage1(report, given, comparison, statistics, marked)
+    _say_depth(report, given, detail)
     if centre is not None:
         _say_alignment(report, given, centre)
         if detail is not None:
@@ -202,7 +213,8 @@ def recording_report(
     return report
 
 
-def _say_standings(report: RecordingReport, given: Given) -> None:
+def say_standings(report: RecordingReport, given: Given) -> None:
+    """Say which stages are not done, and make the verdict that bad."""
     stages = {title: standing for title, standing in given.standings.items() if title != "alignment"}
     for title, standing in stages.items():
         if standing.word == "failed":
@@ -223,10 +235,9 @@ def _statistics(report: RecordingReport, given: Given) -> dict[str, np.ndarray]:
             report.missing.append(f"Displacement and misfit over time are not shown: there is no {name}.")
         return {}
     try:
-        with np.load(given.folder / name, allow_pickle=False) as data:
-            return {key: data[key] for key in data}
+        return read_npz(given.folder / name)
     except UNREADABLE as error:
-        report.missing.append(f"Displacement and misfit over time are not shown: {name} cannot be read ({error}).")
+        report.missing.append(f"Displacement and misfit over time are not shown: {error}.")
         return {}
 
 
@@ -260,6 +271,11 @@ def _comparison(report: RecordingReport, given: Given, marked: set[int]) -> Comp
             recorded = None
             if given.source is None:
                 report.missing.append("The recording as it was before is not shown: its file is not known.")
+            elif given.changed:  # of one size they would be shown beside each other as if one came from the other
+                path = _input_of(given.source)
+                report.missing.append(
+                    f"The recording as it was before is not shown: {path} changed since stage 1 read it."
+                )
             else:
                 path, reader, channels, bin_size = given.source
                 try:
@@ -279,7 +295,7 @@ def _draw_means(
     after = average if comparison is None else comparison.mean_after
     if after is None:
         return
-    limits = figures.grey_limits(after)
+    limits = grey_limits(after)
     report.after = figures.photograph(after, detail, f"mean image of {report.name}, registered", limits)
     if comparison is not None and comparison.mean_before is not None:
         report.before = figures.photograph(
@@ -344,7 +360,9 @@ def _judge_stage1(
         if value is not None:
             values = np.atleast_1d(np.asarray(value, float))
             text = ", ".join(f"{x:.4g}" for x in values)
-            numbers.append((name, f"{text} px" if key == "noise_px" else text))
+            if key == "noise_px":
+                text = f"{text} px" if values.any() else "not known"
+            numbers.append((name, text))
     if n_frames:
         row["marked"] = f"{len(marked)} of {n_frames}"
     if marked:
@@ -361,6 +379,30 @@ def _judge_stage1(
         )
 
 
+def _say_depth(report: RecordingReport, given: Given, detail: Detail | None) -> None:
+    """Say how far the focus drifted, where somebody looked for that (`pyflow.session.zshift`)."""
+    path = given.folder / f"{DEPTH_FILE}.npz"
+    try:
+        if not path.is_file():
+            return
+        found = DepthEstimate.load(path)
+        known = found.smoothed[np.isfinite(found.smoothed)]
+        if not known.size:
+            report.sentences.append("Its depth is not known: no frame shows anything.")
+            return
+        low, high = float(known.min()), float(known.max())
+        report.sentences.append(
+            f"Its focus drifted by {high - low:.2f} planes of the stack: between {low:.2f} and {high:.2f}."
+        )
+        for doubt in doubts(found):
+            report.say(LOOK, f"Its depth is doubtful: {doubt}.")
+        if detail is not None:
+            alt, n_planes = f"depth of the focus of {report.name} over time", found.correlation.shape[1]
+            report.depth = figures.depth_picture(found.depth, found.smoothed, n_planes, alt)
+    except UNREADABLE as error:
+        report.missing.append(f"Its depth is not shown: {error}.")
+
+
 def _draw_between(
     report: RecordingReport,
     given: Given,
@@ -372,9 +414,9 @@ def _draw_between(
     """Show where the recording lies in the centre's frame, and whether that can be believed."""
     if given.markers.get("stage2") and given.name != centre.name:
         try:
-            with np.load(given.folder / FIELD_FILE, allow_pickle=False) as data:
-                w = np.stack([data[name] for name in FLOW_DATASETS], axis=-1).astype(np.float32)
-                residual = data.get("residual_px")
+            data = read_npz(given.folder / FIELD_FILE)
+            w = np.stack([data[name] for name in FLOW_DATASETS], axis=-1).astype(np.float32)
+            residual = data.get("residual_px")
             valid = valid_mask(w)
             alt = f"displacement of {report.name} against the centre {centre.name}, and what is left in tiles"
             report.displacement = figures.field_picture(w, valid, residual, detail, alt)
@@ -468,9 +510,7 @@ _ALIGNMENT = {
 def _tell_facts(report: RecordingReport, given: Given, stage1: Mapping[str, Any]) -> None:
     facts = report.facts
     if given.source is not None:
-        path = given.source[0]
-        several = isinstance(path, tuple | list)
-        facts.append(("input", f"{path[0]} and {len(path) - 1} more" if several else str(path)))
+        facts.append(("input", _input_of(given.source)))
     elif stage1.get("input_file"):
         facts.append(("input", f"{stage1['input_file']} (seen from the folder with the results)"))
     parts = stage1.get("parts", {})
@@ -489,6 +529,11 @@ def _tell_facts(report: RecordingReport, given: Given, stage1: Mapping[str, Any]
             versions = ", ".join(f"{name} {version}" for name, version in marker.get("versions", {}).items())
             facts.append((f"versions in stage {stage[-1]}", versions))
     report.options = flat(parts.get("options", {}))
+
+
+def _input_of(source: tuple[Any, ...]) -> str:
+    path = source[0]
+    return f"{path[0]} and {len(path) - 1} more" if isinstance(path, tuple | list) else str(path)
 
 
 def _plain(value: float) -> str:

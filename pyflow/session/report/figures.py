@@ -10,16 +10,15 @@ import imagecodecs
 import numpy as np
 
 from pyflow.flow.filters import resize
+from pyflow.plots.drawing import ABSENT, AFTER, BEFORE, grey_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Wong's colour-blind safe palette, as in `pyflow.plots`.
-BEFORE, AFTER, MARKED = "#D55E00", "#0072B2", "#CC79A7"
-_INK, _GREY = "#222222", "#8C8C8C"
+MARKED = "#CC79A7"  # of the same palette as `BEFORE` and `AFTER`
+_INK = "#222222"
 
-_LIMITS = 0.5, 99.7  # percentiles of an image that become black and white
 _QUALITIES = 80, 60, 40, 20  # of WebP, best first: below, grain turns into patches
 _POINTS = 240  # of a curve; of more frames, each point stands for several
 _ARROWS = 14  # along the longer side
@@ -50,12 +49,6 @@ def photograph(image: np.ndarray, detail: Detail, alt: str, limits: tuple[float,
     """Draw an image (H, W) in grey; `limits` are black and white, its own by default."""
     grey = _bytes(_reduced(image, detail.side), limits or grey_limits(image))
     return _webp(np.repeat(grey[..., np.newaxis], 3, axis=-1), detail.n_bytes, alt)
-
-
-def grey_limits(image: np.ndarray) -> tuple[float, float]:
-    """Return the values of an image that become black and white."""
-    finite = image[np.isfinite(image)]
-    return tuple(np.percentile(finite, _LIMITS).tolist()) if finite.size else (0.0, 1.0)
 
 
 def overlay(centre: np.ndarray, other: np.ndarray, detail: Detail, alt: str) -> Picture:
@@ -124,6 +117,22 @@ def curves(
     return _svg(figure, alt)
 
 
+def depth_picture(depth: np.ndarray, smoothed: np.ndarray, n_planes: int, alt: str) -> Picture:
+    """Draw the depth (T,) of a recording's focus over time, in planes; of many frames, some."""
+    figure = _figure(5.4, 1.9)
+    place = figure.subplots()
+    figure.subplots_adjust(left=0.125, right=0.98, top=0.88, bottom=0.22)
+    frames = np.arange(0, len(depth), max(1, -(-len(depth) // _POINTS)))
+    place.plot(frames, depth[frames], ".", color=ABSENT, markersize=3, label="each frame")
+    _line(place, frames, smoothed[frames], AFTER, "averaged over time")
+    _title(place, "depth (plane of the stack)")
+    place.set_ylim(n_planes - 0.8, -0.2)  # the surface is on top
+    place.yaxis.get_major_locator().set_params(integer=True)
+    place.legend(loc="lower right", bbox_to_anchor=(1, 0.98), frameon=False, ncols=2, fontsize=7, borderaxespad=0)
+    place.set_xlabel("frame", fontsize=8)
+    return _svg(figure, alt)
+
+
 def field_picture(w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None, detail: Detail, alt: str) -> Picture:
     """Draw a displacement (H, W, 2) as arrows on its length in pixels, and beside it the residual of its tiles."""
     height, width = w.shape[:2]
@@ -166,7 +175,7 @@ def field_picture(w: np.ndarray, valid: np.ndarray, residual: np.ndarray | None,
         place.set(xticks=[], yticks=[], aspect="equal")
         place.set_facecolor("#DDDDDD")
     if residual is None:
-        right.text(0.5, 0.5, "not stored", transform=right.transAxes, ha="center", va="center", color=_GREY)
+        right.text(0.5, 0.5, "not stored", transform=right.transAxes, ha="center", va="center", color=ABSENT)
         right.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         right_bar.remove()
     else:

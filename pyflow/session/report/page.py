@@ -1,5 +1,6 @@
 """The report as a file: one page of a session, or of a recording, written whole or not at all."""
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from pyflow import __version__
 from pyflow.align.trust import ALIGNED
 from pyflow.io import ReaderOptions
 from pyflow.io.atomic import remove_leftovers, replacing
-from pyflow.layout import REPORT_FILE, RESULT_FILE, find_video
+from pyflow.layout import DEPTH_FILE, REPORT_FILE, RESULT_FILE, find_video, fingerprint_of_several, read_npz
 from pyflow.session.artifacts import STAGES, make_key, read_marker
 from pyflow.session.claims import claim
 from pyflow.session.config import SessionConfig
@@ -33,6 +34,7 @@ from pyflow.session.report.content import (
     flat,
     read_first_average,
     recording_report,
+    say_standings,
     share_of,
 )
 from pyflow.session.report.figures import Detail, Picture
@@ -130,6 +132,7 @@ def save_session_report(
                 name: [*(marker.get("key") for marker in found.values()), *map(str, standings[name].values())]
                 for name, found in markers.items()
             },
+            **_depths(recordings),
         }
     )
     if keep and _made_from(path) == key:
@@ -164,11 +167,25 @@ def save_recording_report(given: Given) -> Path | None:
 
 def given_of(config: SessionConfig, recording: Recording, standings: Mapping[str, Standing]) -> Given:
     """Return what a report is told about a session's recording."""
-    source = None
+    source, markers = None, _markers(recording.folder)
     if recording.path is not None:
         options = stage1_options(config, recording)
         source = (options.input_file, options.reader, options.channel_idx, options.bin_size)
-    return Given(recording.name, recording.folder, _markers(recording.folder), standings, source)
+    changed = _input_changed(config, recording, markers["stage1"])
+    return Given(recording.name, recording.folder, markers, standings, source, changed)
+
+
+def _input_changed(config: SessionConfig, recording: Recording, stage1: Mapping[str, Any]) -> bool:
+    """Tell whether a recording is not what stage 1 read; of a file, its time of change alone does not say so."""
+    known = stage1.get("input") or stage1.get("parts", {}).get("input")
+    if recording.path is None or not isinstance(known, dict):
+        return False
+    try:
+        kind = "lenient" if len(recording.files) == 1 else config.fingerprint
+        found = fingerprint_of_several(recording.files, kind, known)
+    except OSError:  # who opens it says why
+        return False
+    return any(known[name] != found[name] for name in known.keys() & found.keys())
 
 
 def given_of_folder(folder: Path, source: Path | None = None) -> Given:
@@ -219,6 +236,15 @@ def _markers(folder: Path) -> dict[str, dict[str, Any]]:
     return {stage: read_marker(folder, stage) or {} for stage in STAGES[:2]}
 
 
+def _depths(recordings: Sequence[Recording]) -> dict[str, dict[str, int]]:
+    """Tell when depths were found that a report shows; they are no stage, and may come after it."""
+    found = {}
+    for recording in recordings:
+        with contextlib.suppress(OSError):  # not looked for, or in a folder that may not be read
+            found[recording.name] = (recording.folder / f"{DEPTH_FILE}.npz").stat().st_mtime_ns
+    return {"depths": found} if found else {}
+
+
 def _made_from(path: Path) -> str:
     """Return the key of a report, empty without one."""
     try:
@@ -267,6 +293,7 @@ def _report_or_why(given: Given, detail: Detail | None, centre: Centre | None, f
     except UNREADABLE as error:
         logger.warning("%s: its part of the report could not be made: %s", given.name, error, exc_info=error)
         report = RecordingReport(given.name)
+        say_standings(report, given)
         report.say(LOOK, f"Its part of the report could not be made: {type(error).__name__}: {error}.")
         return report
 
@@ -326,13 +353,13 @@ def _tell_session(
     path = config.final_results / f"{RESULT_FILE}.npz"
     if stage3:
         try:
-            with np.load(path, allow_pickle=False) as data:
-                valid, share = data["final_valid"], data["valid_share"]
+            data = read_npz(path, ("final_valid", "valid_share"))
+            valid, share = data["final_valid"], data["valid_share"]
             page.sentences.append(f"{share_of(valid)} are valid in every recording that counts.")
             page.mask = figures.mask_picture(valid, "pixels valid in every recording")
             page.share = figures.share_picture(share, detail, "share of the frames in which a pixel is valid")
         except UNREADABLE as error:
-            page.sentences.append(f"The final mask is not shown: {path.name} cannot be read ({error}).")
+            page.sentences.append(f"The final mask is not shown: {error}.")
         page.facts.append(("stage 3", finished(stage3)))
         versions = stage3.get("versions", {})
         page.facts.append(("versions in stage 3", ", ".join(f"{name} {version}" for name, version in versions.items())))
@@ -373,6 +400,6 @@ def _save(path: Path, page: Page, key: str) -> None:
     template = environment.get_template("report.html")
     with claim(path.parent):
         remove_leftovers(path.parent)  # of a process that was killed while it wrote a report
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
             template.stream(page=page, key=key).dump(file)
     logger.info("report: %s (%.1f MB)", path, path.stat().st_size / 1e6)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pyflow.units.sources import Source, SourceError
 from pyflow.units.sources.nwb import ID_COLUMNS
+from pyflow.units.sources.stimuli import OFF_SCREEN, SPONTANEOUS, StimulusSearch, on_screen
 
 
 def typed_as_text(wanted: int | str, known: Container[int | str]) -> str:
@@ -287,6 +288,84 @@ class DataSet:
     def get_stimulus_template(self, stimulus_name: str) -> np.ndarray:
         """Images of a stimulus, (frame, y, x)."""
         return self.source.stimulus_template(stimulus_name)
+
+    @cached_property
+    def stimulus_search(self) -> StimulusSearch:
+        """What was shown at a sample: ``stimulus_search.search(sample)``."""
+        return StimulusSearch(self.get_stimulus_table("master"), self.get_stimulus_epoch_table())
+
+    def get_stimulus(self, frame_ind: int) -> tuple[tuple[int, float, dict[str, Any]] | None, np.ndarray | None]:
+        """What was on the monitor at a sample of the traces.
+
+        Parameters
+        ----------
+        frame_ind : int
+            The sample, from 0.
+
+        Returns
+        -------
+        presentation : (start, end, dict) or None
+            As of `StimulusSearch.search`; None while nothing or only the grey monitor was shown.
+        image : ndarray, shape (y, x), or None
+            The presentation's image, of noise without the squares outside the monitor; None for gratings and for the
+            blank between natural scenes.
+
+        Raises
+        ------
+        SourceError
+            The source keeps no stimuli, or no images of this one.
+        """
+        found = self.stimulus_search.search(frame_ind)
+        if found is None or found[2]["stimulus"] == SPONTANEOUS:
+            return None, None
+        frame = found[2].get("frame", -1)
+        if not frame >= 0:
+            return found, None
+        name = found[2]["stimulus"]
+        is_noise = name.startswith("locally_sparse_noise")
+        images = (
+            self.get_locally_sparse_noise_stimulus_template(name)[0] if is_noise else self.get_stimulus_template(name)
+        )
+        if frame >= len(images):
+            raise SourceError(
+                f"{self.source.path}: stimulus {name!r} shows image {int(frame)} at sample {frame_ind}, but has "
+                f"{len(images)} images"
+            )
+        return found, images[int(frame)]
+
+    def get_locally_sparse_noise_stimulus_template(
+        self, stimulus: str, mask_off_screen: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images of locally sparse noise, and which of their squares lie on the monitor.
+
+        Parameters
+        ----------
+        stimulus : str
+            ``"locally_sparse_noise"``, ``"locally_sparse_noise_4deg"`` or ``"locally_sparse_noise_8deg"``.
+        mask_off_screen : bool
+            Set squares outside the monitor to 64.
+
+        Returns
+        -------
+        template : ndarray, shape (frame, y, x)
+        on_screen : bool ndarray, shape (y, x)
+
+        Raises
+        ------
+        SourceError
+            The source keeps no images of it, or they are no locally sparse noise of the Allen Brain Observatory.
+        """
+        images = self.get_stimulus_template(stimulus)
+        mask = on_screen(images.shape[1:])
+        if mask is None:
+            raise SourceError(
+                f"{self.source.path}: images of stimulus {stimulus!r} have {images.shape[1]} x {images.shape[2]} "
+                "squares, but locally sparse noise has 16 x 28 or 8 x 14"
+            )
+        if mask_off_screen:
+            images = images.copy()
+            images[:, ~mask] = OFF_SCREEN
+        return images, mask
 
     def get_movie_responses(
         self, movie: str, cell_specimen_ids: Sequence[int | str] | None = None, *, kind: str = "dff"

@@ -336,6 +336,29 @@ class Sessions:
         """
         return self._experiment(ophys_experiment_id).data
 
+    def get_ophys_experiment_events(self, ophys_experiment_id: int | str) -> np.ndarray:
+        """Magnitudes of the events of an experiment's cells, (N, T): their traces of the kind ``"spikes"``.
+
+        Raises
+        ------
+        KeyError
+            There is no such experiment.
+        SourceError
+            Its source keeps none. AllenSDK downloads them for Allen files, as
+            ``ophys_experiment_events/<id>_events.npz``.
+        """
+        return self.get_ophys_experiment_data(ophys_experiment_id).get_traces("spikes")[1]
+
+    def get_nwb_filepath(self, ophys_experiment_id: int | str) -> str:
+        """Path of an experiment's file or folder.
+
+        Raises
+        ------
+        KeyError
+            There is no such experiment.
+        """
+        return str(self._experiment(ophys_experiment_id).path)
+
     def _experiment(self, wanted):
         if wanted not in self._experiments:
             known = "; there are " + (", ".join(map(repr, self._experiments)) or "none")

@@ -1,5 +1,7 @@
 """A sorted unit's spikes in all its sessions: times, waveform, depth, rate and autocorrelogram."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 

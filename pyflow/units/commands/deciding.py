@@ -31,8 +31,8 @@ def lock(options: argparse.Namespace) -> int:
     """Lock a cell, or take the lock off."""
     with open_store(options, author=options.author) as store:
         cell = named_cell(store, options.cell, options.link_set)
+        members = store.members(cell, link_set=options.link_set)  # before: what cannot be read is not changed
         (store.lock if options.command == "lock" else store.unlock)(cell, link_set=options.link_set)
-        members = store.members(cell, link_set=options.link_set)
     how = "locked: it stays as it is" if options.command == "lock" else "no longer locked"
     return _decided(options, f"Cell {cell.number} is {how}", cell, members)
 

@@ -34,6 +34,8 @@ def import_(options: argparse.Namespace) -> int:
     console = terminal()
     print_line(console, f"Imported {table.origin} into {options.store} as link set {name!r}")
     print_stats(console, stats)
+    if len(table.sessions) == 1 and options.paths[0].is_dir():
+        print_line(console, "All in one session; of several that were sorted as one recording, give each its --span")
     for old in replaced:
         print_line(console, f"The earlier one is kept; what changed: pyflow-units compare {old!r} {name!r}")
     if not stats["current"]:

@@ -3,6 +3,8 @@
 Each function returns a `UnitTable` in which the same id in two sessions is the same unit.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -241,13 +243,24 @@ def consistent_ids(ids: Mapping[str, Iterable[Any]], *, name: str, group: str = 
     Raises
     ------
     TableError
-        An id twice in one session.
+        An id twice in one session, or a value that is no id.
     """
-    rows = [(session, str(i)) for session, of_session in ids.items() for i in of_session]
+    rows = [(session, _id(name, session, i)) for session, of_session in ids.items() for i in of_session]
     units = pd.DataFrame(rows, columns=["session", "unit"], dtype=object)
     units = units.assign(group=group, identity=in_group(group, units["unit"]))
     claim = {"origin": name, "algorithm": "ids kept by hand", "sessions": session_table(ids)} | claim
     return UnitTable(units, name=name, **claim)
+
+
+def _id(name, session, value):
+    """An id as text: of a whole number the same, whether it came as an integer or as a float."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    whole = isinstance(value, float) and value % 1 == 0
+    if isinstance(value, bool | bytes) or (isinstance(value, float) and not whole):
+        message = f"{value!r} in session {session!r} is no id: expected whole numbers or text"
+        raise TableError(name, message, values=[value])
+    return str(int(value) if whole else value)
 
 
 def read_phy_ids(

@@ -66,6 +66,7 @@ def read_id_table(
     names = {key: grid.names(key, dates=key == "session") for key in headings}
     table = pd.DataFrame(names | {key: grid.cells(key) for key in grid.attributes}, index=grid.rows, dtype=object)
     grid.refuse_merged(grid.rows)
+    grid.warn_of_hidden(grid.rows)
     if not group:
         table["group"] = ""
     if identity:
@@ -128,6 +129,7 @@ def read_wide_table(
     units = {session: grid.names(session) for session in columns}
     named = grid.names(CELL)
     grid.refuse_merged(grid.rows)
+    grid.warn_of_hidden(grid.rows)
     cells, first = [], {}
     for number, row in enumerate(grid.rows):
         for session, ids in units.items():

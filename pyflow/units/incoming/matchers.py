@@ -4,6 +4,8 @@ Each reader returns a `UnitTable`; its units are named by their row in the sessi
 their original index too.
 """
 
+from __future__ import annotations
+
 import csv
 import json
 import re
@@ -105,7 +107,10 @@ def read_cellreg(
     _check_lengths(str(path), sessions, indices=indices, sources=sources)
     index_map, scores = _read_cellreg_map(path)
     probability = None
-    if scores is not None and len(scores) == len(index_map):
+    if scores is not None:
+        if len(scores) != len(index_map):
+            message = f"{len(index_map)} cells, but {len(scores)} cell_scores"
+            raise TableError(str(path), message, values=[len(index_map), len(scores)])
         probability = np.repeat(scores[:, None], index_map.shape[1], axis=1)
     claim = {"name": name, "origin": str(path), "source": str(path), "algorithm": "CellReg"}
     options = {"indices": indices, "sources": sources, "kind": kind, "group": group, "probability": probability}
@@ -115,9 +120,12 @@ def read_cellreg(
 def _read_cellreg_map(path):
     """`cell_to_index_map` (N, S) and `cell_scores` (N,) or None."""
     if h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            struct = file.get("cell_registered_struct", file)
-            found = {key: struct[key][()].T for key in (*_CELLREG_MAPS, "cell_scores") if key in struct}
+        try:
+            with h5py.File(path) as file:
+                struct = file.get("cell_registered_struct", file)
+                found = {key: _of_matlab(struct[key]) for key in (*_CELLREG_MAPS, "cell_scores") if key in struct}
+        except (OSError, RuntimeError) as error:
+            raise TableError(str(path), f"not a .mat file: {error}") from error
     else:
         try:
             content = scipy.io.loadmat(str(path), appendmat=False)
@@ -128,8 +136,18 @@ def _read_cellreg_map(path):
     index_map = next((found[key] for key in _CELLREG_MAPS if key in found), None)
     if index_map is None:
         raise TableError(str(path), f"no {_CELLREG_MAPS[0]}; is this CellReg's cellRegistered_....mat?")
-    scores = found.get("cell_scores")
-    return as_numbers(str(path), index_map), None if scores is None else np.ravel(scores)
+    scores = np.ravel(as_numbers(f"{path}, cell_scores", found.get("cell_scores", ())))
+    return as_numbers(f"{path}, {_CELLREG_MAPS[0]}", index_map), scores if len(scores) else None
+
+
+def _of_matlab(data):
+    """Array of a .mat file of version 7.3, which has its axes the other way round and, if it is empty, holds its size.
+
+    What is no array is handed on as it is, for `as_numbers` to refuse.
+    """
+    if not isinstance(data, h5py.Dataset):
+        return np.array(data, dtype=object)
+    return np.zeros(data[()].astype(int)) if data.attrs.get("MATLAB_empty", 0) else data[()].T
 
 
 def read_caiman(

@@ -45,11 +45,13 @@ def read_any(
     paths : list of path-like
         One file: a spreadsheet, a wide array (.npy), or the result of CellReg (.mat), CaImAn (.npy, .npz), ROICaT
         (.json) or UnitMatch (MatchTable.csv). One folder: track2p's, UnitMatch's, or Kilosort's or phy's with `spans`.
-        Several folders: one per session, of phy or suite2p, in which the same id is the same unit.
+        Several folders: one per session, of phy or suite2p, in which the same id is the same unit; or folders that
+        hold such a folder, of the group's name where they hold several.
     name : str, optional
         Name of the link set; by default the reader's.
     sessions : list of str, optional
-        Session names: in the matcher's order, or of the folders, whose own names are used by default.
+        Session names: in the matcher's order, or of the folders; these are named by the part of their paths in which
+        they differ by default.
     sources : list of path-like, optional
         Where each session's data is, for the result of a matcher.
     group : str, optional
@@ -92,7 +94,7 @@ def read_any(
     if _is_richfile(first):
         return read_roicat(first, _sessions_of(first, sessions), sources=sources, **named)
     if len(paths) > 1 or _is_folder_of_session(first, spans):
-        return _read_folders(paths, sessions, named)
+        return _read_folders([_folder_of_session(path, group) for path in paths], sessions, named)
     if first.is_dir():
         return _read_folder(first, sessions, sources, spans, name, grouped)
     if first.suffix.lower() in _SPREADSHEETS or (layout == "wide" and first.suffix.lower() == ".npy"):
@@ -136,6 +138,19 @@ def _is_folder_of_session(path, spans):
     return path.is_dir() and spans is None and _kind(path) is not None and not (path / "track_ops.npy").exists()
 
 
+def _folder_of_session(folder, group):
+    """The folder, or the one in it that holds results: the group's, or the only one."""
+    if not folder.is_dir() or _kind(folder) is not None:
+        return folder
+    inside = sorted(place for pattern in ("*", "suite2p/plane*") for place in folder.glob(pattern) if place.is_dir())
+    found = [place for place in inside if _kind(place) is not None]
+    chosen = [place for place in found if len(found) == 1 or place.name == group]
+    if found and not chosen:
+        names = ", ".join(place.name for place in found)
+        raise UnrecognisedError(f"{folder}: holds the results of {names}; say which one (--group)")
+    return chosen[0] if chosen else folder
+
+
 def _kind(folder):
     if any((folder / verdict).exists() for verdict in VERDICTS):
         return read_phy_ids
@@ -169,8 +184,12 @@ def _read_folders(folders, sessions, named):
 
 
 def _names(folders):
-    """Names of folders; of suite2p's planes that of the folder which suite2p was run in."""
+    """Names of folders, without what all their paths end in; of suite2p's planes that of the recording's folder."""
+    folders = [folder.absolute() for folder in folders]
+    if len(folders) > 1 and len(set(folders)) == len(folders):
+        while len({folder.name for folder in folders}) == 1:
+            folders = [folder.parent for folder in folders]
     return [
         folder.parents[1].name if folder.name.startswith("plane") and folder.parent.name == "suite2p" else folder.name
-        for folder in map(Path.absolute, folders)
+        for folder in folders
     ]

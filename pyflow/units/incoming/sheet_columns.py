@@ -2,7 +2,6 @@
 
 import logging
 import re
-import unicodedata
 from collections.abc import Collection, Iterable
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.units.incoming.sheets import Sheet, Uncalculated, cell_name
-from pyflow.units.unit_table import TableError
+from pyflow.units.unit_table import NOTHING, TableError, fault_of_name
 
 logger = logging.getLogger(__name__)
 
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 _EXCEL_ERRORS = ("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")
-_MISSING = ("nan", "none", "null", "nat", "<na>")  # in tables that programs write
 _EXACT = 10**15  # Excel keeps 15 digits of a number
 
 
@@ -79,6 +77,7 @@ class Grid:
             if text:
                 self._add_column(known.get(words(text), text), column, text)
         self.attributes = [key for key in self.columns if key not in headings]
+        self._filled = set()
         self.refuse_merged([self.header_row])
 
     def _add_column(self, key, column, text):
@@ -103,7 +102,7 @@ class Grid:
         found = [str(cell) for cell in cells if cell is not None][:12]
         return self.error(
             f"no header with {', '.join(map(repr, missing))}; the most similar row has {', '.join(map(repr, found))} "
-            "(columns= gives other names)",
+            "(columns= or --column gives other names)",
             best,
             column=missing[0],
             values=[missing[0], *found],
@@ -159,7 +158,7 @@ class Grid:
         for i, value in enumerate(column):
             if value is None:
                 column[i] = ""
-            elif value.__class__ is not str or not (value.isascii() and value.isalnum()) or value.lower() in _MISSING:
+            elif value.__class__ is not str or not (value.isascii() and value.isalnum()) or value.lower() in NOTHING:
                 same = (value.__class__, value)  # 1 equals True
                 if same not in texts:
                     try:
@@ -169,10 +168,24 @@ class Grid:
                 column[i] = texts[same]
         return column
 
+    def fill_merged(self, key: str) -> None:
+        """Let cells of one column that are merged downwards all hold what the first does, if there is such a column."""
+        at = self.columns.get(key)
+        for first_row, first, last_row, last in self._sheet.merged:
+            if first == last == at and first_row > self.header_row:
+                value = self.value(first_row, at)
+                for row in (row for row in self.rows if first_row <= row <= last_row):
+                    cells = self._sheet.rows[row]
+                    cells.extend([None] * (at - len(cells)))
+                    cells[at - 1] = value
+                self._filled.add((first_row, first, last_row, last))
+
     def refuse_merged(self, rows: Collection[int]) -> None:
         """Refuse merged cells in these rows of the table."""
         left, right = min(self.columns.values()), max(self.columns.values())
         for first_row, first, last_row, last in self._sheet.merged:
+            if (first_row, first, last_row, last) in self._filled:
+                continue
             if first <= right and last >= left and any(first_row <= row <= last_row for row in rows):
                 key = next((key for key, column in self.columns.items() if first <= column <= last), "")
                 where = f"{cell_name(first_row, first)}:{cell_name(last_row, last)}"
@@ -184,6 +197,12 @@ class Grid:
                     column=self.heading(key),
                     values=[value, None],
                 )
+
+    def warn_of_hidden(self, rows: Iterable[int]) -> None:
+        """Say which of these rows are not shown, as they count all the same."""
+        if hidden := sorted(self._sheet.hidden.intersection(rows)):
+            which = f"row {hidden[0]} is" if len(hidden) == 1 else f"rows {', '.join(map(str, hidden))} are"
+            logger.warning("%s: %s hidden, but read like the others", self.origin, which)
 
     def warn_of_nameless(self, rows: Iterable[int]) -> None:
         """Say which cell in these rows is beside the table, as none of them is kept."""
@@ -231,12 +250,8 @@ def _name(value, dates):
         text = value.translate(_FULL_WIDTH).strip()
         if text in _EXCEL_ERRORS:
             raise ValueError(f"holds the error {text}")
-        if text.lower() in _MISSING:
-            raise ValueError(f"holds {text!r}, which programs write where nothing is; empty the cell")
-        for character in text:
-            if unicodedata.category(character)[0] == "C":
-                name = unicodedata.name(character, "a control character")
-                raise ValueError(f"holds the invisible character U+{ord(character):04X} ({name}) in {text!r}")
+        if fault := fault_of_name(text):
+            raise ValueError(f"holds {text!r}, which {fault}; empty or mend the cell")
         return text
     if isinstance(value, bool):
         raise ValueError(f"holds {str(value).upper()}, which is no id")

@@ -60,12 +60,15 @@ class Sheet:
         From 1, ends included.
     typed : bool
         Whether the file tells numbers from text; in a text file every cell is a str.
+    hidden : set of int
+        Rows that are not shown.
     """
 
     title: str
     rows: dict
     merged: list
     typed: bool = True
+    hidden: frozenset[int] = frozenset()
 
 
 def read_sheets(path: str | Path) -> list[Sheet]:
@@ -142,7 +145,8 @@ def _read_xlsx(path):
     for sheet in book.worksheets:
         values = ((c.row, c.column, _result(c, results and results[sheet.title])) for c in _cells(sheet))
         merged = [(m.min_row, m.min_col, m.max_row, m.max_col) for m in sheet.merged_cells.ranges]
-        sheets.append(Sheet(sheet.title, _rows(f"{path}, sheet {sheet.title!r}", values), merged))
+        hidden = frozenset(row for row, shown in sheet.row_dimensions.items() if shown.hidden)
+        sheets.append(Sheet(sheet.title, _rows(f"{path}, sheet {sheet.title!r}", values), merged, hidden=hidden))
     return sheets
 
 
@@ -203,12 +207,13 @@ def _parse_xml(text):
 
 
 def _ods_sheet(path, table):
-    title, merged = table.get(f"{_TABLE}name", ""), []
-    return Sheet(title, _rows(f"{path}, sheet {title!r}", _ods_cells(table, merged)), merged)
+    title, merged, hidden = table.get(f"{_TABLE}name", ""), [], set()
+    rows = _rows(f"{path}, sheet {title!r}", _ods_cells(table, merged, hidden))
+    return Sheet(title, rows, merged, hidden=frozenset(hidden))
 
 
-def _ods_cells(table, merged):
-    """(row, column, value) of the cells that hold something; what is merged is added to `merged`."""
+def _ods_cells(table, merged, hidden):
+    """(row, column, value) of the cells that hold something; what is merged or hidden is added to those lists."""
     row = 1
     for line in table.iter(f"{_TABLE}table-row"):
         height, column, found = int(line.get(f"{_TABLE}number-rows-repeated", 1)), 1, []
@@ -223,6 +228,8 @@ def _ods_cells(table, merged):
             if (rows, columns) != (1, 1):
                 merged.append((row, column, row + rows - 1, column + columns - 1))
             column += width
+        if found and line.get(f"{_TABLE}visibility", "visible") != "visible":
+            hidden.update(range(row, row + height))
         for repeated in range(row, row + height) if found else ():
             for first, width, value in found:
                 yield from ((repeated, first + i, value) for i in range(width))
@@ -259,13 +266,14 @@ def _ods_text(element):
 
 
 def _decode(data):
-    """Text of a file as Excel writes it: UTF-8 with or without mark, UTF-16 with one, or Windows' Latin."""
+    """Text of a file as Excel writes it: UTF-8 with or without mark, UTF-16 with one, or Windows' or a Mac's Latin."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        # Excel's "CSV (Macintosh)" ends its lines as old Macs did
+        return data.decode("mac_roman" if b"\r" in data and b"\n" not in data else "cp1252", errors="replace")
 
 
 def quoted(text: str) -> str:

@@ -103,6 +103,7 @@ def read_spreadsheet(
 
 def _read_rows(grid):
     """Units, with `number` and `previous`; and sessions."""
+    grid.fill_merged("date")  # which many merge over a session's rows
     names = {key: grid.names(key, dates=key == "session") for key in _NAMES}
     for key in ("number", "previous", "identity"):  # as pandas writes a column of numbers with gaps
         names[key] = [re.sub(r"\.0+$", "", text) if "." in text else text for text in names[key]]
@@ -121,6 +122,7 @@ def _read_rows(grid):
     rows = table.index[is_unit].tolist()
     grid.refuse_merged(rows)
     grid.warn_of_nameless(rows)
+    grid.warn_of_hidden(rows)
     _refuse_gaps(grid, table[is_unit])
     of_session = {key: attributes.pop(key) for key in grid.attributes if key.startswith(SESSION_PREFIX)}
     sessions = _read_sessions(grid, table["session"].tolist(), facts | of_session)
@@ -176,7 +178,7 @@ def _refuse_gaps(grid, table):
 
 def _read_sessions(grid, session_of, facts):
     """One row per session, from what its rows say; refuses two answers."""
-    sessions = {session: {} for session in session_of if session}
+    sessions, undated = {session: {} for session in session_of if session}, []
     for key, column in facts.items():
         for row, session, value in zip(grid.rows, session_of, column, strict=True):
             if value is None or not session:
@@ -185,18 +187,26 @@ def _read_sessions(grid, session_of, facts):
             if key == "date":
                 start = _start_time(value)
                 name, said = ("start_time", start) if start else (grid.heading("date"), str(value))
+                undated += [] if start else [(row, said)]
             first, before = sessions[session].setdefault(name, (row, said))
             if before != said:
                 message = f"session {session!r} has {before!r} and {said!r}"
                 raise grid.error(message, first, row, column=grid.heading(key), values=[before, said])
+    if undated:
+        message = "%s: row %d, column %r: %r is no date like 2024-03-31 or 31.03.2024; such a session has no start time"
+        logger.warning(message, grid.origin, undated[0][0], grid.heading("date"), undated[0][1])
     rows = [{"name": s} | {name: said for name, (_, said) in found.items()} for s, found in sessions.items()]
     return pd.DataFrame(rows, dtype=object)
 
 
 def _start_time(value):
-    """ISO 8601 of a date cell; empty where it is text of another form, whose order of day and month is a guess."""
+    """ISO 8601 of a date cell; empty where it is text of a form whose order of day and month is a guess."""
     try:
-        return iso_date(value if isinstance(value, date) else datetime.fromisoformat(str(value).strip()))
+        if isinstance(value, date):
+            return iso_date(value)
+        text = str(value).strip()
+        day = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", text)  # where full stops part them, the day is first
+        return iso_date(datetime.fromisoformat(f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}{day[4]}" if day else text))
     except ValueError:
         return ""
 

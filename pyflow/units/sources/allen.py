@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pyflow.io.unpickle import load_npz
 from pyflow.units.sources import stimuli
 from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text, translations
 
@@ -126,20 +127,35 @@ class AllenSource(Source):
                 "r": f"{_NEUROPIL}/r" if new else f"{_FLUORESCENCE}/r",
             }
             places = {kind: place for kind, place in places.items() if place in file}
+        if self._events.is_file():
+            places["spikes"] = None
         if {"neuropil", "r", "demixed" if new else "fluorescence"} <= places.keys():
             places["corrected"] = places["demixed" if new else "fluorescence"]
         return places
 
     @property
+    def _events(self):
+        """File of events beside this one, where AllenSDK's cache has it."""
+        return self.path.absolute().parents[1] / "ophys_experiment_events" / f"{self.path.stem}_events.npz"
+
+    @property
     def trace_kinds(self) -> tuple[str, ...]:
-        """``fluorescence``, ``neuropil``, ``demixed``, ``corrected`` (by the neuropil), ``dff``; those there are."""
+        """``fluorescence``, ``neuropil``, ``demixed``, ``corrected`` (by the neuropil), ``dff``; those there are.
+
+        And ``spikes``, magnitudes of events, where ``ophys_experiment_events/<id>_events.npz`` is beside the folder.
+        """
         return tuple(kind for kind in self._places if kind != "r")
 
     def _timestamps(self, kind):
         with open_hdf5(self.path) as file:
-            return dataset(file, f"{_DFF if kind == 'dff' else _FLUORESCENCE}/timestamps", 1)[()]
+            return dataset(file, f"{_DFF if kind in ('dff', 'spikes') else _FLUORESCENCE}/timestamps", 1)[()]
 
     def _traces(self, kind, rows):
+        if kind == "spikes":
+            events = load_npz(self._events, "ev")
+            if events.ndim != 2 or len(events) != len(self.roi_ids):
+                raise SourceError(f"{self._events}: ev has shape {events.shape}, expected ({len(self.roi_ids)}, T)")
+            return events[rows]
         with open_hdf5(self.path) as file:
             traces = take(dataset(file, self._places[kind], 2), rows)
             if kind == "corrected":
@@ -191,7 +207,7 @@ class AllenSource(Source):
         return np.pad(speed.astype(np.float64), (before, after), constant_values=np.nan), times
 
     def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of eye tracking, which not all sessions have."""
+        """Return what eye tracking found of the pupil, which not all sessions have."""
         with open_hdf5(self.path) as file:
             if _PUPIL[what] not in file:
                 raise SourceError(f"{self.path}: no eye tracking ({_PUPIL[what]})")

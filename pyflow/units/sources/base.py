@@ -1,5 +1,7 @@
 """What every reader of ROIs and traces offers, and what they share."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """dF/F for sources that keep fluorescence only."""
 
+from __future__ import annotations
+
 import logging
 
 import numpy as np

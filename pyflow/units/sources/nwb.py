@@ -1,6 +1,5 @@
 """NWB 2.x files with segmented planes."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pyflow.units.sources import nwb_stimuli, stimuli
+from pyflow.units.sources import nwb_behavior, nwb_stimuli, stimuli
 from pyflow.units.sources.base import Footprint, Source, SourceError, dataset, open_hdf5, take, text
 
 # Columns that say which cell an ROI is in all sessions: AllenSDK's, ours.
@@ -25,12 +24,11 @@ _KINDS = {
     "corrected": ("corrected",),
     "fluorescence": ("",),
 }
-_RUNNING = re.compile(r"(^|/)(running/speed|running_speed|BehavioralTimeSeries/speed)$")
 _IMAGES = {"max": "maximum projection", "mean": "mean image", "average": "mean image", "corr": "correlation image"}
 
 
 class _Series(NamedTuple):
-    """Where a kind's traces are: path of the series, its axis of ROIs, and its column for each ROI of the table."""
+    """The place of a kind's traces: path of the series, its axis of ROIs, and its column for each ROI of the table."""
 
     path: str
     axis: int
@@ -96,7 +94,11 @@ class NwbSource(Source):
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Of ``image_mask``; where masks are lists of pixels, of the plane's image, else as far as the pixels reach."""
+        """(H, W) of the plane.
+
+        It is that of ``image_mask``. Where masks are lists of pixels it is that of the plane's image, and without an
+        image as far as the pixels reach.
+        """
         with open_hdf5(self.path) as file:
             if "image_mask" in file[self.table]:
                 return dataset(file, f"{self.table}/image_mask", 3).shape[1:]
@@ -269,28 +271,21 @@ class NwbSource(Source):
             return nwb_stimuli.template(file, name)
 
     def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the series that is called speed of running."""
+        """Return the series that is called speed of running."""
         with open_hdf5(self.path) as file:
-            found = []
+            return nwb_behavior.running_speed(file)
 
-            def visit(name, item):
-                if isinstance(item, h5py.Group) and _RUNNING.search(name) and {"data", "timestamps"} <= set(item):
-                    found.append(item)
-
-            if "processing" in file:
-                file["processing"].visititems(visit)
-            if len(found) != 1:
-                there = ", ".join(item.name for item in found) or "none"
-                raise SourceError(f"{self.path}: expected one series of running speed, found {there}")
-            speed, times = (dataset(found[0], name, 1)[()] for name in ("data", "timestamps"))
-            if len(speed) != len(times):
-                raise SourceError(f"{self.path}: {found[0].name} has {len(speed)} values and {len(times)} timestamps")
-            return speed, times
+    def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Read the containers EyeTracking and PupilTracking; see `pyflow.units.sources.nwb_behavior.pupil`."""
+        with open_hdf5(self.path) as file:
+            return nwb_behavior.pupil(file, what)
 
     def experiment(self) -> dict[str, Any]:
-        """The metadata, and the stimuli."""
+        """The metadata, whether there is eye tracking, and the stimuli."""
         shown = self.stimuli()
-        return self.metadata() | ({"stimuli": shown} if shown else {})
+        with open_hdf5(self.path) as file:
+            found = self.metadata() | {"fail_eye_tracking": not nwb_behavior.has_eye_tracking(file)}
+        return found | ({"stimuli": shown} if shown else {})
 
     def metadata(self) -> dict[str, Any]:
         """AllenSDK's keys, from where NWB 2 keeps them; those that the file lacks are None."""

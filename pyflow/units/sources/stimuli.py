@@ -1,5 +1,7 @@
 """What an animal was shown and when, as Allen Brain Observatory files keep it."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -24,6 +26,12 @@ _PAUSE = {"three_session_A": 39, "three_session_B": 15, "three_session_C": 7, "t
 LONGEST_PAUSE = max(_PAUSE.values())
 
 _PRESENTATION = "stimulus/presentation"
+
+# Squares of locally sparse noise at each end of a row that lie outside the monitor, as it was warped: rows from the
+# upper edge to the middle, by the shape of the images. AllenSDK's masks.
+_OUTSIDE_MONITOR = {(16, 28): (4, 3, 2, 2, 2, 2, 2, 1), (8, 14): (2, 1, 1, 1)}
+OFF_SCREEN = 64
+"""Value of squares outside the monitor, as AllenSDK has it; those on it are 0, 127 or 255."""
 
 
 def stimuli_of(session_type: str | None) -> list[str]:
@@ -72,6 +80,52 @@ def template(file: h5py.File, name: str) -> np.ndarray:
         there = [found.removesuffix("_image_stack") for found in file.get("stimulus/templates", ())]
         raise SourceError(f"{file.filename}: no images of stimulus {name!r}; it has {', '.join(there) or 'none'}")
     return dataset(file, f"{place}/data", 3)[()]
+
+
+def on_screen(shape: tuple[int, int]) -> np.ndarray | None:
+    """Squares of an image of locally sparse noise that lie on the monitor, bool; None for shapes of other noise."""
+    if shape not in _OUTSIDE_MONITOR:
+        return None
+    half, columns = np.array(_OUTSIDE_MONITOR[shape])[:, np.newaxis], np.arange(shape[1])
+    upper = (columns >= half) & (columns < shape[1] - half)
+    return np.concatenate([upper, upper[::-1]])
+
+
+class StimulusSearch:
+    """What was shown at a sample of the traces, as AllenSDK's `stimulus_search` answers it.
+
+    Parameters
+    ----------
+    shown, epochs : DataFrame
+        As `Source.stimulus_table` has them for ``"master"``, and `Source.stimulus_epochs`.
+    """
+
+    def __init__(self, shown: pd.DataFrame, epochs: pd.DataFrame) -> None:
+        self._shown, self._epochs = shown.sort_values(["start", "end"], kind="stable"), epochs
+        self._starts = self._shown["start"].to_numpy(np.float64)
+
+    def search(self, fi: int) -> tuple[int, float, dict[str, Any]] | None:
+        """The presentation at a sample; in a short pause of its epoch, the one before.
+
+        Parameters
+        ----------
+        fi : int
+            The sample, from 0.
+
+        Returns
+        -------
+        (start, end, presentation) or None
+            The presentation is a row of the table of all stimuli, as a dict; `end` is 0.01 before the row's, as with
+            AllenSDK. None: nothing was shown. AllenSDK says so of the last sample of an epoch too.
+        """
+        place = int(np.searchsorted(self._starts, fi, side="right")) - 1
+        if place < 0:
+            return None
+        row = self._shown.iloc[place].to_dict()
+        epochs = self._epochs[self._epochs["stimulus"] == row["stimulus"]]
+        if fi > row["end"] and not ((epochs["start"] <= fi) & (fi <= epochs["end"])).any():
+            return None
+        return row["start"], row["end"] - 0.01, row
 
 
 def epochs(tables: dict[str, pd.DataFrame], session_type: str | None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from datetime import date, time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pyflow.units.store.database import Database, UnitStoreError, now
 from pyflow.units.store.lookup import current
 from pyflow.units.store.pins import hold
 from pyflow.units.store.schema import SOURCE_OF
-from pyflow.units.unit_table import SESSION_COLUMNS, UNIT_COLUMNS, UnitTable
+from pyflow.units.unit_table import SESSION_COLUMNS, UNIT_COLUMNS, TableError, UnitTable
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +56,32 @@ def set_current(database: Database, link_set_id: int, change_id: int) -> None:
     )
 
 
-def _attributes(frame, own):
+def _attributes(origin, frame, own):
     """JSON text of each row's further columns; null where blank, which removes what was there before."""
     columns = {c: frame[c].astype(object).where(frame[c].notna(), None).tolist() for c in frame if c not in own}
     if not columns:
         return ["{}"] * len(frame)
-    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
-    return [encode(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+    try:
+        return [encode(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    except (TypeError, ValueError):
+        for column, values in columns.items():
+            for row, value in zip(frame.index, values, strict=True):
+                try:
+                    encode(value)
+                except (TypeError, ValueError) as error:
+                    message = f"{value!r} is no attribute: expected text, a number or a date"
+                    raise TableError(origin, message, rows=[row], column=str(column), values=[value]) from error
+        raise
 
 
 def _plain(value):
     """A number of numpy or a date, as JSON knows it."""
-    return value.item() if isinstance(value, np.generic) else value.isoformat()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise TypeError
 
 
 def _patch(database, table, row_id, attributes):
@@ -82,7 +97,7 @@ def _add_sessions(database, table, change_id):
     known = dict(database.rows("SELECT name, session_id FROM session"))
     folded, groups = {name.casefold(): name for name in known}, None
     sessions = _beside_store(database, table.sessions)
-    attributes = _attributes(sessions, SESSION_COLUMNS)
+    attributes = _attributes(table.origin, sessions, SESSION_COLUMNS)
     rows = sessions[list(SESSION_COLUMNS)].itertuples(index=False)
     for (name, *values), of_session in zip(rows, attributes, strict=True):
         if name not in known:
@@ -157,7 +172,7 @@ def _add_units(database, table, session_ids, change_id):
     session = units["session"].map(session_ids).to_numpy(np.int64)
     group, name = (units[column].to_numpy(object) for column in ("group", "unit"))
     index = np.array(_without_nan(units["original_index"].astype("Int64")), dtype=object)
-    attributes = np.array(_attributes(units, UNIT_COLUMNS), dtype=object)
+    attributes = np.array(_attributes(table.origin, units, UNIT_COLUMNS), dtype=object)
     there = database.columns(
         *("unit", ("unit_id", "session_id"), ("group_name", "unit_name", "original_index", "attributes")),
         f"session_id IN ({', '.join(map(str, np.unique(session).tolist()))})",
@@ -205,7 +220,8 @@ def _add_link_set(database, table, session_ids, unit_ids, other_groups, change_i
             groups = ", ".join(map(repr, sorted(others["group"].unique())))
             raise UnitStoreError(
                 f"{database.path}: link set {table.name!r} holds {len(others)} units of group {groups}, which "
-                f"{table.origin} lacks: append to it, replace it, or give another name"
+                f"{table.origin} lacks: append to it (--append, other_groups='append'), "
+                "replace it (--replace, other_groups='replace'), or give another name"
             )
         if len(others) and other_groups == "append":
             _refuse_second_units(table, rows, others, session_ids)
@@ -336,7 +352,7 @@ def _score_rows(table, unit_ids):
 
 
 def _is_same(database, old, claim, given, labels, codes, members, probability, scores):
-    """Whether a link set says all of this already."""
+    """Tell whether a link set says all of this already."""
     order, before = np.argsort(members.unit), database.members(old)
     if not np.array_equal(members.unit[order], before.unit) or not _same_partners(codes[order], before.identity):
         return False
@@ -361,7 +377,7 @@ def _is_same(database, old, claim, given, labels, codes, members, probability, s
 
 
 def _same_partners(a, b):
-    """Whether two ways to number the same units put the same ones together."""
+    """Tell whether two ways to number the same units put the same ones together."""
     pairs = np.unique(a.astype(np.int64) << 32 | b)
     return len(pairs) == len(np.unique(a)) == len(np.unique(b))
 

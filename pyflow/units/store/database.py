@@ -211,10 +211,33 @@ class Database:
         findings += [
             f"table {name}: row {row} refers to nothing" for name, row, *_ in self.rows("PRAGMA foreign_key_check")
         ]
+        findings += [
+            f"table {table}: {column} {value!r} is no {kind}" for table, column, kind, value in self._find_mistyped()
+        ]
+        findings += [
+            f"link set {name!r}: the table packed_members says otherwise than member_unit"
+            for link_set_id, name, packed in self.rows(
+                "SELECT link_set_id, name, members FROM packed_members JOIN link_set USING (link_set_id)"
+            )
+            if packed != self._packed_members(link_set_id)
+        ]
         return findings + [
             f"link set {name!r}: unit {number} counts {n} sessions but has {found} members"
             for name, number, n, found in self.rows(_MISCOUNTED)
         ]
+
+    def _find_mistyped(self):
+        """Table, column, type and value where a table, whose types SQLite does not insist on, holds something else."""
+        found = []
+        for (table,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"):
+            for _, column, kind, needed, *_ in self.rows(f"PRAGMA table_info({table})"):
+                types = [kind.lower(), *([] if needed else ["null"]), *(["integer"] if kind == "REAL" else [])]
+                wrong = f"typeof({column}) NOT IN ({', '.join(map(repr, types))})"
+                if column == "attributes":
+                    kind, wrong = "JSON object", f"{wrong} OR json_type(attributes) <> 'object'"
+                values = self.rows(f"SELECT {column} FROM {table} WHERE {wrong} LIMIT 1")
+                found += [(table, column, kind, value) for (value,) in values]
+        return found
 
     # Changing
 

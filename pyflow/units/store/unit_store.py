@@ -1,4 +1,9 @@
-"""The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file."""
+"""The unit store: sessions, their units, and every claim about which units are one cell, in one SQLite file.
+
+`UnitStore` is the front. What its methods do is in the files beside this one, by what is asked: whole tables
+(`frames`), names (`lookup`), numbers (`questions`), two link sets (`comparison`), imports (`adding`), edits (`edits`,
+`pins`).
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -62,6 +67,8 @@ class UnitStore:
         path = Path(path)
         if not path.exists() and not create:
             raise FileNotFoundError(f"{path}: no such unit store")
+        if path.is_dir():
+            raise UnitStoreError(f"{path}: a folder, not a unit store")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: no folder {path.parent}")
         if not create and not path.stat().st_size:
@@ -148,7 +155,7 @@ class UnitStore:
         return frames.restricted(frames.units(self._database, link_set), where)
 
     def link_sets(self) -> pd.DataFrame:
-        """Link sets with their origin, numbers of units and members, which is current and which was replaced."""
+        """Link sets: their origin, how many cells and members they have, which is current, which were replaced."""
         return self._database.frame(schema.VIEWS["link_set"])
 
     def history(self) -> pd.DataFrame:
@@ -215,12 +222,12 @@ class UnitStore:
         return frames.restricted(frame, wanted | dict(where or {}))
 
     def multi_sess_unit(self, unit: UnitReference, *, link_set: str | None = None) -> MultiSessUnit:
-        """A `MultiSessUnit` by its number, global id, label or one of its members.
+        """Cell of a link set by its number, its global id, its label or one of its members.
 
         Raises
         ------
         UnitStoreError
-            The link set has no such unit.
+            No such link set, or it has no such cell.
         """
         row = lookup.multi_sess_unit_id(self._database, unit, self._link_set(link_set))
         return lookup.multi_sess_unit(self._database, row)
@@ -245,7 +252,7 @@ class UnitStore:
     def present_in(
         self, at_least: int, *, sessions: Sequence[str] | None = None, link_set: str | None = None
     ) -> np.ndarray:
-        """Numbers of the units present in at least so many sessions.
+        """Numbers of the cells that are present in at least so many sessions.
 
         Parameters
         ----------
@@ -285,7 +292,7 @@ class UnitStore:
         return frames.gather(self._database, link_set)
 
     def scores(self, unit: UnitReference, *, link_set: str | None = None) -> pd.DataFrame:
-        """Scores of pairs that a cell's members take part in.
+        """Scores of the pairs of units in which a member of the cell takes part.
 
         Returns
         -------
@@ -335,12 +342,12 @@ class UnitStore:
         -------
         pandas.DataFrame
             `old_number`, `old_global_id`, `new_number`, `new_global_id`, `shared` members, `old_size`, `new_size`; one
-            row per pair with a member in common, and one per unit without (missing on the other side).
+            row per pair of cells with a member in common, and one per cell without (missing on the other side).
         """
         return questions.id_map(self._database, *(self._link_set(name) for name in (old, new)))
 
     def set_source(self, session: str, source: str | Path, *, kind: str | None = None) -> None:
-        """Say where a session's results are, those of all its groups.
+        """Say where the results of a session are, for all of its groups.
 
         Parameters
         ----------
@@ -371,8 +378,8 @@ class UnitStore:
     def merge(self, other: "str | Path | UnitStore") -> list[str]:
         """Take over everything that another store knows: sessions, units, link sets with their ids, and pins.
 
-        A link set whose name this store has with other content is called "... (from FILE)". Pins of this store hold
-        against those of the other.
+        Where this store has a link set of the same name with other content, the one that comes in is called
+        "... (from FILE)". Where pins of the two contradict each other, this store's hold.
 
         Parameters
         ----------
@@ -406,7 +413,11 @@ class UnitStore:
         list of str
             One sentence per finding; empty: all is well.
         """
-        return self._database.damage() or pins.contradictions(self._database)
+        return self.damage() or pins.contradictions(self._database)
+
+    def damage(self) -> list[str]:
+        """What is missing or broken in the file; one sentence per finding, empty: nothing."""
+        return self._database.damage()
 
     def _link_set(self, name=None):
         return lookup.link_set_id(self._database, name)
@@ -481,7 +492,9 @@ class UnitStore:
             adding.set_current(self._database, self._link_set(link_set), change_id)
 
     def remove(self, link_set: str) -> None:
-        """Delete a link set; sessions, units and pins stay, and the newest other one becomes current if this was.
+        """Delete a link set, but no sessions, units or pins.
+
+        If it was the current one, the newest of the others becomes current.
 
         Raises
         ------
@@ -549,7 +562,7 @@ class UnitStore:
         Raises
         ------
         UnitStoreError
-            No such unit, or a member is locked already.
+            No such cell, or a member is locked already.
         """
         cell = self.multi_sess_unit(unit, link_set=link_set)
         with self._database.change("lock", f"cell {cell.number}") as change_id:
@@ -561,7 +574,7 @@ class UnitStore:
         Raises
         ------
         UnitStoreError
-            No such unit, or it is not locked.
+            No such cell, or it is not locked.
         """
         cell = self.multi_sess_unit(unit, link_set=link_set)
         with self._database.change("unlock", f"cell {cell.number}"):
@@ -615,9 +628,9 @@ class UnitStore:
         Raises
         ------
         UnitStoreError
-            No such link set or unit.
+            No such link set or cell.
         ValueError
-            Some session lacks the unit and `missing` is ``"raise"``.
+            Some session lacks the cell and `missing` is ``"raise"``.
         SourceError
             A session names no source, or its source cannot be read.
         """
@@ -684,7 +697,7 @@ class UnitStore:
         return {session: train and train.times_s for session, train in trains.items()}
 
     def _sessions_of(self, unit, link_set):
-        """Sessions in which one unit is the only cell, and its number."""
+        """Sessions that hold nothing but one cell, and the number of that cell."""
         from pyflow.units.across.sessions import Sessions, followed_experiments
 
         members = self.members(unit, link_set=link_set)
