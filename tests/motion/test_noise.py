@@ -136,11 +136,14 @@ def test_frames_exchange_their_deformation_to_its_finest_detail():
         np.testing.assert_allclose(found, motion + other, atol=1e-5)
 
 
-def test_dim_structure_counts_beside_bright_one():
-    structure = np.random.default_rng(0).standard_normal((64, 96, 1)).astype(np.float32)
+def test_dim_structure_counts_beside_bright_one_and_noise_does_not():
+    structure = np.random.default_rng(0).standard_normal((64, 144, 1)).astype(np.float32)
     structure[:, :48] *= 10
+    structure[:, 96:] *= 0.1
     counted = (structure * noise._leveled(structure, np.ones(1)))[..., 0]
-    assert 1 < counted[:, :32].sum() / counted[:, 64:].sum() < 30
+    bright, dim, empty = (counted[:, columns].sum() for columns in (slice(0, 16), slice(64, 80), slice(128, 144)))
+    assert 1 < bright / dim < 30
+    assert empty < 0.05 * dim
 
 
 def test_a_still_noisy_recording_is_left_still():
