@@ -1,6 +1,7 @@
 """The report as a file: one page of a session, or of a recording, written whole or not at all."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -238,7 +239,7 @@ def _markers(folder: Path) -> dict[str, dict[str, Any]]:
 def _depths(recordings: Sequence[Recording]) -> dict[str, dict[str, int]]:
     """Tell when depths were found that a report shows; they are no stage, and may come after it."""
     files = {recording.name: recording.folder / f"{DEPTH_FILE}.npz" for recording in recordings}
-    found = {name: file.stat().st_mtime_ns for name, file in files.items() if file.is_file()}
+    found = {name: file.stat().st_mtime_ns for name, file in files.items() if os.path.isfile(file)}
     return {"depths": found} if found else {}
 
 
