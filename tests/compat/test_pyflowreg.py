@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 import tomllib
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
 
 import pyflow
 from pyflow.flow import backends
@@ -428,12 +430,13 @@ def test_options_mean_to_pyflow_what_they_mean_to_pyflowreg(layer):
         output_format="SUITE2P_TIFF",
         cc_hw=(64, 128),
         eta=1.0,
+        bin_size=3,
         save_valid_mask=True,
         preproc_funct=what_the_flow_sees,
     ).to_pyflow()
     assert (options.const_assumption, options.min_level, options.reference_frames) == ("census", 3, (4, 7))
     assert (options.output_format, options.output_file_name) == ("TIFF", "compensated.SUITE2P_TIFF")
-    assert (options.cc_hw, options.eta, options.save_valid_mask) == ((64, 128), 1.0, True)
+    assert (options.cc_hw, options.eta, options.bin_size, options.save_valid_mask) == ((64, 128), 1.0, 3, True)
     assert options.preprocess is what_the_flow_sees
 
 
@@ -536,6 +539,49 @@ def test_flows_of_the_scripts_own(layer, folder, how, monkeypatch):
     if how in ("impl", "factory"):
         own = options.resolve_get_displacement()
         assert own(movie[0], movie[1], alpha=1, weight=np.ones(2), uv=w[0]).max() == 2
+
+
+def test_a_flow_that_supports_no_threads_is_called_by_one_at_a_time(layer, folder, monkeypatch):
+    from pyflowreg.core import register_backend
+    from pyflowreg.motion_correction import OFOptions, compensate_arr
+    from pyflowreg.motion_correction.compensate_recording import RegistrationConfig
+
+    monkeypatch.setattr(backends, "_FACTORIES", dict(backends._FACTORIES))
+    inside, most = [], []
+
+    def still(fixed, moving, **others):
+        inside.append(moving)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return np.zeros((*fixed.shape[:2], 2))
+
+    register_backend("alone", lambda: still, supported_executors={"sequential"})
+    movie = np.load(folder / "movie.npy")[:8]
+    compensate_arr(movie, movie[0], OFOptions(flow_backend="alone"), registration_config=RegistrationConfig(n_jobs=4))
+    assert (len(most) >= 8, max(most)) == (True, 1)
+
+
+def test_two_images_are_two_channels(layer, tmp_path):
+    from pyflowreg.util.io import get_video_file_reader
+
+    for name in ("green", "red"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((8, 9), np.uint16))
+    with get_video_file_reader([tmp_path / "green.tif", tmp_path / "red.tif"]) as reader:
+        assert reader.shape == (1, 8, 9, 2)
+
+
+@pytest.mark.filterwarnings("ignore:FlowRegLive")
+def test_a_live_reference_is_made_anew_as_often_as_asked_for(layer, folder):
+    from pyflowreg.motion_correction import FlowRegLive
+
+    movie = np.load(folder / "movie.npy").astype(np.float32)
+    live = FlowRegLive(alpha=4, reference_update_interval=3)
+    live.set_reference(movie[0])
+    live.register_frames(movie[:7])
+    native = live._live
+    live.close()  # after what is worked on
+    assert native.statistics.renewed == 2
 
 
 def test_a_copy_with_another_preset_has_its_level(layer):

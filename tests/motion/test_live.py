@@ -200,11 +200,11 @@ def held(gate, scene):
         gate.open.set()
 
 
-def late(held, frame):
+def late(held, frame, step=0.006):
     """Register a frame whose flow does not come while the clock goes on."""
     live, clock, gate = held
     gate.open.clear()
-    clock.step = 0.006
+    clock.step = step
     result = live.register(frame)
     clock.step = 0.0
     return result
@@ -247,9 +247,9 @@ def test_a_slow_shift_leaves_the_flow_half_the_time(held, scene):
 def test_the_shift_of_a_late_frame_is_in_time(held, scene):
     live, *_ = held
     live._engine.result().shift_s = 0.01
-    result = late(held, scene.frame().astype(np.float32))
+    result = late(held, scene.frame().astype(np.float32), step=0.001)
     assert result.how == "rigid"
-    assert result.latency_ms < 20
+    assert 10 < result.latency_ms < 20
 
 
 def test_latencies_are_the_clocks(held, scene):

@@ -132,6 +132,13 @@ def test_recordings_of_one_size_are_chosen_and_the_others_said(folder, capsys):
     assert "#   32 x 40: rec1b.tif and zoom_b.tif" in text
 
 
+def test_the_pattern_matches_days_to_come(tmp_path):
+    for name in ("day11", "day12"):
+        write(tmp_path / f"{name}.tif", movie((5, 48, 56)))
+    write(tmp_path / "map.tif", movie((48, 56)))
+    assert init(tmp_path)[0].pattern == "day*.tif"
+
+
 def test_several_kinds_of_files_and_folders(tmp_path, write_recordings, capsys):
     write_recordings(tmp_path / "mouse1" / "day1", n_frames=5)
     write_recordings(tmp_path / "mouse[2]", n_frames=5)

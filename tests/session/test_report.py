@@ -562,6 +562,8 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         assert browser.run("getComputedStyle(document.querySelector('thead')).display") == "none"
         drawn = "[...document.querySelectorAll('.drawn')].map(d => [d.clientWidth, d.scrollWidth])"
         assert all(seen < 390 and whole > 500 for seen, whole in browser.run(drawn))  # else nobody can read the axes
+        hint = "getComputedStyle(document.querySelector('.drawn + figcaption'), '::before').content"
+        assert "moves sideways" in browser.run(hint)
         browser.screenshot(tmp_path / "phone.png")
         assert imagecodecs.imread(tmp_path / "phone.png").shape[1] == 390
 

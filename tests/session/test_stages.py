@@ -262,7 +262,7 @@ def test_a_frame_of_nan_is_left_out(config):
     assert list(marker["problems"]) == ["4"]
 
 
-def test_a_lost_marker_is_not_taken_for_results_made_elsewhere(config):
+def test_an_empty_marker_is_not_taken_for_results_made_elsewhere(config):
     run_stage1(config)
     (config.output_root / "rec1" / "status.json").write_text("")
     assert session_status(config)[0][0].stage1.reason == "status.json cannot be read"

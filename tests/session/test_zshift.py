@@ -1,6 +1,7 @@
 """pyflow-session zshift: the depth of recordings in a stack, as a table and a plot."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def test_a_recording_as_it_was_recorded(folder, truth, capsys):
     low, high = min(found["smoothed_planes"]), max(found["smoothed_planes"])
     assert f"rec: {high - low:.2f} planes of drift: between {low:.2f} and {high:.2f}, the average at" in said
     assert f"rec: {5 * (high - low):.2f} micrometres of drift" in said
+    in_planes, in_um = (float(number) for number in re.findall(r"the average at (\S+)", said))
+    assert in_um == pytest.approx(5 * in_planes, abs=0.03)
     assert "attention" not in said
     assert (folder / "rec_depth" / "depth.png").read_bytes().startswith(b"\x89PNG")
 
@@ -119,6 +122,14 @@ def test_what_is_wrong_is_named_before_anything_is_computed(folder, truth, capsy
 def test_a_recording_that_is_not_there_is_2(folder, capsys):
     assert main(["zshift", "gone.tif", "--stack", "stack.tif"]) == USAGE
     assert "gone.tif: there is no such file" in capsys.readouterr().err
+
+
+def test_what_the_command_says_of_a_session_goes_before_its_file(folder):
+    (folder / "session.toml").write_text('root = "data"\n[reader]\nframe_rate = 10\nbin_size = 2\n')
+    (own,) = targets_of(Path("session.toml"), ReaderOptions(), None)
+    assert own.folder == folder / "data" / "compensated_outputs" / "rec"
+    (told,) = targets_of(Path("session.toml"), ReaderOptions(frame_rate=20), Path("else"))
+    assert (told.reader.frame_rate, told.reader.bin_size, told.folder) == (20, 2, Path("else/rec"))
 
 
 def test_planes_of_a_stack_are_means_of_their_frames(tmp_path):

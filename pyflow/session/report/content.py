@@ -382,9 +382,9 @@ def _judge_stage1(
 def _say_depth(report: RecordingReport, given: Given, detail: Detail | None) -> None:
     """Say how far the focus drifted, where somebody looked for that (`pyflow.session.zshift`)."""
     path = given.folder / f"{DEPTH_FILE}.npz"
-    if not path.is_file():
-        return
     try:
+        if not path.is_file():
+            return
         found = DepthEstimate.load(path)
         known = found.smoothed[np.isfinite(found.smoothed)]
         if not known.size:

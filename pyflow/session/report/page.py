@@ -1,7 +1,7 @@
 """The report as a file: one page of a session, or of a recording, written whole or not at all."""
 
+import contextlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -238,8 +238,10 @@ def _markers(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _depths(recordings: Sequence[Recording]) -> dict[str, dict[str, int]]:
     """Tell when depths were found that a report shows; they are no stage, and may come after it."""
-    files = {recording.name: recording.folder / f"{DEPTH_FILE}.npz" for recording in recordings}
-    found = {name: file.stat().st_mtime_ns for name, file in files.items() if os.path.isfile(file)}
+    found = {}
+    for recording in recordings:
+        with contextlib.suppress(OSError):  # not looked for, or in a folder that may not be read
+            found[recording.name] = (recording.folder / f"{DEPTH_FILE}.npz").stat().st_mtime_ns
     return {"depths": found} if found else {}
 
 
