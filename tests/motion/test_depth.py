@@ -78,6 +78,15 @@ def test_a_stack_that_lies_otherwise_is_bent_onto_the_recording(simulated):
     assert np.abs(found.depth - truth.depth[::6]).max() < 0.3
 
 
+def test_frames_that_move_far_are_brought_together_before_they_are_averaged(simulated):
+    truth, _ = simulated
+    shifts = [np.random.default_rng(t).integers(-8, 9, 2) for t in range(10)]
+    moving = [np.roll(frame, shift, (0, 1)) for frame, shift in zip(truth.recording.movie[::6], shifts, strict=True)]
+    found = estimate_depth(np.stack(moving), truth.stack)
+    assert found.likeness > 0.6  # as they lie 0.52
+    assert np.abs(found.depth - truth.depth[::6]).max() < 0.15
+
+
 def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):
     """Also of what was saved, which holds no planes."""
     truth, _ = simulated
