@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pyflow._help import short_repr
-from pyflow.io import open_video
+from pyflow.io import VideoReader, open_video
 from pyflow.io.atomic import remove_leftovers
 from pyflow.io.readers.axes import MOST_DETECTORS, axes_by_rule
 from pyflow.motion.beginning import checked_source, first_state, output_dtype
@@ -105,7 +105,7 @@ class RecordingResult:
 
 
 def compensate_arr(
-    movie: np.ndarray,
+    movie: np.ndarray | VideoReader,
     reference: np.ndarray | None = None,
     options: OFOptions | None = None,
     *,
@@ -118,7 +118,7 @@ def compensate_arr(
     Parameters
     ----------
     movie
-        (T, H, W) or (T, H, W, C), any integer or floating type.
+        (T, H, W) or (T, H, W, C), any integer or floating type; or an open reader, which is read whole.
     reference
         Image (H, W) or (H, W, C) to register to, in the movie's grey values; with ``alpha="auto"`` it is sharpened
         where the movie says that this helps (see `pyflow.motion.refinement`). None: as `OFOptions.reference_frames`
@@ -268,7 +268,7 @@ def compensate_recording(
     )
 
 
-def _checked_movie(movie: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
+def _checked_movie(movie: np.ndarray | VideoReader, reference: np.ndarray | None) -> np.ndarray:
     """Return a movie as an array; refuse what cannot be one, and warn of axes that are in an improbable order."""
     if isinstance(movie, str | Path):
         raise TypeError(
@@ -277,7 +277,7 @@ def _checked_movie(movie: np.ndarray, reference: np.ndarray | None) -> np.ndarra
         )
     if isinstance(reference, OFOptions):
         raise TypeError("reference: expected an image, found OFOptions; give them by name, options=...")
-    movie = np.asarray(movie)
+    movie = movie[:] if isinstance(movie, VideoReader) else np.asarray(movie)
     if movie.ndim not in (3, 4) or 0 in movie.shape:
         raise ValueError(f"movie has shape {movie.shape}, expected (T, H, W) or (T, H, W, C) with no empty axis")
     if movie.ndim == 4 and movie.shape[3] > MOST_DETECTORS:

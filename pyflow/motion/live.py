@@ -281,11 +281,11 @@ class LiveRegistration:
         planes = _native(frame if frame.ndim == 3 else frame[..., np.newaxis])
         with self._changed:
             self._check_kind(planes)
+            ready = self._engine is not None and self._engine.done()
             found = self._engine or self._gather(planes)
         if found is None or (self._n_first and not found.done()):
             result, how = _untouched(planes, self._before), WAITING
         else:
-            ready = found.done()
             engine = self._prepared(found)
             # the one frame that waits for the reference has its time afterwards
             begun = arrived if ready else self._clock()

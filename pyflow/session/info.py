@@ -58,13 +58,20 @@ def describe(source: Any, options: ReaderOptions, picture: Path | None = None) -
         planes = "1" if reader.n_planes == 1 else f"{reader.n_planes}, of which number {reader.plane} is shown"
     with reader:
         facts = _facts(reader, planes)
-        if isinstance(source, Path) and source.is_dir() and len(folder_files(source)) == reader.n_channels > 1:
-            hint = f"are they recordings? then name each, or begin with pyflow-session init {source}"
-            facts.append(("attention", f"its {reader.n_channels} files are taken for channels: {hint}", ""))
+        if hint := channels_in_doubt(source, reader):
+            facts.append(("attention", hint, ""))
         if picture is not None:
             _draw(reader, picture)
             facts.append(("picture", str(picture), ""))
     return facts
+
+
+def channels_in_doubt(source: Any, reader: VideoReader) -> str:
+    """Ask about a folder of which each file is taken for a channel, as recordings of several days would be, too."""
+    if not (isinstance(source, Path) and source.is_dir() and len(folder_files(source)) == reader.n_channels > 1):
+        return ""
+    hint = f"are they recordings? then name each, or begin with pyflow-session init {source}"
+    return f"its {reader.n_channels} files are taken for channels: {hint}"
 
 
 def _facts(reader: VideoReader, planes: str) -> list[tuple[str, str, str]]:

@@ -5,8 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pyflow.align.between import Flow, align, composed
-from pyflow.align.start import find_start
-from pyflow.align.structure import auto_smoothing, structure
+from pyflow.align.start import Map, find_start
+from pyflow.align.structure import auto_smoothing, live_box, structure
 from pyflow.flow.warp import imregister, valid_mask
 from pyflow.simulate import endpoint_error, simulate_pair
 
@@ -46,6 +46,25 @@ def test_a_black_frame_does_not_pull():
     found = align(pair.reference, pair.moving, Flow()).displacement_px
     off = np.linalg.norm(found - pair.displacement_px, axis=-1)
     assert off[24:148, 30:].mean() < 0.4
+
+
+def test_in_a_black_frame_the_displacement_is_that_of_the_nearest_pixel_that_shows_something():
+    pair = framed(simulate_pair((160, 180), seed=3301, shift_px=(9.0, -7.0)))
+    rows, columns = live_box(pair.reference, pair.moving)
+    assert (rows, columns) == (slice(28, 144), slice(34, 180))  # without the 4 pixels that motion blurs
+    found = align(pair.reference, pair.moving, Flow())
+    assert found.start.kind == "shift"
+    w = found.displacement_px
+    around = np.pad(w[rows, columns], ((28, 16), (34, 0), (0, 0)), mode="edge")
+    np.testing.assert_allclose(w, around, atol=1e-5)
+
+
+def test_a_map_of_an_image_is_that_of_the_part_in_a_box():
+    whole = Map(np.array([[1.1, -0.2], [0.15, 0.9]]), np.array([3.0, -2.0]))
+    box = (slice(10, 71), slice(None, 40))
+    part = whole.seen_from((80, 90), box, inside=False)
+    np.testing.assert_allclose(part.field((61, 40)), whole.field((80, 90))[box], atol=1e-5)
+    np.testing.assert_allclose(part.seen_from((80, 90), box, inside=True).offset, whole.offset)
 
 
 @pytest.mark.parametrize("kind", DAYS)

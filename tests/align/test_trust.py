@@ -33,6 +33,7 @@ def trust(reference, moving):
         {"turnover": 0.4, "activity": 0.8},
         {"neuropil": 0.5, "shift_px": (12.0, -9.0)},
         {"photons": 40.0, "stretch": (1.0, 1.2)},
+        {"deformation_px": 6.0},
     ],
 )
 def test_one_tissue_is_believed(change):
@@ -42,6 +43,15 @@ def test_one_tissue_is_believed(change):
     assert found.why == ""
     assert found.correlation_after > found.correlation_before
     assert found.disagreement_px < 0.5
+
+
+def test_there_and_back_counts_where_the_image_is():
+    """Beyond it the two ways know nothing of each other."""
+    pair = simulate_pair(SIZE, seed=3401, shift_px=(53.0, 40.0))
+    found = trust(pair.reference, pair.moving)
+    assert found.verdict == ALIGNED
+    assert found.overlap < 0.5
+    assert found.disagreement_px < 0.2
 
 
 def test_another_tissue_is_not_believed():
@@ -155,3 +165,8 @@ def test_a_black_frame_is_no_tissue():
     assert residual.shape == (8, 9)
     assert np.isnan(residual[:, 0]).all()  # black
     assert np.nanmax(residual[2:6, 2:6]) <= 1.5
+    image = pair.reference
+    _, residual = examine(image, image, align(image, image, Flow()), Flow())
+    assert not residual[1:7, 2:].any()  # tiles whose centres are not black
+    assert np.isnan(residual[[0, 7]]).all()
+    assert np.isnan(residual[:, :2]).all()

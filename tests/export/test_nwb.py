@@ -1,5 +1,6 @@
 """NWB files that pynwb finds nothing wrong with, and in which nothing is invented."""
 
+import json
 import os
 import subprocess
 from datetime import UTC, datetime
@@ -58,6 +59,18 @@ def test_a_session_is_valid_nwb_and_holds_the_aligned_movies(finished, tmp_path,
             np.testing.assert_array_equal(mask, load_session(results)["final_valid"])
             assert file.session_start_time == METADATA["recordings"][recording.name]["session_start_time"]
             assert file.imaging_planes["ImagingPlane"].location == {"day1": "V1", "day2": "V2"}[recording.name]
+
+
+def test_frames_that_were_binned_were_recorded_faster(finished, tmp_path):
+    results = finished(n_frames=6)
+    for status in tmp_path.glob("compensated_outputs/*/status.json"):
+        content = json.loads(status.read_text())
+        content["markers"]["stage1"]["parts"] = {"options": {"bin_size": 2}}
+        status.write_text(json.dumps(content))
+    for path in to_nwb(results, tmp_path / "nwb", METADATA):
+        with pynwb.NWBHDF5IO(path, "r") as io:
+            stack = io.read().processing["ophys"]["CorrectedImageStack"]
+            assert (stack.corrected.rate, stack.original.rate) == (30, 60)
 
 
 def test_a_file_that_is_no_export_stays(finished, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyflow.flow.warp import imregister, valid_mask
+from pyflow.io import open_video
 from pyflow.motion import beginning, frames
 from pyflow.motion.compensate import compensate_arr
 from pyflow.motion.options import OFOptions
@@ -259,3 +260,9 @@ def test_a_movie_with_time_last_is_taken_as_it_is_with_a_warning(scene, caplog):
     caplog.clear()
     compensate_arr(scene.movie(np.zeros((3, 2))), options=OPTIONS)
     assert "improbable" not in caplog.text
+
+
+def test_an_open_reader_is_a_movie(scene):
+    movie = scene.movie(np.zeros((3, 2)))
+    registered, _ = compensate_arr(open_video(movie), options=OPTIONS)
+    np.testing.assert_array_equal(registered, compensate_arr(movie, options=OPTIONS)[0])

@@ -7,6 +7,9 @@ import time
 import pytest
 
 from pyflow.session import SessionError, claims, run_stage1
+from pyflow.session.artifacts import State, note_failure
+from pyflow.session.claims import claim
+from pyflow.session.status import Standing, standing
 
 
 def test_a_folder_has_one_claim(tmp_path):
@@ -178,3 +181,12 @@ def test_who_slept_and_lost_a_recording_stops_before_it_writes_results(config, m
     with pytest.raises(SessionError, match="taken over by process 1 on elsewhere"):
         run_stage1(config, progress=sleeps)
     assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["status.json"]
+
+
+def test_what_failed_and_is_worked_on_again_is_running(tmp_path):
+    note_failure(tmp_path, "stage1", ValueError("no image"))
+    assert standing(tmp_path, "stage1", State(False, "not run yet")) == Standing("failed", "no image")
+    with claim(tmp_path):
+        found = standing(tmp_path, "stage1", State(False, "not run yet"))
+    assert found.word == "running"
+    assert f"process {os.getpid()} on " in found.why

@@ -109,6 +109,7 @@ def test_of_params(session):
         ("true", True),
         ("False", False),
         ("None", None),
+        ("NULL", "NULL"),
         ("fast", "fast"),
         ("50:500", "50:500"),
         ('"2"', "2"),
@@ -497,6 +498,14 @@ def test_a_single_recording_needs_no_session(config, tmp_path, capsys, monkeypat
     assert (folder / "report.html").is_file()
     assert main(["compensate", str(recording), "--of-params", "alhpa=10"]) == 2
     assert "did you mean 'alpha'" in capsys.readouterr().err
+    assert main(["compensate", str(recording), "--of-params", "alpha=high"]) == 2
+    assert "error alpha: expected a number, a pair (x, y) or 'auto', found 'high'" in capsys.readouterr().err
+    assert main(["compensate", str(recording), "--output", str(recording)]) == 2
+    assert "is a file, expected a folder" in capsys.readouterr().err
+    assert main(["compensate", "session.toml"]) == 2
+    assert "'pyflow-session session.toml' runs it" in capsys.readouterr().err
+    assert main(["compensate", str(config.root), "--of-params", "alpha=10", "output_format=NULL", "iterations=2"]) == 0
+    assert "its 3 files are taken for channels: are they recordings?" in capsys.readouterr().err
     assert main(["compensate", "gone.tif"]) == 2
     assert "gone.tif: no such file" in capsys.readouterr().err
     assert not Path("gone_compensated").exists()

@@ -149,6 +149,7 @@ def test_the_report_says_what_the_stages_hold(finished):
     assert read.terms["all pixels are equal"] == ["9"]
     assert "1 frame was not registered (7.1% of 14): all pixels are equal." in squeeze(read.text)
     assert read.terms["alpha found or given (x, y)"] == ["20, 20"] * 3
+    assert read.terms["noise of a frame's deformation"] == ["not known"] * 3
     seconds = read_marker(config.output_root / "one", "stage1")["seconds"]
     assert any(f"took {seconds:.1f} s" in text for text in read.terms["stage 1"])
     assert read.terms["flow_backend"][0] == "flowreg"
@@ -243,6 +244,9 @@ def test_what_is_cut_off_is_said_in_its_place(copy):
 def test_a_recording_that_was_made_anew_is_not_shown_beside_results_of_the_old_one(copy):
     path = copy.root / "one.tif"
     tifffile.imwrite(path, tifffile.imread(path)[::-1, ::-1])
+    status = json.loads((copy.output_root / "three" / "status.json").read_text())
+    status["markers"]["stage1"]["parts"]["input"]["mtime_ns"] = 1  # a file's time alone says nothing
+    save_json(copy.output_root / "three" / "status.json", status)
     report_session(copy)
     page = Read(copy.final_results / REPORT_FILE)
     assert "mean image of one, as recorded" not in page.images
@@ -539,6 +543,8 @@ def test_slider_blink_links_print_and_phones_in_chromium(finished, tmp_path):
         assert browser.run("getComputedStyle(document.querySelector('thead')).display") == "none"
         drawn = "[...document.querySelectorAll('.drawn')].map(d => [d.clientWidth, d.scrollWidth])"
         assert all(seen < 390 and whole > 500 for seen, whole in browser.run(drawn))  # else nobody can read the axes
+        hint = "getComputedStyle(document.querySelector('.drawn + figcaption'), '::before').content"
+        assert "moves sideways" in browser.run(hint)
         browser.screenshot(tmp_path / "phone.png")
         assert imagecodecs.imread(tmp_path / "phone.png").shape[1] == 390
 

@@ -464,6 +464,15 @@ def test_list_and_present_in(imported, capsys):
     assert "no group '9'; there are '1'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["present-in", "99"], "0 cells in at least 99 sessions: none"), (["pins"], "Decided by hand: none")],
+)
+def test_nothing_is_said_in_words(imported, capsys, words, says):
+    assert main(words) == 0
+    assert capsys.readouterr().out.strip() == says
+
+
 def test_pins_are_listed(imported, capsys):
     assert main(["unlink", f"{MORNING}/1/11", f"{NOON}/1/12"]) == 0
     assert main(["pins"]) == 0

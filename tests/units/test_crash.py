@@ -1,4 +1,4 @@
-"""A process killed while it imports: the store is what it was before, or what it is after."""
+"""A process killed while it imports, merges or undoes: the store is what it was before, or what it is after."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-N_KILLS = 50
+N_KILLS = {"import": 30, "merge": 12, "undo": 12}
 
 # Runs alone, for a fork of pytest with its threads would not be safe. Half of the imports have a small cache, so that
 # pages are written over the store long before the commit.
@@ -21,7 +21,7 @@ import pandas as pd
 from pyflow.units import UnitStore, UnitTable
 from pyflow.units.store import database
 
-path, before, n_kills = Path(sys.argv[1]), Path(sys.argv[1] + ".before"), int(sys.argv[2])
+path, before, other, n_kills = Path(sys.argv[1]), Path("before"), Path("other"), json.loads(sys.argv[2])
 rng = random.Random(7)
 
 
@@ -38,48 +38,61 @@ def state():
         return [len(store.tables()[name]) for name in ("unit", "link_set", "member_unit", "id_map", "history")]
 
 
-def add(table, cache_kib):
+def change(action, cache_kib):
     database._CACHE_KIB = cache_kib
     with UnitStore.open(path) as store:
-        store.import_table(table)
+        action(store)
 
 
-add(table(300, 1), 100_000)
-shutil.copy(path, before)
-states = {"before": state()}
 rerun = table(600, 2)
-start = time.perf_counter()
-add(rerun, 100)
-duration = time.perf_counter() - start
-states["after"] = state()
-
-found = {"before": 0, "after": 0, "hot": 0}
-for kill in range(n_kills):
-    Path(f"{path}-journal").unlink(missing_ok=True)  # it may outlive a kill before the first byte was synced
-    shutil.copy(before, path)
-    child = os.fork()
-    if not child:
-        add(rerun, 100 if kill % 2 else 100_000)
-        os._exit(0)
-    time.sleep(rng.uniform(0, 1.3 * duration))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    found["hot"] += Path(f"{path}-journal").exists()
-    now = state()
-    which = [name for name, expected in states.items() if now == expected]
-    assert which, f"kill {kill}: {now} is neither of {states}"
-    found[which[0]] += 1
-    assert which == ["after"] or path.read_bytes() == before.read_bytes(), f"kill {kill}: not the file before"
+with UnitStore.open(other) as store:
+    store.import_table(rerun)
+with UnitStore.open(path) as store:
+    store.import_table(table(300, 1))
+actions = {"import": lambda store: store.import_table(rerun), "merge": lambda store: store.merge(other),
+           "undo": lambda store: store.undo()}
+found = {}
+for name, action in actions.items():  # undo takes back what the merge before it did
+    shutil.copy(path, before)
+    states = {"before": state()}
+    start = time.perf_counter()
+    change(action, 100)
+    duration = time.perf_counter() - start
+    states["after"] = state()
+    whole = path.read_bytes()
+    counts = found[name] = {"before": 0, "after": 0, "hot": 0}
+    for kill in range(n_kills[name]):
+        Path(f"{path}-journal").unlink(missing_ok=True)  # it may outlive a kill before the first byte was synced
+        shutil.copy(before, path)
+        child = os.fork()
+        if not child:
+            change(action, 100 if kill % 2 else 100_000)
+            os._exit(0)
+        time.sleep(rng.uniform(0, 1.3 * duration))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        counts["hot"] += Path(f"{path}-journal").exists()
+        now = state()
+        which = [when for when, expected in states.items() if now == expected]
+        assert which, f"{name}, kill {kill}: {now} is neither of {states}"
+        counts[which[0]] += 1
+        same = path.read_bytes() == before.read_bytes()
+        assert which == ["after"] or same, f"{name}, kill {kill}: not the file before"
+    if name == "import":
+        shutil.copy(before, path)  # the merge brings the same
+    else:
+        path.write_bytes(whole)
 print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="killing an import needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="killing needs fork")
 def test_killed_at_any_moment_the_store_is_whole(tmp_path):
-    command = [sys.executable, "-P", "-W", "error", "-c", _KILLER, str(tmp_path / "units.sqlite"), str(N_KILLS)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-P", "-W", "error", "-c", _KILLER, str(tmp_path / "units.sqlite"), json.dumps(N_KILLS)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    assert found["before"] + found["after"] == N_KILLS
-    assert found["before"] > 5
-    assert found["hot"] > 5  # kills that met an import half written
+    assert {name: counts["before"] + counts["after"] for name, counts in found.items()} == N_KILLS
+    assert found["import"]["before"] > 3
+    assert found["import"]["hot"] > 3  # kills that met an import half written
+    assert sum(found[name]["hot"] for name in ("merge", "undo")) > 3

@@ -328,6 +328,12 @@ def test_a_spike_at_the_border_is_of_the_next_session(tmp_path):
     assert counts == [1, 3]
 
 
+def test_the_rate_of_an_autocorrelogram_is_per_spike():
+    """Of two spikes 5.5 ms apart each has one other, half of them on each side: 0.5 in 1 ms."""
+    lags, rate = autocorrelogram([1.0, 1.0055], bin_s=0.001, window_s=0.01)
+    assert rate.tolist() == pytest.approx([500.0 if abs(abs(lag) - 0.0055) < 1e-9 else 0.0 for lag in lags])
+
+
 def test_the_depth_of_a_template_is_where_its_power_is(tmp_path):
     """Channels at 0 and 100 um with amplitudes 4 and 3: powers 16 and 9, so 9 / 25 of the way."""
     folder = write_phy(tmp_path / "Mon", Sorting(1))

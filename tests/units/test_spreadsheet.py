@@ -170,6 +170,27 @@ def test_dates_as_text(tmp_path, caplog):
     assert "row 5, column 'Date': '3/4/2024' is no date like 2024-03-31 or 31.03.2024" in caplog.messages[0]
 
 
+def test_a_date_that_is_merged_over_its_session(tmp_path):
+    def merge(sheet):
+        sheet.merge_cells("A6:A42")
+        sheet.merge_cells("A43:A85")
+
+    expected = read_spreadsheet(kavli.save(tmp_path / "cells.xlsx"))
+    found = read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", merge))
+    pd.testing.assert_frame_equal(found.sessions, expected.sessions)
+    pd.testing.assert_frame_equal(found.units, expected.units)
+
+    def over_both(sheet):
+        sheet.merge_cells("A6:A50")  # beside the second session's own date further down
+        sheet["A51"] = dt.date(2019, 9, 30)
+
+    message = "column 'Date': session '.*' has '2019-09-24' and '2019-09-30'"
+    with pytest.raises(TableError, match=message):
+        read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", over_both))
+    with pytest.raises(TableError, match=r"the cells A6:B7 are merged"):
+        read_spreadsheet(kavli.save(tmp_path / "cells.xlsx", lambda sheet: sheet.merge_cells("A6:B7")))
+
+
 def test_columns_in_any_order_and_place(sheet, tmp_path):
     book = openpyxl.Workbook()
     moved = book.active

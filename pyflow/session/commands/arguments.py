@@ -114,7 +114,7 @@ def parse_of_params(items: list[str], option: str = "--of-params") -> dict[str, 
 
 def _parse_value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
+    if text.lower() in words and text != "NULL":  # which is an output_format
         return words[text.lower()]
     for candidate in (text, f"[{text}]") if text else ():
         try:

@@ -1,6 +1,7 @@
 """One recording without a session: ``compensate``."""
 
 import argparse
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from pyflow.motion.options import OFOptions
 from pyflow.session.commands.arguments import add_reader, parse_of_params, reader_of
 from pyflow.session.commands.explained import Commands, add_command
 from pyflow.session.commands.terminal import DONE, before_it_begins, make_console, show_progress
+from pyflow.session.config import CONFIG_SUFFIXES
+from pyflow.session.info import channels_in_doubt
 from pyflow.session.report.content import Given
 from pyflow.session.report.page import save_recording_report, try_report
+
+logger = logging.getLogger(__name__)
 
 
 def add_to(commands: Commands) -> None:
@@ -54,8 +59,15 @@ def _compensate(options: argparse.Namespace, console: Console) -> int:
         asked = OFOptions(
             **{**parse_of_params(options.of_params), "input_file": path, "reader": reader, "output_path": folder}
         )
-        with open_video(path, reader):
-            pass
+        if path.suffix.lower() in CONFIG_SUFFIXES:
+            raise ValueError(
+                f"{path}: is a session's configuration, expected a recording: 'pyflow-session {path}' runs it"
+            )
+        if folder.is_file():
+            raise NotADirectoryError(f"--output: {folder} is a file, expected a folder")
+        with open_video(path, reader) as video:
+            if hint := channels_in_doubt(path, video):
+                logger.warning("%s: %s", path, hint)
     with show_progress(console) as progress:
         result = compensate_recording(asked, progress=lambda done, total: progress(path.name, done, total))
     source = (path, reader, asked.channel_idx, asked.bin_size)

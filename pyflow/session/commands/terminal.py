@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pyflow._help import one_line
 from pyflow.session.results import Progress as ProgressCallback
 
 DONE, FAILED, USAGE, NOT_ALIGNED, INTERRUPTED = 0, 1, 2, 3, 75
@@ -27,7 +29,7 @@ def before_it_begins(errors: tuple[type[Exception], ...] = (OSError, ValueError)
     try:
         yield
     except errors as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(one_line(error) if isinstance(error, ValidationError) else str(error)) from error
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -360,7 +360,9 @@ def _judge_stage1(
         if value is not None:
             values = np.atleast_1d(np.asarray(value, float))
             text = ", ".join(f"{x:.4g}" for x in values)
-            numbers.append((name, f"{text} px" if key == "noise_px" else text))
+            if key == "noise_px":
+                text = f"{text} px" if values.any() else "not known"
+            numbers.append((name, text))
     if n_frames:
         row["marked"] = f"{len(marked)} of {n_frames}"
     if marked:

@@ -50,7 +50,7 @@ def _folded(key, values):
 
 
 def passes(record: dict[str, Any], condition: dict[str, Any]) -> bool:
-    """Whether a record passes a filter of AllenSDK's form; what is not known passes none.
+    """Tell whether a record passes a filter of AllenSDK's form; what is not known passes none.
 
     Raises
     ------

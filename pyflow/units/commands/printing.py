@@ -61,6 +61,9 @@ def answer(options: argparse.Namespace, frame: pd.DataFrame, title: str) -> int:
 
 def print_frame(console: Console, frame: pd.DataFrame, title: str) -> None:
     """Print a table: blank columns left out, numbers to the right, the first rows of many."""
+    if frame.empty:
+        print_line(console, f"{title}: none")
+        return
     frame = frame.loc[:, [not (frame[column].isna() | frame[column].eq("")).all() for column in frame]]
     table = Table(title=printable(title), title_justify="left", title_style="bold")
     for heading in frame:

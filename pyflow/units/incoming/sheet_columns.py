@@ -77,6 +77,7 @@ class Grid:
             if text:
                 self._add_column(known.get(words(text), text), column, text)
         self.attributes = [key for key in self.columns if key not in headings]
+        self._filled = set()
         self.refuse_merged([self.header_row])
 
     def _add_column(self, key, column, text):
@@ -167,10 +168,24 @@ class Grid:
                 column[i] = texts[same]
         return column
 
+    def fill_merged(self, key: str) -> None:
+        """Let cells of one column that are merged downwards all hold what the first does, if there is such a column."""
+        at = self.columns.get(key)
+        for first_row, first, last_row, last in self._sheet.merged:
+            if first == last == at and first_row > self.header_row:
+                value = self.value(first_row, at)
+                for row in (row for row in self.rows if first_row <= row <= last_row):
+                    cells = self._sheet.rows[row]
+                    cells.extend([None] * (at - len(cells)))
+                    cells[at - 1] = value
+                self._filled.add((first_row, first, last_row, last))
+
     def refuse_merged(self, rows: Collection[int]) -> None:
         """Refuse merged cells in these rows of the table."""
         left, right = min(self.columns.values()), max(self.columns.values())
         for first_row, first, last_row, last in self._sheet.merged:
+            if (first_row, first, last_row, last) in self._filled:
+                continue
             if first <= right and last >= left and any(first_row <= row <= last_row for row in rows):
                 key = next((key for key, column in self.columns.items() if first <= column <= last), "")
                 where = f"{cell_name(first_row, first)}:{cell_name(last_row, last)}"

@@ -103,6 +103,7 @@ def read_spreadsheet(
 
 def _read_rows(grid):
     """Units, with `number` and `previous`; and sessions."""
+    grid.fill_merged("date")  # which many merge over a session's rows
     names = {key: grid.names(key, dates=key == "session") for key in _NAMES}
     for key in ("number", "previous", "identity"):  # as pandas writes a column of numbers with gaps
         names[key] = [re.sub(r"\.0+$", "", text) if "." in text else text for text in names[key]]
@@ -203,9 +204,8 @@ def _start_time(value):
     try:
         if isinstance(value, date):
             return iso_date(value)
-        day = re.fullmatch(
-            r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", text := str(value).strip()
-        )  # with full stops day is first
+        text = str(value).strip()
+        day = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", text)  # where full stops part them, the day is first
         return iso_date(datetime.fromisoformat(f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}{day[4]}" if day else text))
     except ValueError:
         return ""

@@ -207,7 +207,7 @@ class AllenSource(Source):
         return np.pad(speed.astype(np.float64), (before, after), constant_values=np.nan), times
 
     def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of eye tracking, which not all sessions have."""
+        """Return what eye tracking found of the pupil, which not all sessions have."""
         with open_hdf5(self.path) as file:
             if _PUPIL[what] not in file:
                 raise SourceError(f"{self.path}: no eye tracking ({_PUPIL[what]})")

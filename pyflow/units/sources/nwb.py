@@ -28,7 +28,7 @@ _IMAGES = {"max": "maximum projection", "mean": "mean image", "average": "mean i
 
 
 class _Series(NamedTuple):
-    """Where a kind's traces are: path of the series, its axis of ROIs, and its column for each ROI of the table."""
+    """The place of a kind's traces: path of the series, its axis of ROIs, and its column for each ROI of the table."""
 
     path: str
     axis: int
@@ -94,7 +94,11 @@ class NwbSource(Source):
 
     @cached_property
     def shape(self) -> tuple[int, int]:
-        """Of ``image_mask``; where masks are lists of pixels, of the plane's image, else as far as the pixels reach."""
+        """(H, W) of the plane.
+
+        It is that of ``image_mask``. Where masks are lists of pixels it is that of the plane's image, and without an
+        image as far as the pixels reach.
+        """
         with open_hdf5(self.path) as file:
             if "image_mask" in file[self.table]:
                 return dataset(file, f"{self.table}/image_mask", 3).shape[1:]
@@ -267,12 +271,12 @@ class NwbSource(Source):
             return nwb_stimuli.template(file, name)
 
     def running_speed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the series that is called speed of running."""
+        """Return the series that is called speed of running."""
         with open_hdf5(self.path) as file:
             return nwb_behavior.running_speed(file)
 
     def pupil(self, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of the containers EyeTracking and PupilTracking; see `pyflow.units.sources.nwb_behavior.pupil`."""
+        """Read the containers EyeTracking and PupilTracking; see `pyflow.units.sources.nwb_behavior.pupil`."""
         with open_hdf5(self.path) as file:
             return nwb_behavior.pupil(file, what)
 

@@ -45,7 +45,7 @@ class RecordingSource(Source):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the ROIs."""
+        """(H, W) of the ROIs' masks."""
         return (self._rois["labels"] if "labels" in self._rois else self._rois["masks"][0]).shape
 
     @cached_property

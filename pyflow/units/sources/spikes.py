@@ -146,7 +146,7 @@ class PhySource(SpikeSource):
 
     @cached_property
     def sampling_rate_hz(self) -> float:
-        """Of ``params.py``, which is read, not run."""
+        """Samples per second as ``params.py`` says, a file that is read and not run."""
         path = self.path / "params.py"
         if not path.exists():
             raise SourceError(f"{path}: no such file; its sample_rate turns samples into seconds")
@@ -290,12 +290,12 @@ class SpikeInterfaceSource(SpikeSource):
 
     @cached_property
     def unit_ids(self) -> np.ndarray:
-        """As in the sorting."""
+        """The units' ids in the sorting."""
         return self._sorting[0]
 
     @cached_property
     def sampling_rate_hz(self) -> float:
-        """As in the sorting."""
+        """Samples per second, of the sorting."""
         return self._sorting[1]
 
     def _spikes(self, row):
@@ -303,7 +303,7 @@ class SpikeInterfaceSource(SpikeSource):
         return np.sort(samples[rows == row]) / rate
 
     def waveform(self, row: int) -> Waveform | None:
-        """Of the analyzer's templates."""
+        """Return the waveform from the analyzer's templates."""
         path = self.path / "extensions" / "templates" / "average.npy"
         if not path.exists():
             return None
@@ -327,7 +327,7 @@ class SpikeInterfaceSource(SpikeSource):
         return np.full((n, 2), np.nan)
 
     def depth_um(self, row: int) -> float:
-        """Of the analyzer's unit locations, else of its templates."""
+        """Return the depth from the analyzer's unit locations, and without them from its templates."""
         path = self.path / "extensions" / "unit_locations" / "unit_locations.npy"
         return float(load_npy(path)[row, 1]) if path.exists() else super().depth_um(row)
 
@@ -345,7 +345,7 @@ class NwbUnitsSource(SpikeSource):
 
     @cached_property
     def sampling_rate_hz(self) -> float:
-        """What ``spike_times`` or ``waveform_mean`` says; 1 Hz where neither does, as times are seconds already."""
+        """Samples per second as ``spike_times`` or ``waveform_mean`` says; else 1, as times are seconds already."""
         with open_hdf5(self.path) as file:
             table = file["units"]
             resolution = dataset(table, "spike_times", 1).attrs.get("resolution", -1)

@@ -352,7 +352,7 @@ def _score_rows(table, unit_ids):
 
 
 def _is_same(database, old, claim, given, labels, codes, members, probability, scores):
-    """Whether a link set says all of this already."""
+    """Tell whether a link set says all of this already."""
     order, before = np.argsort(members.unit), database.members(old)
     if not np.array_equal(members.unit[order], before.unit) or not _same_partners(codes[order], before.identity):
         return False
@@ -377,7 +377,7 @@ def _is_same(database, old, claim, given, labels, codes, members, probability, s
 
 
 def _same_partners(a, b):
-    """Whether two ways to number the same units put the same ones together."""
+    """Tell whether two ways to number the same units put the same ones together."""
     pairs = np.unique(a.astype(np.int64) << 32 | b)
     return len(pairs) == len(np.unique(a)) == len(np.unique(b))
 

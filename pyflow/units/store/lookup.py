@@ -106,7 +106,7 @@ def unit_id(database: Database, key: tuple[str, str, str]) -> int:
 
 
 def _elsewhere(database, key):
-    """Where the session has a unit of that id: what to say of it in an error."""
+    """Return what an error says of where else the session has a unit of that id."""
     sql = (
         "SELECT group_name FROM unit JOIN session USING (session_id) WHERE name = ? AND unit_name = ? ORDER BY unit_id"
     )

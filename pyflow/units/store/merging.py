@@ -78,7 +78,10 @@ def _add_pins(database, other, change_id):
 
 
 def _contradict(ours, theirs, lock, locks):
-    """Whether a pin of ours leaves no room for one of theirs; `lock`: all units of the lock that theirs is part of."""
+    """Tell whether a pin of ours leaves no room for one of theirs.
+
+    `lock` are all units of the lock that theirs is part of.
+    """
     if {ours.a, ours.b} == {theirs.a, theirs.b}:
         return True
     ours_here = locks[ours.a] if ours.kind == "lock" else frozenset()

@@ -43,7 +43,7 @@ def read_pins(database: Database) -> list[Pin]:
 
 
 def locked_cells(pins: Iterable[Pin]) -> dict[int, frozenset[int]]:
-    """Of each unit that is locked, all units of its locked cell."""
+    """Return, for each unit that is locked, all units of its locked cell."""
     cells = {}
     for pin in pins:
         if pin.kind == "lock":
@@ -79,7 +79,7 @@ class _Claim:
         self.changed = {}
 
     def fits(self, units: Iterable[int]) -> bool:
-        """Whether units can be one cell: one per session, and no pin between them."""
+        """Tell whether units can be one cell: one per session, and no pin between them."""
         units = set(units)
         sessions = {self.session_of[unit] for unit in units}
         return len(sessions) == len(units) and not any(self.apart[unit] & units for unit in units)
