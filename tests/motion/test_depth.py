@@ -7,7 +7,7 @@ import pytest
 
 from pyflow.flow.warp import imregister
 from pyflow.motion.compensate import compensate_arr
-from pyflow.motion.depth import DepthEstimate, estimate_depth
+from pyflow.motion.depth import DepthEstimate, _peaks, estimate_depth
 from pyflow.plots import plot_depth
 from pyflow.simulate import simulate_depth
 
@@ -76,6 +76,29 @@ def test_a_stack_that_lies_otherwise_is_bent_onto_the_recording(simulated):
     plain, found = (estimate_depth(movie, stack) for stack in (truth.stack, bent))
     assert found.likeness > 0.85 * plain.likeness  # two thirds of it as it lies
     assert np.abs(found.depth - truth.depth[::6]).max() < 0.3
+
+
+def test_frames_that_move_far_are_brought_together_before_they_are_averaged(simulated):
+    truth, _ = simulated
+    shifts = [np.random.default_rng(t).integers(-8, 9, 2) for t in range(10)]
+    moving = [np.roll(frame, shift, (0, 1)) for frame, shift in zip(truth.recording.movie[::6], shifts, strict=True)]
+    found = estimate_depth(np.stack(moving), truth.stack)
+    assert found.likeness > 0.6  # as they lie 0.52
+    assert np.abs(found.depth - truth.depth[::6]).max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("correlation", "neighbours", "depth"),
+    [
+        ((0.9, 0.1, 0.0), (0.2, 0.2), 0.0),  # nothing lies before the first plane,
+        ((0.0, 0.1, 0.9), (0.2, 0.2), 2.0),  # nor behind the last
+        ((0.1, 0.5, 0.6), (0.2, 1.0), 2.0),  # of two planes that are one the better,
+        ((0.1, 0.6, 0.5), (0.2, 1.0), 1.0),  # with nothing between them
+        ((0.6, 0.6, 0.1), (0.2, 0.2), 0.5),
+    ],
+)
+def test_where_a_frame_lies_between_planes(correlation, neighbours, depth):
+    assert _peaks(np.array([correlation]), np.array(neighbours)) == pytest.approx([depth])
 
 
 def test_the_border_is_the_first_and_the_last_plane(simulated, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from session.chromium import Chromium
 
-from pyflow.layout import REPORT_FILE, read_field
+from pyflow.layout import REPORT_FILE, open_compensated, read_field
 from pyflow.motion.compensate import compensate_recording
 from pyflow.motion.depth import DepthEstimate
 from pyflow.motion.options import OFOptions
@@ -26,7 +26,8 @@ from pyflow.session.claims import claim
 from pyflow.session.cli import main
 from pyflow.session.pipeline import report_session, session_standings
 from pyflow.session.report import page as pages
-from pyflow.session.report.content import WORDS, Given, RecordingReport
+from pyflow.session.report.comparison import Comparison, compare
+from pyflow.session.report.content import FINE, LOOK, WORDS, Given, RecordingReport, _judge_stage1
 from pyflow.session.report.figures import curves, field_picture, overlay, photograph
 from pyflow.session.stage2_between_avgs import run_stage2
 from pyflow.session.stage3_valid_mask import run_stage3
@@ -122,6 +123,7 @@ def test_the_report_says_what_the_stages_hold(finished):
     read = Read(config.final_results / REPORT_FILE)
     rows = {row[0]: row[1:] for row in read.rows[1:]}
     assert rows.keys() == {"one", STRANGE, "three"}
+    assert [rows[name][0] for name in ("one", STRANGE, "three")] == ["fine", "fine", "to look at"]
     assert f"{np.count_nonzero(valid)} of {valid.size} pixels" in read.text
     for name in rows:
         folder = config.output_root / name
@@ -153,6 +155,23 @@ def test_the_report_says_what_the_stages_hold(finished):
     seconds = read_marker(config.output_root / "one", "stage1")["seconds"]
     assert any(f"took {seconds:.1f} s" in text for text in read.terms["stage 1"])
     assert read.terms["flow_backend"][0] == "flowreg"
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(0.95, FINE), (0.895, FINE), (0.88, LOOK)])
+def test_frames_that_resemble_their_mean_clearly_less_are_to_look_at(tmp_path, after, verdict):
+    image, report = np.ones((4, 4)), RecordingReport("one")
+    seen = Comparison(np.arange(2), image, image, np.full(2, 0.9), np.full(2, after), 1.0, 1.0)
+    _judge_stage1(report, Given("one", tmp_path), seen, {}, set())
+    assert report.verdict == verdict
+
+
+def test_where_next_to_no_pixel_is_valid_all_are_compared(finished, tmp_path):
+    with h5py.File(tmp_path / "idx.hdf", "w") as file:
+        file["idx"] = np.zeros((14, 64, 80), np.uint8)
+    with open_compensated(finished[0].output_root / "one" / "compensated.hdf5") as registered:
+        nowhere = compare(None, registered, tmp_path / "idx.hdf", ())
+        everywhere = compare(None, registered, None, ())
+    assert nowhere.crispness_after == everywhere.crispness_after > 0
 
 
 def test_the_pictures_are_of_the_data(finished):

@@ -149,6 +149,20 @@ def test_where_all_is_done_only_the_rest_is_submitted(config, session, cluster):
     assert [line.split("--")[1] for line in ran(folder)] == ["stage 2 #", "stage 3 #"]
 
 
+def test_what_is_to_be_computed_anew_is_submitted_though_it_is_done(config, session, capsys):
+    run_stage1_array(config.from_file(session), 1)
+    assert main(["submit", str(session), "--scheduler", "slurm", "--dry-run"]) == 0
+    assert "--array=1,3 " in capsys.readouterr().out
+    session.write_text("resume = false\n" + session.read_text())
+    assert main(["submit", str(session), "--scheduler", "slurm", "--dry-run"]) == 0
+    assert "--array=1-3 " in capsys.readouterr().out
+
+
+def test_tasks_in_any_order_are_submitted_once(session, capsys):
+    assert main(["submit", str(session), "--scheduler", "slurm", "--dry-run", "--tasks", "3,1,3"]) == 0
+    assert "--array=1,3 " in capsys.readouterr().out
+
+
 def test_a_dry_run_writes_and_submits_nothing(config, session, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     words = ["--config", str(session), "--scheduler", "slurm", "--time", "5", "--dry-run", "--", "--config", "x"]

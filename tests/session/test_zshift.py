@@ -137,6 +137,8 @@ def test_planes_of_a_stack_are_means_of_their_frames(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", frames, imagej=True, metadata={"axes": "TZYX"})
     found = open_stack(tmp_path / "a.tif", ReaderOptions())
     np.testing.assert_allclose(found[..., 0], frames.mean(axis=0), rtol=1e-6)
+    np.save(tmp_path / "three.npy", frames[0, :3])
+    assert len(open_stack(tmp_path / "three.npy", ReaderOptions())) == 3  # the fewest that there may be
     np.save(tmp_path / "a.npy", np.moveaxis(frames, 1, 0))
     np.testing.assert_array_equal(open_stack(tmp_path / "a.npy", ReaderOptions(axes="ZTHW")), found)
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -74,9 +75,9 @@ def start_postgresql(folder, port):
     return command, user, {"backend": "postgresql", "user": "lab"}
 
 
-def listening(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
+def ready(log):
+    """Whether a server says that it is; it listens a while before that, and refuses who comes."""
+    return re.search("ready (for|to accept) connections", log.read_text(errors="replace")) is not None
 
 
 @pytest.fixture(scope="module", params=[start_mariadb, start_postgresql], ids=["mariadb", "postgresql"])
@@ -85,12 +86,15 @@ def pipeline(request):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # tmp_path is too long for a socket
         port = free_port()
         command, user, account = request.param(folder, port)
-        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
+        log = Path(folder) / "log"
+        with open(log, "wb") as file:
+            environment = os.environ | {"LC_ALL": "C"}
+            server = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, env=environment, **user)
         try:
-            end = time.monotonic() + 30
-            while not listening(port) and server.poll() is None and time.monotonic() < end:
+            end = time.monotonic() + 60
+            while not ready(log) and server.poll() is None and time.monotonic() < end:
                 time.sleep(0.1)
-            assert listening(port), "the server did not start"
+            assert ready(log), log.read_text(errors="replace")
             instance = dj.Instance(host="127.0.0.1", password="", port=port, **account)
             instance.config.safemode = False
             yield instance

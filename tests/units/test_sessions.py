@@ -928,6 +928,11 @@ def test_what_was_shown_at_a_sample(allen, shown):
         seen = image != 64  # squares of the noise outside the monitor
         assert seen.all() == (name != "locally_sparse_noise")
         np.testing.assert_array_equal(image[seen], images[frame][seen])
+    with h5py.File(days[2].path, "r+") as file:
+        del file["stimulus/templates/locally_sparse_noise_image_stack"]
+    np.testing.assert_array_equal(noise.get_stimulus(98)[1], noise.get_stimulus_template("natural_movie_one")[5])
+    with pytest.raises(SourceError, match="no images of stimulus 'locally_sparse_noise'"):
+        noise.get_stimulus(45)  # those of the movie were kept last
     np.testing.assert_array_equal(noise.get_stimulus(80)[1], noise.get_stimulus_template("natural_movie_one")[0])
     with pytest.raises(SourceError, match="no images of stimulus 'natural_movie_three'"):
         gratings.get_stimulus(252)

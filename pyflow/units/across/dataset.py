@@ -103,6 +103,7 @@ class DataSet:
     ) -> None:
         self.session, self.source, self._session_type = session, source, session_type
         self._rows_given, self._ids_given = rows, cell_specimen_ids
+        self._images = {}  # of the stimulus that was asked for last: a movie of 100 MB is not read for each sample
 
     def __repr__(self) -> str:
         return f"<DataSet {self.session}: {self.source}>"
@@ -322,16 +323,18 @@ class DataSet:
         if not frame >= 0:
             return found, None
         name = found[2]["stimulus"]
-        is_noise = name.startswith("locally_sparse_noise")
-        images = (
-            self.get_locally_sparse_noise_stimulus_template(name)[0] if is_noise else self.get_stimulus_template(name)
-        )
+        if name not in self._images:
+            self._images.clear()
+            is_noise = name.startswith("locally_sparse_noise")
+            get = self.get_locally_sparse_noise_stimulus_template if is_noise else self.get_stimulus_template
+            self._images[name] = get(name)[0] if is_noise else get(name)
+        images = self._images[name]
         if frame >= len(images):
             raise SourceError(
                 f"{self.source.path}: stimulus {name!r} shows image {int(frame)} at sample {frame_ind}, but has "
                 f"{len(images)} images"
             )
-        return found, images[int(frame)]
+        return found, images[int(frame)].copy()
 
     def get_locally_sparse_noise_stimulus_template(
         self, stimulus: str, mask_off_screen: bool = True
