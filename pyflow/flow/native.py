@@ -15,7 +15,8 @@ from pyflow.threads import kernel_threads
 _ZETA = 1e-6  # constant of the normalised data term, as in the MATLAB toolbox
 _SMALLEST_SIDE = 10  # levels with a shorter side are not used
 _PARALLEL_PIXELS = 1 << 16  # on smaller levels waking threads costs more than they save
-_LEAST_CELLS = 32  # a side of a level's grid has no fewer, or one for each pixel: coarse levels cost little
+_LEAST_CELLS = 16  # a side of a level's grid has no fewer, or one for each pixel: coarse levels cost little
+_LEAST_ACROSS = 32  # cells along the short side of the image, or coarse levels go astray
 _MEDIAN_SIDE = 5  # levels whose shorter side is at most this are not median filtered
 
 
@@ -246,13 +247,14 @@ def pyramid(
     depths = [_depth(side, eta, levels) for side in shape]
     depths = [min(depth, 4 * min(depths)) for depth in depths]
     coarsest = max(depths)
+    pixels = max(min(grid_spacing, min(shape) / _LEAST_ACROSS), 1.0)
     found = []
     for number in range(coarsest, min(min_level, coarsest) - 1, -1):
         size = tuple(
             max(1, math.floor(side * eta ** min(number, depth) + 0.5))
             for side, depth in zip(shape, depths, strict=True)
         )
-        grid = tuple(max(min(_LEAST_CELLS, side), round(side / grid_spacing)) for side in size)
+        grid = tuple(max(min(_LEAST_CELLS, side), round(side / pixels)) for side in size)
         found.append((number, LevelGeometry(size, _spacing(shape, size), grid, _spacing(shape, grid))))
     return found
 

@@ -45,13 +45,15 @@ START_ALPHA = 60.0
 
 _ALPHAS = np.geomspace(1.5, 400, 7)
 _PAIRS = 12
+_PIXELS = 1 << 16  # where frames have fewer, it takes more of them to tell as much: up to so many times
+_MORE = 4
 _FRAMES = 12
 FINE_STRUCTURE = 4.0  # pixels: what is larger says little about displacements of a pixel
 _AROUND = 2 * FINE_STRUCTURE  # pixels
 _LEAST_ENERGY = 0.25  # of the mean
 _QUALITY = "balanced"  # the best alpha is nearly the same for all schedules; this one tells well at little cost
 _MIN_LEVEL = 2  # and on all levels of the toolbox
-_COHERENT = 0.75  # where neighbours take noise away, each frame's flow may be this much less smooth
+_COHERENT = 0.65  # where neighbours take noise away, each frame's flow may be this much less smooth
 _WHITE = 0.85  # power along columns at the highest frequencies by that at lower ones; after linear interpolation 0.05
 
 
@@ -112,7 +114,9 @@ def _alpha_and_noise(
     with ThreadPoolExecutor(resolve_threads(options.n_workers)) as workers:
         best = options.alpha
         if found:
-            scores = _scores(successive_pairs(source), template, weight, preprocess, registration, workers)
+            more = min(max(_PIXELS // math.prod(source.frame_shape[:2]), 1), _MORE)
+            pairs = successive_pairs(source, more * _PAIRS)
+            scores = _scores(pairs, template, weight, preprocess, registration, workers)
             best = _peak(scores) if scores.size else START_ALPHA
         if coherent:
             noise_px = _noise(source.usable(_FRAMES), counted_channels(weight), registration(best), workers)
@@ -127,14 +131,14 @@ def _alpha_and_noise(
     return alpha, noise_px
 
 
-def pair_starts(n_frames: int) -> np.ndarray:
+def pair_starts(n_frames: int, n_pairs: int = _PAIRS) -> np.ndarray:
     """Return the first frame of pairs of successive frames from all over a recording."""
-    return spread(max(n_frames - 1, 1), _PAIRS)
+    return spread(max(n_frames - 1, 1), n_pairs)
 
 
-def successive_pairs(source: FrameSource) -> list[np.ndarray]:
+def successive_pairs(source: FrameSource, n_pairs: int = _PAIRS) -> list[np.ndarray]:
     """Read the pairs (2, H, W, C) of successive frames that hold an image."""
-    pairs = [source.read(start, start + 2) for start in pair_starts(len(source))]
+    pairs = [source.read(start, start + 2) for start in pair_starts(len(source), n_pairs)]
     return [pair for pair in pairs if len(pair) == 2 and not any(frame_problem(frame) for frame in pair)]
 
 

@@ -332,7 +332,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
     monkeypatch.setattr(frames, "PIECE_BYTES", 1 << 17)
     image = np.random.default_rng(0).integers(0, 1000, (64, 64)).astype(np.uint16)
     peaks = []
-    for n_frames in (100, 400):
+    for n_frames in (400, 1200):
         path = tmp_path / f"{n_frames}.tif"
         tifffile.imwrite(path, np.broadcast_to(image, (n_frames, 64, 64)))
         options = OFOptions(input_file=path, output_path=tmp_path / path.stem, quality_setting="fast", n_workers=2)
@@ -341,7 +341,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, monkeypatch):
         compensate_recording(options.replace(output_path=tmp_path / "again"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 1e6  # the movies differ by 2.5e6 bytes
+    assert peaks[1] < peaks[0] + 1e6  # the movies differ by 6.6e6 bytes
 
 
 def interrupted_at_every_piece(options, monkeypatch):
