@@ -237,7 +237,7 @@ def pyramid(
     min_level : int
         Finest level; lowered to the coarsest where the image is too small to have it.
     grid_spacing : int
-        Pixels of a level per unknown along each side, fewer where the level is small.
+        Pixels of a level per unknown along each side, fewer where the level is small or the image narrow.
 
     Returns
     -------

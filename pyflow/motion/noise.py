@@ -155,11 +155,13 @@ def _scores(
     A score is the median over all frames, each of which has 1 where it is registered best. Where no frame tells
     anything there are no scores.
     """
+    if not pairs:
+        return np.zeros(0)
     structure = _leveled(template - gaussian_filter(template, FINE_STRUCTURE), weight)
     prepared = [preprocess.image(frame) for pair in pairs for frame in pair]
     scores, judged = np.zeros((len(_ALPHAS), len(prepared))), np.zeros(len(_ALPHAS))
     smoothest = None
-    for k in reversed(range(len(_ALPHAS) if pairs else 0)):
+    for k in reversed(range(len(_ALPHAS))):
         register = registration(_ALPHAS[k])
         fields = [field for pair in workers.map(partial(_exchanged, register), pairs) for field in pair]
         common = np.median([field - _along_lines(field) for field in fields], axis=0)
@@ -195,7 +197,7 @@ def registered_by_each_other(
     Returns
     -------
     list of ndarray
-        float32 (H, W, C) each; the template where a pixel comes from outside the frame.
+        float32 (H, W, C) each; 0 where a pixel comes from outside the frame.
     """
     return [register.warp(image, uv, None).image for image, uv in zip(images, _exchanged(register, pair), strict=True)]
 
